@@ -1,0 +1,98 @@
+package catalog
+
+import (
+	"cmp"
+	"net/netip"
+)
+
+// Protocol is what a port speaks; it decides how a gateway carries and checks it.
+type Protocol string
+
+// The protocols of a port. HTTP covers HTTP/1.1 and HTTP/2, GRPC is HTTP/2 in
+// clear text (h2c), TLS is an opaque TLS stream, TCP any byte stream.
+const (
+	TCP  Protocol = "tcp"
+	HTTP Protocol = "http"
+	GRPC Protocol = "grpc"
+	TLS  Protocol = "tls"
+	UDP  Protocol = "udp"
+)
+
+// DefaultPort is the port name of a service whose source knows no port names.
+const DefaultPort = "default"
+
+// Port is one named port of a service.
+type Port struct {
+	Name     string   `json:"name"`
+	Protocol Protocol `json:"protocol"`
+}
+
+// Health is what the source says of an endpoint: a hint. What the data path saw
+// comes first (see federation/route).
+type Health string
+
+// The health states of a source, from the best to the worst. Critical and
+// Maintenance are explicit words and pass the mass-withdrawal guard.
+const (
+	Passing     Health = "passing"
+	Unknown     Health = "unknown" // the source has no health checks
+	Warning     Health = "warning"
+	Critical    Health = "critical"
+	Maintenance Health = "maintenance"
+)
+
+// Usable reports whether the source leaves the endpoint in service.
+func (h Health) Usable() bool { return h != Critical && h != Maintenance }
+
+// Endpoint is one address and port of a service. Endpoints never leave their
+// cluster.
+type Endpoint struct {
+	// ID is unique within the service and source, and stable over re-reads.
+	ID string `json:"id"`
+	// Port is the name of the service's port that Address serves.
+	Port    string         `json:"port"`
+	Address netip.AddrPort `json:"address"`
+	// Locality is complete (cloud, region, zone) where the source knows it.
+	Locality Locality `json:"locality,omitzero"`
+	// Weight is relative to the service's other endpoints; 1 to 65535.
+	Weight uint32 `json:"weight"`
+	Health Health `json:"health"`
+	// Labels choose subsets (version=v2, ...).
+	Labels map[string]string `json:"labels,omitempty"`
+	// Source names where the endpoint was read; set by merge (provenance).
+	Source string `json:"source,omitempty"`
+}
+
+// Compare orders endpoints by port, address and ID: the order of Service.
+func (e Endpoint) Compare(o Endpoint) int {
+	return cmp.Or(cmp.Compare(e.Port, o.Port), e.Address.Compare(o.Address), cmp.Compare(e.ID, o.ID))
+}
+
+// Service is one service as one source or one cluster knows it. It is immutable
+// once it is in a Snapshot: Ports are sorted by name, Endpoints by Compare.
+type Service struct {
+	Name      ServiceName       `json:"name"`
+	Ports     []Port            `json:"ports"`
+	Endpoints []Endpoint        `json:"endpoints,omitempty"`
+	Meta      map[string]string `json:"meta,omitempty"`
+}
+
+// Port returns the port of that name; "" asks for the only port, or the one
+// named DefaultPort.
+func (s *Service) Port(name string) (Port, bool) { return FindPort(s.Ports, name) }
+
+// FindPort is Service.Port for a bare list of ports.
+func FindPort(ports []Port, name string) (Port, bool) {
+	if name == "" {
+		if len(ports) == 1 {
+			return ports[0], true
+		}
+		name = DefaultPort
+	}
+	for _, p := range ports {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return Port{}, false
+}

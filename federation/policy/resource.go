@@ -1,0 +1,111 @@
+package policy
+
+import "github.com/isthmus-mesh/isthmus/discovery/catalog"
+
+// Export offers services of this cluster to peers.
+type Export struct {
+	// Name identifies the rule (DNS label).
+	Name string `json:"name" yaml:"name"`
+	// Services are exact names or "*.namespace" or "*".
+	Services []ServicePattern `json:"services" yaml:"services"`
+	// To names the peers; "*" means every peer.
+	To []string `json:"to" yaml:"to"`
+	// SubsetLabels are the endpoint labels whose values split the summary into
+	// subsets; at most 4. Other labels never leave the cluster.
+	SubsetLabels []string `json:"subset_labels,omitempty" yaml:"subset_labels,omitempty"`
+}
+
+// Import takes services from a peer.
+type Import struct {
+	Name string `json:"name" yaml:"name"`
+	// From is the peer.
+	From catalog.ClusterName `json:"from" yaml:"from"`
+	// Services are patterns over the peer's names.
+	Services []ServicePattern `json:"services" yaml:"services"`
+	// As renames one exactly named service; not allowed with a pattern.
+	As *catalog.ServiceName `json:"as,omitempty" yaml:"as,omitempty"`
+	// MaxCapacity caps the capacity per row that is believed of the peer; 0 is no cap.
+	MaxCapacity uint64 `json:"max_capacity,omitempty" yaml:"max_capacity,omitempty"`
+}
+
+// Action is what an intention does with a matching call.
+type Action string
+
+// The actions of an intention.
+const (
+	Allow Action = "allow"
+	Deny  Action = "deny"
+)
+
+// Intention says which callers may call a service that this cluster hosts.
+// A deny that matches wins over any allow. No match: callers of another cluster
+// are denied, callers of the own cluster allowed unless the service has at
+// least one intention.
+type Intention struct {
+	Name     string           `json:"name" yaml:"name"`
+	Services []ServicePattern `json:"services" yaml:"services"`
+	// Callers are SPIFFE ID patterns.
+	Callers []IDPattern `json:"callers" yaml:"callers"`
+	Action  Action      `json:"action" yaml:"action"`
+}
+
+// Algorithm chooses inside a tier.
+type Algorithm string
+
+// The algorithms. P2C picks the better of two random candidates by predicted
+// completion time (peak EWMA x (in flight + 1)) and is the default.
+const (
+	P2C          Algorithm = "p2c"
+	RoundRobin   Algorithm = "round_robin"
+	Random       Algorithm = "random"
+	Weighted     Algorithm = "weighted"
+	LeastRequest Algorithm = "least_request"
+)
+
+// Traffic is how calls from this cluster to a service are balanced.
+type Traffic struct {
+	Name     string           `json:"name" yaml:"name"`
+	Services []ServicePattern `json:"services" yaml:"services"`
+	// Algorithm inside a tier; "" means p2c.
+	Algorithm Algorithm `json:"algorithm,omitempty" yaml:"algorithm,omitempty"`
+	// Clusters, when set, replaces the tiers by locality: each entry is one
+	// tier, in this order. Clusters that are not named are not used.
+	Clusters []catalog.ClusterName `json:"clusters,omitempty" yaml:"clusters,omitempty"`
+	// Weights splits the load inside a tier between clusters; 0 removes one.
+	Weights map[catalog.ClusterName]uint32 `json:"weights,omitempty" yaml:"weights,omitempty"`
+	// Pin sends everything to one cluster, without failover.
+	Pin catalog.ClusterName `json:"pin,omitempty" yaml:"pin,omitempty"`
+	// DisableFailover keeps calls in the first tier.
+	DisableFailover bool `json:"disable_failover,omitempty" yaml:"disable_failover,omitempty"`
+	// PanicThreshold in percent of healthy endpoints of a tier below which
+	// health is ignored; nil means 50; 0 turns panic off.
+	PanicThreshold *uint32 `json:"panic_threshold,omitempty" yaml:"panic_threshold,omitempty"`
+	// FailClosed refuses instead of panicking.
+	FailClosed bool `json:"fail_closed,omitempty" yaml:"fail_closed,omitempty"`
+	// Retries is the most extra attempts of one request; nil means 2.
+	Retries *uint32 `json:"retries,omitempty" yaml:"retries,omitempty"`
+	// HealthCheck of the own cluster's endpoints; nil means a TCP connect.
+	HealthCheck *HealthCheck `json:"health_check,omitempty" yaml:"health_check,omitempty"`
+}
+
+// HealthCheck is the gateways' active check of their own cluster's endpoints.
+type HealthCheck struct {
+	// Type is "tcp", "http", "grpc" or "none".
+	Type string `json:"type" yaml:"type"`
+	// Path of an HTTP check, or the service name of a gRPC check.
+	Path string `json:"path,omitempty" yaml:"path,omitempty"`
+	// IntervalMS and TimeoutMS are in milliseconds; 0 means 1000 and 500.
+	IntervalMS uint32 `json:"interval_ms,omitempty" yaml:"interval_ms,omitempty"`
+	TimeoutMS  uint32 `json:"timeout_ms,omitempty" yaml:"timeout_ms,omitempty"`
+	// Fall and Rise are consecutive results before a change; 0 means 3 and 2.
+	Fall uint32 `json:"fall,omitempty" yaml:"fall,omitempty"`
+	Rise uint32 `json:"rise,omitempty" yaml:"rise,omitempty"`
+}
+
+// Set is all policy of one cluster; each list is sorted by Name.
+type Set struct {
+	Exports    []Export    `json:"exports"`
+	Imports    []Import    `json:"imports"`
+	Intentions []Intention `json:"intentions"`
+	Traffic    []Traffic   `json:"traffic_policies"`
+}

@@ -1,0 +1,55 @@
+package route
+
+import (
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+)
+
+// Request is what one decision depends on besides the plan.
+type Request struct {
+	Service catalog.ServiceName
+	// Port is a port name; "" is the only or default port.
+	Port string
+	// Pin restricts the choice to one cluster (name.namespace.CLUSTER.mesh).
+	Pin catalog.ClusterName
+	// Tried holds the candidates that this request already failed on.
+	Tried Tried
+	// Random drives every draw of this decision.
+	Random uint64
+	// NowNanos is the monotonic-free Unix time in nanoseconds, for EWMA decay.
+	NowNanos int64
+}
+
+// MaxTried bounds the attempts of one request.
+const MaxTried = 8
+
+// Tried is a small set of targets and endpoints, usable without allocation.
+type Tried struct {
+	n       int
+	targets [MaxTried]triedItem
+}
+
+type triedItem struct {
+	cluster  catalog.ClusterName
+	endpoint string
+}
+
+// Add records that cluster (and, for the own cluster, the endpoint's ID) was
+// tried; beyond MaxTried it does nothing.
+func (t *Tried) Add(cluster catalog.ClusterName, endpoint string) {
+	if t.n < MaxTried {
+		t.targets[t.n] = triedItem{cluster, endpoint}
+		t.n++
+	}
+}
+
+// Len is how many attempts were made.
+func (t *Tried) Len() int { return t.n }
+
+func (t *Tried) has(cluster catalog.ClusterName, endpoint string) bool {
+	for _, x := range t.targets[:t.n] {
+		if x.cluster == cluster && x.endpoint == endpoint {
+			return true
+		}
+	}
+	return false
+}

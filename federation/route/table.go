@@ -1,0 +1,82 @@
+package route
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+)
+
+// TableFormat is the version of Table's JSON form. A gateway refuses a newer
+// one and keeps what it has.
+const TableFormat = 1
+
+// Table is what a federation service hands its gateways: everything they need
+// to forward, also across a restart with the federation dead. It is immutable
+// and ordered (services by name, peers by name).
+type Table struct {
+	Format int `json:"format"`
+	// Epoch and Version order tables of one federation; older is never applied.
+	Epoch   uint64  `json:"epoch"`
+	Version uint64  `json:"version"`
+	Cluster Cluster `json:"cluster"`
+	// Federation is the host:port of the own federation's mesh listener: the
+	// one endpoint of the reserved service federation.CLUSTER.
+	Federation string             `json:"federation"`
+	Peers      []Peer             `json:"peers,omitempty"`
+	Services   []Service          `json:"services,omitempty"`
+	Intentions []policy.Intention `json:"intentions,omitempty"`
+}
+
+// Cluster is the own cluster.
+type Cluster struct {
+	Name     catalog.ClusterName `json:"name"`
+	Locality catalog.Locality    `json:"locality"`
+	// ID is the federation's SPIFFE ID; the gateways' are ID/gateway/NAME.
+	ID string `json:"id"`
+}
+
+// Peer is another cluster, as the own federation's configuration names it and
+// its own federation describes it.
+type Peer struct {
+	Name     catalog.ClusterName `json:"name"`
+	Locality catalog.Locality    `json:"locality"`
+	// ID is the peer federation's SPIFFE ID. Only gateways with an ID of
+	// ID/gateway/NAME are the peer's.
+	ID string `json:"id"`
+	// Gateways is the roster; until the peer has sent one, an entry per
+	// configured bootstrap address with an empty Name and ID.
+	Gateways []catalog.Gateway `json:"gateways,omitempty"`
+	// Bundle is the SPIFFE bundle document of the peer's trust domain, where it
+	// is not the own one; absent when the Workload API supplies it.
+	Bundle json.RawMessage `json:"bundle,omitempty"`
+	// Asserts are the caller IDs that the peer's gateways may assert; disjoint
+	// between peers.
+	Asserts []policy.IDPattern `json:"asserts,omitempty"`
+	// ControlLost is set when the peer's federation has not been heard for its
+	// lease (30 s): the catalog is kept, age-stamped by HeardAt.
+	ControlLost bool      `json:"control_lost,omitempty"`
+	HeardAt     time.Time `json:"heard_at,omitzero"`
+}
+
+// Service is one routable service: local endpoints, peers' offers, and policy.
+type Service struct {
+	Name  catalog.ServiceName `json:"name"`
+	Ports []catalog.Port      `json:"ports"`
+	// Endpoints are the own cluster's.
+	Endpoints []catalog.Endpoint `json:"endpoints,omitempty"`
+	// ExportedTo names the peers that may reach the own endpoints.
+	ExportedTo []catalog.ClusterName `json:"exported_to,omitempty"`
+	Remote     []Remote              `json:"remote,omitempty"`
+	Traffic    *policy.Traffic       `json:"traffic,omitempty"`
+}
+
+// Remote is one imported offer.
+type Remote struct {
+	Cluster catalog.ClusterName `json:"cluster"`
+	// Name is the service's name in that cluster (an import may rename).
+	Name  catalog.ServiceName  `json:"name"`
+	Ports []catalog.Port       `json:"ports"`
+	Rows  []catalog.SummaryRow `json:"rows,omitempty"`
+}
