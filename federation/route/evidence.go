@@ -9,16 +9,16 @@ import (
 // Target is a service's port in a cluster: what outcomes are charged to.
 // Service is the caller's name for it (after renaming).
 type Target struct {
-	Service catalog.ServiceName
-	Port    string
-	Cluster catalog.ClusterName
+	Service catalog.ServiceName `json:"service"`
+	Port    string              `json:"port"`
+	Cluster catalog.ClusterName `json:"cluster"`
 }
 
 // EndpointKey is one local endpoint's identity across tables.
 type EndpointKey struct {
-	Service catalog.ServiceName
-	Port    string
-	ID      string
+	Service catalog.ServiceName `json:"service"`
+	Port    string              `json:"port"`
+	ID      string              `json:"id"`
 }
 
 // Evidence is the slow part of what the data path saw: it changes a few times a

@@ -1,0 +1,79 @@
+package route
+
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+)
+
+// Report is what a gateway tells its own federation every second: who it is,
+// what it serves by, and the evidence and counters behind its decisions, so
+// that the federation can explain them, count ready endpoints and show links.
+type Report struct {
+	Gateway catalog.Gateway `json:"gateway"`
+	// Control is the host:port of the gateway's control listener (mTLS, HTTP
+	// CONNECT), through which the federation reaches its peers.
+	Control string `json:"control"`
+	// Epoch and Version are the table that the gateway routes by.
+	Epoch   uint64    `json:"epoch"`
+	Version uint64    `json:"version"`
+	At      time.Time `json:"at"`
+	// StartedAt and Build identify the process.
+	StartedAt time.Time        `json:"started_at"`
+	Build     string           `json:"build,omitempty"`
+	Locality  catalog.Locality `json:"locality"`
+	Links     []LinkReport     `json:"links,omitempty"`
+	Targets   []TargetReport   `json:"targets,omitempty"`
+	Endpoints []EndpointReport `json:"endpoints,omitempty"`
+}
+
+// LinkReport is one link: the connections between two gateways.
+type LinkReport struct {
+	Cluster catalog.ClusterName `json:"cluster"`
+	// Gateway is the peer gateway's name, "" until its hello.
+	Gateway string `json:"gateway"`
+	Address string `json:"address"`
+	// Dialed is true where this gateway opened the link.
+	Dialed bool `json:"dialed"`
+	// State is "connecting", "up", "draining" or "down"; Reason says why not up.
+	State  string    `json:"state"`
+	Reason string    `json:"reason,omitempty"`
+	Since  time.Time `json:"since"`
+	// Transport is "quic" (later also "tls").
+	Transport     string        `json:"transport"`
+	Connections   int           `json:"connections"`
+	Streams       int           `json:"streams"`
+	RTT           time.Duration `json:"rtt_ns"`
+	MinRTT        time.Duration `json:"min_rtt_ns"`
+	Jitter        time.Duration `json:"jitter_ns"`
+	Loss          float64       `json:"loss"`
+	BytesSent     uint64        `json:"bytes_sent"`
+	BytesReceived uint64        `json:"bytes_received"`
+}
+
+// TargetReport is the evidence and the live counters of one service@cluster.
+type TargetReport struct {
+	Target       Target        `json:"target"`
+	EjectedUntil time.Time     `json:"ejected_until,omitzero"`
+	Reason       string        `json:"reason,omitempty"`
+	Reported     bool          `json:"reported,omitempty"`
+	Ready        uint32        `json:"ready,omitempty"`
+	Total        uint32        `json:"total,omitempty"`
+	ReportedAt   time.Time     `json:"reported_at,omitzero"`
+	InFlight     int64         `json:"in_flight"`
+	EWMA         time.Duration `json:"ewma_ns"`
+	Requests     uint64        `json:"requests"`
+	Failures     uint64        `json:"failures"`
+}
+
+// EndpointReport is the same for one local endpoint.
+type EndpointReport struct {
+	Endpoint EndpointKey   `json:"endpoint"`
+	Healthy  bool          `json:"healthy"`
+	Reason   string        `json:"reason,omitempty"`
+	Since    time.Time     `json:"since,omitzero"`
+	InFlight int64         `json:"in_flight"`
+	EWMA     time.Duration `json:"ewma_ns"`
+	Requests uint64        `json:"requests"`
+	Failures uint64        `json:"failures"`
+}
