@@ -1,0 +1,164 @@
+package identity
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+	"golang.org/x/time/rate"
+)
+
+// Source holds the process's SVID and the bundles that it trusts. All methods may
+// be called from several goroutines; none of those that a handshake uses blocks.
+type Source struct {
+	opts    Options
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+	static  bool
+
+	// logged bounds what strangers can make us write; see refused.
+	logged     *rate.Limiter
+	suppressed atomic.Int64
+
+	subs  subscribers
+	state atomic.Pointer[state]
+	ready chan struct{} // closed with the first SVID
+
+	mu   sync.Mutex // serialises changes of state and of the cache file
+	last report
+}
+
+// Bounds of the log of refusals: enough to see what happens, too little to fill a
+// disk with handshakes of strangers.
+const (
+	refusalLogsPerSecond = 5
+	refusalLogsBurst     = 50
+)
+
+// NewStatic returns a Source with a fixed identity, for simulation and tests. The
+// bundle of the SVID's own trust domain must be among the given ones for peers of
+// that domain to be trusted; every bundle stays bound to its domain.
+func NewStatic(svid *x509svid.SVID, bundles ...*x509bundle.Bundle) *Source {
+	s := newSource(Options{}, newMetrics())
+	s.static = true
+	now := s.now()
+	st := (&state{}).clone()
+	st.withSVID(svid, now)
+	for _, b := range bundles {
+		st.api[b.TrustDomain()] = staticBundle(b, now)
+	}
+	s.publish(st)
+	return s
+}
+
+func newSource(opts Options, m *metrics) *Source {
+	s := &Source{
+		opts: opts, log: opts.Log, now: opts.Now, metrics: m,
+		logged: rate.NewLimiter(refusalLogsPerSecond, refusalLogsBurst),
+		ready:  make(chan struct{}),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.state.Store(&state{})
+	return s
+}
+
+// Options configure a Source.
+type Options struct {
+	// WorkloadAPI is the address of the SPIFFE Workload API: unix:///path or
+	// tcp://ip:port.
+	WorkloadAPI string
+	// ID picks one SVID among those that the Workload API offers; zero takes the
+	// first, which the specification calls the default.
+	ID spiffeid.ID
+	// CacheFile keeps SVID, key and bundles while they are valid, readable by the
+	// owner only, so that the process starts again without the Workload API.
+	// Empty keeps nothing.
+	CacheFile string
+	// Log receives the source's log; nil discards it.
+	Log *slog.Logger
+	// Registerer receives the metrics; nil registers none.
+	Registerer prometheus.Registerer
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// publish swaps the state and tells everybody. The caller holds mu, or is the
+// only one who knows s.
+func (s *Source) publish(st *state) {
+	first := s.state.Load().svid == nil && st.svid != nil
+	s.state.Store(st)
+	s.metrics.observe(st)
+	if first {
+		close(s.ready)
+	}
+	s.subs.notify()
+}
+
+// refused counts and logs one refusal and returns it.
+func (s *Source) refused(err *PeerError) error {
+	s.metrics.refused.WithLabelValues(string(err.Reason)).Inc()
+	if !s.logged.AllowN(s.now(), 1) {
+		s.suppressed.Add(1)
+		return err
+	}
+	args := []any{"reason", string(err.Reason), "spiffe_id", err.ID.String(), "err", err.Err}
+	if n := s.suppressed.Swap(0); n > 0 {
+		args = append(args, "count", n) // refusals not logged since the last line
+	}
+	s.log.Warn("handshake refused", args...)
+	return err
+}
+
+// ID returns the SPIFFE ID of the current SVID; zero when there is none yet.
+func (s *Source) ID() spiffeid.ID {
+	if st := s.state.Load(); st.svid != nil {
+		return st.svid.ID
+	}
+	return spiffeid.ID{}
+}
+
+// TrustDomain returns the own trust domain; zero when there is no SVID yet.
+func (s *Source) TrustDomain() spiffeid.TrustDomain { return s.state.Load().domain() }
+
+// NotAfter returns when the current SVID expires; zero when there is none yet.
+func (s *Source) NotAfter() time.Time { return s.state.Load().notAfter() }
+
+// Serial returns the serial number of the current SVID in hexadecimal, for logs
+// and status; empty when there is none yet.
+func (s *Source) Serial() string {
+	if st := s.state.Load(); st.svid != nil {
+		return fmt.Sprintf("%x", st.svid.Certificates[0].SerialNumber)
+	}
+	return ""
+}
+
+// Run keeps SVID and bundles fresh until ctx ends, then returns nil.
+func (s *Source) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// WaitReady returns as soon as a usable SVID is held.
+func (s *Source) WaitReady(ctx context.Context) error {
+	select {
+	case <-s.ready:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrNotReady, context.Cause(ctx))
+	}
+}
+
+type report struct{}
