@@ -1,0 +1,163 @@
+package strictyaml
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// MaxSize bounds a document; a config or catalog file beyond it is a mistake.
+const MaxSize = 64 << 20
+
+// maxValueShown keeps one bad value from filling the terminal.
+const maxValueShown = 80
+
+// Problem is one thing wrong with a document.
+type Problem struct {
+	// File, Line and Column say where; Line 0 means the place is not known.
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
+	// Field is the path of keys and indexes: "gateway.listen.tcp[0].address".
+	Field string `json:"field"`
+	// Value is what the document says there, shortened.
+	Value string `json:"value,omitempty"`
+	// Rule is what the value breaks.
+	Rule string `json:"rule"`
+}
+
+// Error is "file:line:column: field: rule (value)".
+func (p Problem) Error() string {
+	var b strings.Builder
+	b.WriteString(p.File)
+	if p.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", p.Line, p.Column)
+	}
+	b.WriteString(": ")
+	if p.Field != "" {
+		b.WriteString(p.Field + ": ")
+	}
+	b.WriteString(p.Rule)
+	if p.Value != "" {
+		fmt.Fprintf(&b, " (value %q)", p.Value)
+	}
+	return b.String()
+}
+
+// Problems are all that is wrong with a document, in the order of their place.
+type Problems []Problem
+
+// Error is one problem a line.
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// FieldError is a problem that a validation found in a value that may have come
+// from a document: the path of the field inside what was validated, its value
+// and the rule that it breaks.
+type FieldError struct {
+	Field string
+	Value any
+	Rule  string
+}
+
+// Error is "field: rule (value)".
+func (e *FieldError) Error() string {
+	if e.Value == nil || e.Value == "" {
+		return fmt.Sprintf("%s: %s", e.Field, e.Rule)
+	}
+	return fmt.Sprintf("%s: %s (value %q)", e.Field, e.Rule, fmt.Sprint(e.Value))
+}
+
+// Fail is a FieldError as an error.
+func Fail(field string, value any, rule string) error {
+	return &FieldError{Field: field, Value: value, Rule: rule}
+}
+
+// Within puts every FieldError in err below prefix ("listen" becomes
+// "gateway.listen"); other errors become problems of prefix itself.
+func Within(prefix string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var out []error
+	for _, e := range leaves(err) {
+		var fe *FieldError
+		if errors.As(e, &fe) {
+			out = append(out, &FieldError{Field: join(prefix, fe.Field), Value: fe.Value, Rule: fe.Rule})
+			continue
+		}
+		out = append(out, &FieldError{Field: prefix, Rule: e.Error()})
+	}
+	return errors.Join(out...)
+}
+
+// Locate turns err (FieldErrors, alone or joined) into Problems with the places
+// of d. A field that the document leaves out gets its nearest parent's place.
+func (d *Document) Locate(err error) Problems {
+	var ps Problems
+	for _, e := range leaves(err) {
+		var pp Problems
+		if errors.As(e, &pp) {
+			ps = append(ps, pp...)
+			continue
+		}
+		p := Problem{File: d.File, Rule: e.Error()}
+		var fe *FieldError
+		if errors.As(e, &fe) {
+			p.Field, p.Rule = fe.Field, fe.Rule
+			if fe.Value != nil {
+				p.Value = shorten(fmt.Sprint(fe.Value))
+			}
+			p.Line, p.Column = d.place(fe.Field)
+		}
+		ps = append(ps, p)
+	}
+	sortProblems(ps)
+	return ps
+}
+
+func sortProblems(ps Problems) {
+	slices.SortStableFunc(ps, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Field, b.Field))
+	})
+}
+
+// leaves flattens errors.Join; Problems stay whole.
+func leaves(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if j, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the joined error itself is wanted, not one inside
+		var out []error
+		for _, e := range j.Unwrap() {
+			out = append(out, leaves(e)...)
+		}
+		return out
+	}
+	return []error{err}
+}
+
+func join(prefix, field string) string {
+	switch {
+	case field == "":
+		return prefix
+	case prefix == "" || strings.HasPrefix(field, "["):
+		return prefix + field
+	default:
+		return prefix + "." + field
+	}
+}
+
+func shorten(s string) string {
+	if len(s) > maxValueShown {
+		return s[:maxValueShown] + "..."
+	}
+	return s
+}
