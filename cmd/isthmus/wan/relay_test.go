@@ -1,0 +1,85 @@
+package wan_test
+
+import (
+	"context"
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/wan"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestRelayDelaysBothWaysAndKeepsOrder(t *testing.T) {
+	const oneWay = 20 * time.Millisecond
+	target, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	echoed := make(chan struct{})
+	go func() {
+		defer close(echoed)
+		buf := make([]byte, 64)
+		for {
+			n, from, err := target.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			_, _ = target.WriteToUDPAddrPort(buf[:n], from)
+		}
+	}()
+	r, err := wan.New(wan.Options{
+		Listen: netip.MustParseAddrPort("127.0.0.1:0"),
+		Target: target.LocalAddr().(*net.UDPAddr).AddrPort(),
+		Delay:  func(netip.AddrPort) time.Duration { return oneWay },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- r.Run(ctx) }()
+
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(r.Addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	start := time.Now()
+	const count = 100
+	for i := range count {
+		if _, err := c.Write(binary.BigEndian.AppendUint32(nil, uint32(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf := make([]byte, 64)
+	for i := range count {
+		n, err := c.Read(buf)
+		if err != nil {
+			t.Fatalf("datagram %d of %d: %v", i, count, err)
+		}
+		if got := binary.BigEndian.Uint32(buf[:n]); got != uint32(i) {
+			t.Fatalf("datagram %d came as number %d", got, i)
+		}
+		if i == 0 {
+			if rtt := time.Since(start); rtt < 2*oneWay {
+				t.Errorf("round trip %s, at least %s", rtt, 2*oneWay)
+			}
+		}
+	}
+	if r.Dropped() != 0 {
+		t.Errorf("dropped %d", r.Dropped())
+	}
+	_ = c.Close()
+	cancel()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+	_ = target.Close()
+	<-echoed
+}
