@@ -1,0 +1,149 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+)
+
+// The defaults of Config. Ports are those of design section 11.
+const (
+	DefaultLink    = "0.0.0.0:7443"
+	DefaultAdmin   = "127.0.0.1:7481"
+	DefaultControl = "127.0.0.1:7482"
+	DefaultDataDir = "/var/lib/isthmus/gateway"
+	// DefaultDrainTimeout is how long streams may finish: most requests end
+	// within a second, and service managers kill after 90 s.
+	DefaultDrainTimeout = 30 * time.Second
+)
+
+// Config is the gateway section of the configuration file. The zero value of a
+// field is its default.
+type Config struct {
+	// Name is a DNS label, unique in the cluster. It is the last part of the
+	// gateway's SPIFFE ID.
+	Name string `yaml:"name"`
+	// Advertise are the host:port at which peers' gateways reach the link port,
+	// tried in order. Empty: this gateway takes no inbound links, it dials out.
+	Advertise []string `yaml:"advertise,omitempty"`
+	// Listen is what the gateway listens on.
+	Listen `yaml:"listen,omitempty"`
+	// DataDir keeps the last good route tables; default DefaultDataDir.
+	DataDir string `yaml:"data_dir,omitempty"`
+	// DrainTimeout is how long streams may finish after the stop signal;
+	// default DefaultDrainTimeout.
+	DrainTimeout time.Duration `yaml:"drain_timeout,omitempty"`
+	// Limits bound what the process takes on.
+	Limits Limits `yaml:"limits,omitempty"`
+}
+
+// Listen holds the addresses of a gateway, each ip:port. An empty HTTP or
+// Control turns that listener off, as no entry of TCP does.
+type Listen struct {
+	// Link is the public UDP port; default DefaultLink.
+	Link string `yaml:"link,omitempty"`
+	// HTTP takes HTTP/1.1, HTTP/2 (h2c) and gRPC by authority.
+	HTTP string `yaml:"http,omitempty"`
+	// HTTPCaller is the SPIFFE ID given to whoever calls on HTTP.
+	HTTPCaller string `yaml:"http_caller,omitempty"`
+	// HTTPSources are the source ranges that may connect to HTTP, needed where
+	// it is not on loopback.
+	HTTPSources []netip.Prefix `yaml:"http_sources,omitempty"`
+	// TCP are listeners of one service each.
+	TCP []TCPListener `yaml:"tcp,omitempty"`
+	// Admin serves metrics and readiness; default DefaultAdmin.
+	Admin string `yaml:"admin,omitempty"`
+	// Control lets the own federation reach its peers; default DefaultControl.
+	Control string `yaml:"control,omitempty"`
+	// ControlAdvertise is the host:port told to the federation where it differs
+	// from Control (all addresses, a translated address).
+	ControlAdvertise string `yaml:"control_advertise,omitempty"`
+}
+
+// TCPListener is the way in of one service: every connection goes to it.
+type TCPListener struct {
+	Address string `yaml:"address"`
+	// Service is "name.namespace", or "name" in the default namespace.
+	Service string `yaml:"service"`
+	// Port is a port name; empty is the only or default port.
+	Port string `yaml:"port,omitempty"`
+	// Caller is the SPIFFE ID given to whoever connects.
+	Caller string `yaml:"caller"`
+	// Sources are the source ranges that may connect, needed where Address is
+	// not on loopback.
+	Sources []netip.Prefix `yaml:"sources,omitempty"`
+}
+
+// WithDefaults returns the configuration with each empty field at its default.
+func (c Config) WithDefaults() Config {
+	setDefault(&c.Link, DefaultLink)
+	setDefault(&c.Admin, DefaultAdmin)
+	setDefault(&c.Control, DefaultControl)
+	setDefault(&c.DataDir, DefaultDataDir)
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = DefaultDrainTimeout
+	}
+	c.Limits = c.Limits.withDefaults()
+	return c
+}
+
+func setDefault(s *string, value string) {
+	if *s == "" {
+		*s = value
+	}
+}
+
+// Validate reports every problem of the configuration, each with field, value
+// and rule. It touches neither network nor files. Empty fields are judged as
+// their defaults.
+func (c Config) Validate() error {
+	c = c.WithDefaults()
+	var p problems
+	if _, err := catalog.ParseClusterName(c.Name); err != nil { // the same rule: a DNS label
+		p.add("name", c.Name, "must be a DNS label (a-z, 0-9, inner \"-\")")
+	}
+	for i, a := range c.Advertise {
+		p.hostPort(fmt.Sprintf("advertise[%d]", i), a)
+	}
+	p.address("listen.link", c.Link)
+	p.address("listen.admin", c.Admin)
+	p.address("listen.control", c.Control)
+	if c.ControlAdvertise != "" {
+		p.hostPort("listen.control_advertise", c.ControlAdvertise)
+	}
+	if c.HTTP != "" {
+		p.way("listen.", "http", c.HTTP, "http_caller", c.HTTPCaller, "http_sources", c.HTTPSources)
+	}
+	seen := make(map[string]int, len(c.TCP))
+	for i, l := range c.TCP {
+		l.validate(&p, fmt.Sprintf("listen.tcp[%d].", i))
+		if j, dup := seen[l.Address]; dup && !ephemeral(l.Address) {
+			p.add(fmt.Sprintf("listen.tcp[%d].address", i), l.Address, fmt.Sprintf("is already taken by listen.tcp[%d]", j))
+		}
+		seen[l.Address] = i
+	}
+	if c.DrainTimeout < 0 {
+		p.add("drain_timeout", c.DrainTimeout.String(), "must not be negative")
+	}
+	c.Limits.validate(&p)
+	return errors.Join(p...)
+}
+
+func (l TCPListener) validate(p *problems, at string) {
+	p.way(at, "address", l.Address, "caller", l.Caller, "sources", l.Sources)
+	name, err := catalog.ParseServiceName(l.Service)
+	switch {
+	case err != nil:
+		p.add(at+"service", l.Service, "must be name.namespace, or name in namespace default")
+	case name.IsFederation():
+		p.add(at+"service", l.Service, "federation.* is reserved for the federations themselves")
+	}
+	if l.Port != "" {
+		if _, err := catalog.ParseClusterName(l.Port); err != nil {
+			p.add(at+"port", l.Port, "must be a port name, which is a DNS label")
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package gateway
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+)
+
+// problems gathers what is wrong with a configuration, so that one reading
+// finds all of it.
+type problems []error
+
+func (p *problems) add(field, value, rule string) {
+	*p = append(*p, fmt.Errorf("%s: %q %s", field, value, rule))
+}
+
+// address checks an ip:port to listen on; port 0 takes a free one.
+func (p *problems) address(field, value string) (netip.AddrPort, bool) {
+	a, err := netip.ParseAddrPort(value)
+	if err != nil {
+		p.add(field, value, "must be ip:port")
+	}
+	return a, err == nil
+}
+
+// hostPort checks an address that others dial.
+func (p *problems) hostPort(field, value string) {
+	host, port, err := net.SplitHostPort(value)
+	if err != nil || host == "" {
+		p.add(field, value, "must be host:port")
+		return
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		p.add(field, value, "must have a port from 1 to 65535")
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		p.add(field, value, "must be an address that others can dial, not the unspecified one")
+	}
+}
+
+// way checks a way in: who connects gets the listener's identity, so the
+// listener must say who can connect.
+func (p *problems) way(at, addressField, address, callerField, caller, sourcesField string, sources []netip.Prefix) {
+	a, ok := p.address(at+addressField, address)
+	if id, err := spiffeid.FromString(caller); err != nil || id.Path() == "" {
+		p.add(at+callerField, caller, "must be the SPIFFE ID of a workload: whoever connects is taken for it")
+	}
+	if ok && !a.Addr().IsLoopback() && len(sources) == 0 {
+		p.add(at+sourcesField, "", fmt.Sprintf("must list source ranges, since %s is not a loopback address and whoever connects is taken for %s", address, callerField))
+	}
+	for i, s := range sources {
+		if !s.IsValid() || s != s.Masked() {
+			p.add(fmt.Sprintf("%s%s[%d]", at, sourcesField, i), s.String(), "must be a prefix without host bits, such as 10.0.0.0/8")
+		}
+	}
+}
+
+// ephemeral reports whether the address asks for any free port.
+func ephemeral(address string) bool {
+	a, err := netip.ParseAddrPort(address)
+	return err == nil && a.Port() == 0
+}
