@@ -1,0 +1,46 @@
+package tunnel
+
+import "time"
+
+// LinkState is the state of a link. The vocabulary is closed.
+type LinkState string
+
+// The states.
+const (
+	// StateConnecting: being dialed, or waiting to be dialed again.
+	StateConnecting LinkState = "connecting"
+	// StateUp: takes new streams.
+	StateUp LinkState = "up"
+	// StateDraining: finishes its streams and takes no new ones.
+	StateDraining LinkState = "draining"
+	// StateDown: cannot be reached; see Reason.
+	StateDown LinkState = "down"
+)
+
+// LinkInfo is one link, or one gateway that should have a link, as it is now.
+type LinkInfo struct {
+	Cluster string
+	// Gateway is empty until a bootstrap address has answered.
+	Gateway string
+	// Address is the remote address in use (or tried last).
+	Address string
+	// Dialed is true where this end opened the link.
+	Dialed bool
+	State  LinkState
+	// Reason says why the link is not up (of the words of wire.Status and
+	// identity.Reason, and "dial", "timeout"); empty when up.
+	Reason string
+	// Since is when State was entered.
+	Since time.Time
+	// RTT is smoothed over the probes; MinRTT is the least since the link came
+	// up; Jitter is the mean deviation. Zero until measured.
+	RTT, MinRTT, Jitter time.Duration
+	// Loss is the share of packets lost lately, 0 to 1.
+	Loss float64
+	// BytesSent and BytesReceived count UDP payload over the life of the link.
+	BytesSent, BytesReceived uint64
+	// Streams counts open streams and requests, both directions.
+	Streams int
+	// Connections counts QUIC connections.
+	Connections int
+}

@@ -1,0 +1,22 @@
+package wire
+
+// Bounds. Everything from the wire is checked against them before memory is
+// reserved for it.
+const (
+	// MaxHeader bounds an encoded stream header after its two prefix numbers.
+	MaxHeader = 8 << 10
+	// MaxField bounds one field: the limit of a SPIFFE ID, the longest there is.
+	MaxField = 2048
+	// MaxReply bounds an encoded reply after its two prefix numbers.
+	MaxReply = 1 << 10
+	// MaxMessage bounds the message of a reply: a sentence, not a log.
+	MaxMessage = 512
+	// MaxFrame bounds the body of a control frame. The largest is a report:
+	// MaxReportServices rows of about 100 bytes.
+	MaxFrame = 1 << 20
+	// MaxReportServices bounds the rows of a report: the quota of services that
+	// an origin may export.
+	MaxReportServices = 5000
+	// MaxProbe bounds a probe datagram; probes must never need a second packet.
+	MaxProbe = 64
+)
