@@ -61,6 +61,11 @@ type Endpoint struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Source names where the endpoint was read; set by merge (provenance).
 	Source string `json:"source,omitempty"`
+	// Quarantined is set by discovery's mass-withdrawal guard on an endpoint
+	// that its source has withdrawn and that is kept for now. Where the
+	// connection to it is plaintext it is used last, since its address may have
+	// a new owner.
+	Quarantined bool `json:"quarantined,omitempty"`
 }
 
 // Compare orders endpoints by port, address and ID: the order of Service.

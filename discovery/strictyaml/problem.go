@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 )
 
 // MaxSize bounds a document; a config or catalog file beyond it is a mistake.
@@ -59,21 +61,9 @@ func (ps Problems) Error() string {
 }
 
 // FieldError is a problem that a validation found in a value that may have come
-// from a document: the path of the field inside what was validated, its value
-// and the rule that it breaks.
-type FieldError struct {
-	Field string
-	Value any
-	Rule  string
-}
-
-// Error is "field: rule (value)".
-func (e *FieldError) Error() string {
-	if e.Value == nil || e.Value == "" {
-		return fmt.Sprintf("%s: %s", e.Field, e.Rule)
-	}
-	return fmt.Sprintf("%s: %s (value %q)", e.Field, e.Rule, fmt.Sprint(e.Value))
-}
+// from a document. It is the catalog's own, so that what the catalog refuses can
+// be located, too.
+type FieldError = catalog.FieldError
 
 // Fail is a FieldError as an error.
 func Fail(field string, value any, rule string) error {

@@ -1,0 +1,83 @@
+package catalog
+
+import (
+	"maps"
+	"slices"
+)
+
+// Equal reports whether both endpoints say the same.
+func (e Endpoint) Equal(o Endpoint) bool {
+	return e.ID == o.ID && e.Port == o.Port && e.Address == o.Address && e.Locality == o.Locality &&
+		e.Weight == o.Weight && e.Health == o.Health && e.Source == o.Source &&
+		e.Quarantined == o.Quarantined && maps.Equal(e.Labels, o.Labels)
+}
+
+// Equal reports whether both services say the same; both are in order.
+func (s *Service) Equal(o *Service) bool {
+	if s == o {
+		return true
+	}
+	return s.Name == o.Name && slices.Equal(s.Ports, o.Ports) && maps.Equal(s.Meta, o.Meta) &&
+		slices.EqualFunc(s.Endpoints, o.Endpoints, Endpoint.Equal)
+}
+
+// Clone copies the service and its lists. Label and meta maps are shared: they
+// are immutable in a snapshot.
+func (s *Service) Clone() *Service {
+	c := *s
+	c.Ports = slices.Clone(s.Ports)
+	c.Endpoints = slices.Clone(s.Endpoints)
+	return &c
+}
+
+// Equal reports whether both snapshots say the same of the same source. It
+// costs a pointer comparison per shared service.
+func (s *Snapshot) Equal(o *Snapshot) bool {
+	if s == o {
+		return true
+	}
+	if s.Source() != o.Source() || s.Len() != o.Len() || s.EndpointCount() != o.EndpointCount() {
+		return false
+	}
+	return s.Len() == 0 || slices.EqualFunc(s.services, o.services, (*Service).Equal)
+}
+
+// Delta is what leads from one snapshot to another: old.With(d.Upserts,
+// d.Removes) equals new.
+type Delta struct {
+	// Upserts are the services that are new or differ, in order.
+	Upserts []*Service `json:"upserts,omitempty"`
+	// Removes are the services that are gone, in order.
+	Removes []ServiceName `json:"removes,omitempty"`
+}
+
+// IsEmpty reports whether nothing changed.
+func (d Delta) IsEmpty() bool { return len(d.Upserts) == 0 && len(d.Removes) == 0 }
+
+// Diff returns what leads from old to new; either may be nil.
+func Diff(old, new *Snapshot) Delta { //nolint:predeclared,revive // old and new are the words for it
+	var d Delta
+	var a, b []*Service
+	if old != nil {
+		a = old.services
+	}
+	if new != nil {
+		b = new.services
+	}
+	for len(a) > 0 || len(b) > 0 {
+		switch {
+		case len(b) == 0 || (len(a) > 0 && compareServices(a[0], b[0]) < 0):
+			d.Removes = append(d.Removes, a[0].Name)
+			a = a[1:]
+		case len(a) == 0 || compareServices(a[0], b[0]) > 0:
+			d.Upserts = append(d.Upserts, b[0])
+			b = b[1:]
+		default:
+			if !a[0].Equal(b[0]) {
+				d.Upserts = append(d.Upserts, b[0])
+			}
+			a, b = a[1:], b[1:]
+		}
+	}
+	return d
+}
