@@ -1,0 +1,82 @@
+package resource
+
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+)
+
+// Cluster is the own cluster or a peer's.
+type Cluster struct {
+	Name     catalog.ClusterName `json:"name"`
+	ID       string              `json:"id" doc:"SPIFFE ID of the cluster's federation."`
+	Locality catalog.Locality    `json:"locality"`
+	Own      bool                `json:"own"`
+	// State is "ok" for the own cluster, else the peer's state.
+	State    PeerState `json:"state"`
+	Gateways int       `json:"gateways" doc:"Gateways that are known and not draining."`
+	// Services counts the own services, or those imported from the peer.
+	Services int `json:"services"`
+}
+
+// PeerState says how much of a peer is heard.
+type PeerState string
+
+// The states of a peer's control plane. Traffic does not depend on it.
+const (
+	PeerConnecting  PeerState = "connecting"   // never heard since the last good copy, if any
+	PeerOK          PeerState = "ok"           // in sync
+	PeerControlLost PeerState = "control_lost" // not heard for its lease; the last good catalog is kept
+	PeerRefused     PeerState = "refused"      // its federation refuses us, or we it
+)
+
+// Peer is another cluster as this one's configuration names it and the peer's
+// own federation describes it.
+type Peer struct {
+	Name        catalog.ClusterName `json:"name"`
+	ID          string              `json:"id"`
+	TrustDomain string              `json:"trust_domain"`
+	Locality    catalog.Locality    `json:"locality"`
+	State       PeerState           `json:"state" enum:"connecting,ok,control_lost,refused"`
+	// Reason says why the state is not ok.
+	Reason string `json:"reason,omitempty"`
+	// Via is the own gateway through which the exchange runs.
+	Via       string             `json:"via,omitempty"`
+	HeardAt   time.Time          `json:"heard_at,omitzero"`
+	Epoch     uint64             `json:"epoch" doc:"Epoch and version of the peer's catalog that is held."`
+	Version   uint64             `json:"version"`
+	Bootstrap []string           `json:"bootstrap,omitempty" doc:"Configured gateway addresses."`
+	Gateways  []catalog.Gateway  `json:"gateways,omitempty" doc:"The peer's roster."`
+	Asserts   []policy.IDPattern `json:"asserts,omitempty" doc:"Caller IDs that the peer's gateways may speak for."`
+	Offered   int                `json:"offered" doc:"Services that the peer offers."`
+	Imported  int                `json:"imported" doc:"Services that are taken."`
+}
+
+// Gateway is one gateway of the own cluster, as its last report describes it.
+type Gateway struct {
+	Name      string           `json:"name"`
+	ID        string           `json:"id"`
+	Addresses []string         `json:"addresses,omitempty"`
+	Draining  bool             `json:"draining,omitempty"`
+	Locality  catalog.Locality `json:"locality"`
+	// State is "alive", or "silent" once its reports have stopped.
+	State      string    `json:"state" enum:"alive,silent"`
+	ReportedAt time.Time `json:"reported_at"`
+	StartedAt  time.Time `json:"started_at"`
+	Build      string    `json:"build,omitempty"`
+	Epoch      uint64    `json:"epoch" doc:"Epoch and version of the route table that the gateway uses."`
+	Version    uint64    `json:"version"`
+	Links      int       `json:"links"`
+	LinksUp    int       `json:"links_up"`
+}
+
+// Link is one link as one own gateway sees it.
+type Link struct {
+	// Key is unique among the links.
+	Key string `json:"key"`
+	// From is the own gateway; the embedded Gateway is the peer's.
+	From string `json:"from"`
+	route.LinkReport
+}

@@ -1,0 +1,229 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation/mesh"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+)
+
+const (
+	// The back-off of the table stream, full jitter. The cap is low: it is the
+	// own federation, on the own network, and every gateway waits for its word.
+	reconnectBase = 100 * time.Millisecond
+	reconnectCap  = 5 * time.Second
+	// steadyAfter is how long a stream must live for the back-off to start anew.
+	steadyAfter = 10 * time.Second
+	// silenceLimit is three missed heartbeats.
+	silenceLimit = 3 * mesh.HeartbeatEvery
+	// sendTimeout bounds one report: the next one is due a second later.
+	sendTimeout = 2 * time.Second
+	// maxProblem bounds how much of an error's body is read.
+	maxProblem = 64 << 10
+)
+
+// GatewayOptions configure a Gateway.
+type GatewayOptions struct {
+	// Address is the host:port of the federation's mesh listener.
+	Address string
+	// Identity holds the gateway's SVID.
+	Identity *identity.Source
+	// FederationID is the own federation's exact SPIFFE ID; nobody else is
+	// believed.
+	FederationID spiffeid.ID
+	// Log receives the client's log; nil discards it.
+	Log *slog.Logger
+	// Have is the table that the gateway starts with (from its disk), if any:
+	// it is not fetched again, and nothing older is published.
+	Have *route.Table
+}
+
+// Gateway is a gateway's side of the mesh protocol. It is safe for concurrent
+// use; Run is called once.
+type Gateway struct {
+	opts GatewayOptions
+	log  *slog.Logger
+	http *http.Client
+}
+
+// NewGateway checks the options and connects to nothing yet.
+func NewGateway(opts GatewayOptions) (*Gateway, error) {
+	if _, _, err := net.SplitHostPort(opts.Address); err != nil {
+		return nil, fmt.Errorf("address %q: must be host:port: %w", opts.Address, err)
+	}
+	if opts.Identity == nil {
+		return nil, errors.New("identity: is required")
+	}
+	if opts.FederationID.IsZero() {
+		return nil, errors.New("federation id: is required")
+	}
+	g := &Gateway{opts: opts, log: opts.Log}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	g.http = &http.Client{
+		Transport: &http.Transport{
+			DialContext:     (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			TLSClientConfig: opts.Identity.ClientTLS([]string{"h2", "http/1.1"}, identity.AuthorizeIDs(opts.FederationID)),
+			// One connection carries stream and reports; without pings a host that
+			// vanished would hold it for as long as TCP cares to resend.
+			ForceAttemptHTTP2:   true,
+			HTTP2:               &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
+			TLSHandshakeTimeout: 5 * time.Second,
+			IdleConnTimeout:     time.Minute,
+		},
+		// The server is one process with fixed paths; a redirect is a mistake.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return g, nil
+}
+
+// Run keeps the table stream open and hands every new table to publish, in
+// order of (epoch, version), each at most once. It comes back with full-jitter
+// back-off after any failure, and returns nil when ctx ends.
+func (g *Gateway) Run(ctx context.Context, publish func(*route.Table)) error {
+	defer g.http.CloseIdleConnections()
+	have := position{}
+	if t := g.opts.Have; t != nil {
+		have = position{t.Epoch, t.Version}
+	}
+	for attempt := 0; ; attempt++ {
+		began := time.Now()
+		err := g.follow(ctx, &have, publish)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(began) >= steadyAfter {
+			attempt = 0
+		}
+		g.log.Warn("table stream ended", "address", g.opts.Address, "err", err, "attempt", attempt)
+		wait := time.NewTimer(fullJitter(attempt))
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return nil
+		}
+	}
+}
+
+func fullJitter(attempt int) time.Duration {
+	limit := min(reconnectCap, reconnectBase<<min(attempt, 16))
+	return rand.N(limit) + time.Millisecond
+}
+
+// position orders tables.
+type position struct{ epoch, version uint64 }
+
+func (p position) before(o position) bool {
+	return p.epoch < o.epoch || (p.epoch == o.epoch && p.version < o.version)
+}
+
+// follow reads one stream until it ends; it always returns an error.
+func (g *Gateway) follow(ctx context.Context, have *position, publish func(*route.Table)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(silenceLimit, func() { cancel(errors.New("no heartbeat from the federation")) })
+	defer watchdog.Stop()
+
+	q := url.Values{"epoch": {strconv.FormatUint(have.epoch, 10)}, "version": {strconv.FormatUint(have.version, 10)}}
+	resp, err := g.do(ctx, http.MethodGet, mesh.TablePath+"?"+q.Encode(), nil)
+	if err != nil {
+		return cause(ctx, err)
+	}
+	defer drop(resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		return statusError(resp)
+	}
+	g.log.Info("table stream open", "address", g.opts.Address, "epoch", have.epoch, "version", have.version)
+	lines := newLineReader(resp.Body, mesh.MaxTableBytes)
+	for {
+		var line mesh.TableLine
+		if err := lines.next(&line); err != nil {
+			return cause(ctx, fmt.Errorf("table stream: %w", err))
+		}
+		watchdog.Reset(silenceLimit)
+		if line.Table == nil {
+			continue
+		}
+		if err := g.check(line.Table, *have); err != nil {
+			return err
+		}
+		*have = position{line.Table.Epoch, line.Table.Version}
+		publish(line.Table)
+	}
+}
+
+// check refuses a table that is not ours, not newer or not understood.
+func (g *Gateway) check(t *route.Table, have position) error {
+	if t.Format > route.TableFormat {
+		return fmt.Errorf("table: format %d is newer than %d, which this build understands", t.Format, route.TableFormat)
+	}
+	if t.Cluster.ID != g.opts.FederationID.String() {
+		return fmt.Errorf("table: is of %q, not of %s", t.Cluster.ID, g.opts.FederationID)
+	}
+	if now := (position{t.Epoch, t.Version}); !have.before(now) {
+		return fmt.Errorf("table: (%d, %d) is not newer than (%d, %d)", now.epoch, now.version, have.epoch, have.version)
+	}
+	return nil
+}
+
+// Send delivers one report. An error of type *StatusError is the federation's
+// refusal; any other means that it was not reached.
+func (g *Gateway) Send(ctx context.Context, r *route.Report) error {
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	body, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	resp, err := g.do(ctx, http.MethodPost, mesh.ReportPath, body)
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	defer drop(resp.Body)
+	if resp.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("report: %w", statusError(resp))
+	}
+	return nil
+}
+
+func (g *Gateway) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+g.opts.Address+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return g.http.Do(req)
+}
+
+// cause names the watchdog where it is what ended err's request.
+func cause(ctx context.Context, err error) error {
+	if c := context.Cause(ctx); c != nil && !errors.Is(c, context.Canceled) {
+		return c
+	}
+	return err
+}
+
+// drop reads a little of what is left, so that the connection can be used
+// again, and closes.
+func drop(body io.ReadCloser) {
+	_, _ = io.CopyN(io.Discard, body, maxProblem)
+	_ = body.Close()
+}
