@@ -22,8 +22,6 @@ const (
 	DefaultAPISocket  = "/run/isthmus/api.sock"
 	DefaultAPIAddress = "127.0.0.1:7480"
 	DefaultDataDir    = "/var/lib/isthmus/federation"
-	// Off turns the API's socket or address off.
-	Off = "off"
 )
 
 const (
@@ -60,13 +58,13 @@ type Config struct {
 	DataDir string `yaml:"data_dir"`
 }
 
-// API is where the REST API listens. At least one of Socket and Address is on.
+// API is where the REST API listens. With neither Socket nor Address set it
+// listens on both defaults, else on what is set only.
 type API struct {
 	// Socket is the path of a Unix socket, made with mode 0600; whoever may open
-	// it needs no token. Default DefaultAPISocket; "off" is none.
+	// it needs no token.
 	Socket string `yaml:"socket"`
-	// Address is a loopback ip:port, where a bearer token is asked for. Default
-	// DefaultAPIAddress; "off" is none.
+	// Address is a loopback ip:port, where a bearer token is asked for.
 	Address string `yaml:"address"`
 	// TokenFile holds the token of Address; empty means DataDir/api.token. It is
 	// written with mode 0600 and a random token if it does not exist.
@@ -111,8 +109,9 @@ func (c Config) Policy() policy.Set {
 // WithDefaults returns the configuration with each empty field at its default.
 func (c Config) WithDefaults() Config {
 	c.Listen = cmp.Or(c.Listen, DefaultListen)
-	c.API.Socket = cmp.Or(c.API.Socket, DefaultAPISocket)
-	c.API.Address = cmp.Or(c.API.Address, DefaultAPIAddress)
+	if c.API.Socket == "" && c.API.Address == "" {
+		c.API.Socket, c.API.Address = DefaultAPISocket, DefaultAPIAddress
+	}
 	c.DataDir = cmp.Or(c.DataDir, DefaultDataDir)
 	c.API.TokenFile = cmp.Or(c.API.TokenFile, filepath.Join(c.DataDir, "api.token"))
 	return c
@@ -159,13 +158,10 @@ func hostPortRule(s string) string {
 }
 
 func (v *problems) api(a API) {
-	if a.Socket == Off && a.Address == Off {
-		v.fail("api", nil, "must have a socket, an address or both")
-	}
 	if len(a.Socket) > maxSocketPath {
 		v.fail("api.socket", a.Socket, fmt.Sprintf("has %d characters, at most %d fit a unix socket's path", len(a.Socket), maxSocketPath))
 	}
-	if a.Address == Off {
+	if a.Address == "" {
 		return
 	}
 	ap, err := netip.ParseAddrPort(a.Address)
