@@ -1,0 +1,96 @@
+package arch_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// pin fixes the version of a module. Some newer versions ask for a newer Go or
+// were released against modules that cannot be had; a bump is one line here and
+// one in go.mod, after trying it.
+type pin struct {
+	file, module, version string
+	later                 bool // need not be required yet: no package imports it
+}
+
+const product, consulTool, lintTool = "go.mod", "e2e/tools/consul/go.mod", "e2e/tools/lint/go.mod"
+
+var pins = []pin{
+	{file: product, module: "github.com/quic-go/quic-go", version: "v0.65.0"},
+	{file: product, module: "github.com/spiffe/go-spiffe/v2", version: "v2.9.0"},
+	// v1.35.0 asks for Go 1.26.9.
+	{file: product, module: "github.com/hashicorp/consul/api", version: "v1.34.5"},
+	{file: product, module: "github.com/danielgtaylor/huma/v2", version: "v2.37.2"},
+	// The AWS modules are released together and work in this set.
+	{file: product, module: "github.com/aws/aws-sdk-go-v2", version: "v1.47.7", later: true},
+	{file: product, module: "github.com/aws/aws-sdk-go-v2/config", version: "v1.33.15", later: true},
+	{file: product, module: "github.com/aws/aws-sdk-go-v2/service/ec2", version: "v1.344.1", later: true},
+	{file: product, module: "cloud.google.com/go/compute", version: "v1.75.0", later: true},
+
+	// v1.22.0 requires submodules that the checksum database does not know.
+	{file: consulTool, module: "github.com/hashicorp/consul", version: "v1.21.0"},
+	{file: lintTool, module: "github.com/golangci/golangci-lint/v2", version: "v2.15.0"},
+	{file: lintTool, module: "mvdan.cc/gofumpt", version: "v0.12.0"},
+	{file: lintTool, module: "gotest.tools/gotestsum", version: "v1.13.0"},
+}
+
+// toolsOnly are modules that must not enter the product's graph: they would more
+// than double it, and one of them is under a licence that forbids shipping it.
+var toolsOnly = []string{"github.com/hashicorp/consul", "github.com/golangci/golangci-lint/v2", "gotest.tools/gotestsum", "mvdan.cc/gofumpt"}
+
+// goMod is what go mod edit -json prints, as far as it is asked here.
+type goMod struct {
+	Require []struct{ Path, Version string }
+	Replace []struct{ Old struct{ Path string } }
+	Tool    []struct{ Path string }
+}
+
+func readMod(t *testing.T, file string) (goMod, map[string]string) {
+	t.Helper()
+	out, err := goCommand(t, "mod", "edit", "-json", file)
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	var mod goMod
+	if err := json.Unmarshal([]byte(out), &mod); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	versions := map[string]string{}
+	for _, r := range mod.Require {
+		versions[r.Path] = r.Version
+	}
+	return mod, versions
+}
+
+func TestVersionsArePinned(t *testing.T) {
+	for _, p := range pins {
+		_, versions := readMod(t, p.file)
+		switch got, ok := versions[p.module]; {
+		case !ok && !p.later:
+			t.Errorf("%s does not require %s, pinned at %s", p.file, p.module, p.version)
+		case ok && got != p.version:
+			t.Errorf("%s requires %s %s, pinned at %s", p.file, p.module, got, p.version)
+		}
+	}
+}
+
+func TestProductModuleIsPlain(t *testing.T) {
+	mod, versions := readMod(t, product)
+	for _, r := range mod.Replace {
+		t.Errorf("go.mod replaces %s: importers of this module would not", r.Old.Path)
+	}
+	for _, tool := range mod.Tool {
+		t.Errorf("go.mod has the tool %s: tools are modules of their own in e2e/tools", tool.Path)
+	}
+	for _, name := range toolsOnly {
+		if v, ok := versions[name]; ok {
+			t.Errorf("go.mod requires %s %s: it belongs to a module of its own in e2e/tools", name, v)
+		}
+	}
+	for name := range versions {
+		if strings.HasPrefix(name, module) {
+			t.Errorf("go.mod requires %s, a module of this repository", name)
+		}
+	}
+}
