@@ -56,7 +56,13 @@ func ParseLocality(s string) (Locality, error) {
 			*dst = parts[i]
 		}
 	}
-	return l, l.Validate()
+	if err := l.Validate(); err != nil {
+		return l, err
+	}
+	if l.String() != s {
+		return l, fmt.Errorf("locality %q: has empty parts", s)
+	}
+	return l, nil
 }
 
 // Validate reports a part that is no label, or one set below an empty one.

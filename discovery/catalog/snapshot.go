@@ -24,9 +24,11 @@ type Snapshot struct {
 func NewSnapshot(source string, services []*Service) (*Snapshot, error) {
 	var p problems
 	p.check("source", source, checkLabel(source))
-	sorted := adopt(&p, services)
-	s := &Snapshot{source: source, services: sorted}
-	s.finish(&p)
+	s := &Snapshot{source: source, services: adopt(&p, services)}
+	for _, svc := range s.services {
+		s.endpoints += len(svc.Endpoints)
+	}
+	s.check(&p)
 	if err := p.err(); err != nil {
 		return nil, fmt.Errorf("snapshot of source %q: %w", source, err)
 	}
@@ -63,11 +65,8 @@ func adopt(p *problems, services []*Service) []*Service {
 	return sorted
 }
 
-// finish counts and checks what depends on all services.
-func (s *Snapshot) finish(p *problems) {
-	for _, svc := range s.services {
-		s.endpoints += len(svc.Endpoints)
-	}
+// check applies the bounds of the whole.
+func (s *Snapshot) check(p *problems) {
 	if s.endpoints > MaxEndpoints {
 		p.add("services", s.endpoints, fmt.Sprintf("a snapshot has at most %d endpoints", MaxEndpoints))
 	}
@@ -117,15 +116,15 @@ func (s *Snapshot) Get(name ServiceName) *Service {
 	if s == nil {
 		return nil
 	}
-	i, found := s.find(name)
+	i, found := find(s.services, name)
 	if !found {
 		return nil
 	}
 	return s.services[i]
 }
 
-func (s *Snapshot) find(name ServiceName) (int, bool) {
-	return slices.BinarySearchFunc(s.services, name, func(svc *Service, n ServiceName) int { return svc.Name.Compare(n) })
+func find(services []*Service, name ServiceName) (int, bool) {
+	return slices.BinarySearchFunc(services, name, func(svc *Service, n ServiceName) int { return svc.Name.Compare(n) })
 }
 
 // All yields the services in the order of their names.
@@ -148,55 +147,56 @@ func (s *Snapshot) All() iter.Seq[*Service] {
 // did not change is shared.
 func (s *Snapshot) With(upserts []*Service, removes []ServiceName) (*Snapshot, error) {
 	var p problems
-	ups := adopt(&p, upserts)
-	gone := make(map[ServiceName]bool, len(removes))
-	for _, n := range removes {
-		gone[n] = true
+	edits := make([]edit, 0, len(upserts)+len(removes))
+	for _, u := range adopt(&p, upserts) {
+		edits = append(edits, edit{u.Name, u})
 	}
-	for _, u := range ups {
-		if gone[u.Name] {
-			p.add(fmt.Sprintf("services[%s]", u.Name), "", "is to be replaced and removed at once")
+	for _, n := range removes {
+		edits = append(edits, edit{n, nil})
+	}
+	slices.SortStableFunc(edits, func(a, b edit) int { return a.name.Compare(b.name) })
+	for i := 1; i < len(edits); i++ {
+		if a, b := edits[i-1], edits[i]; a.name == b.name && (a.put == nil) != (b.put == nil) {
+			p.add(fmt.Sprintf("services[%s]", a.name), "", "is to be replaced and removed at once")
 		}
 	}
-	next := &Snapshot{source: s.Source(), services: s.replaced(ups, gone)}
-	next.finish(&p)
+	next := s.edited(edits)
+	next.check(&p)
 	if err := p.err(); err != nil {
 		return nil, fmt.Errorf("snapshot of source %q: %w", s.Source(), err)
 	}
 	return next, nil
 }
 
-// replaced merges two ordered lists.
-func (s *Snapshot) replaced(ups []*Service, gone map[ServiceName]bool) []*Service {
+// edit puts a service in place of the one of that name, or (nil) removes it.
+type edit struct {
+	name ServiceName
+	put  *Service
+}
+
+// edited copies the stretches of pointers between the edits, which are in order.
+func (s *Snapshot) edited(edits []edit) *Snapshot {
+	next := &Snapshot{source: s.Source(), endpoints: s.EndpointCount()}
 	var old []*Service
 	if s != nil {
 		old = s.services
 	}
-	out := make([]*Service, 0, len(old)+len(ups))
-	for len(old) > 0 || len(ups) > 0 {
-		switch {
-		case len(old) == 0:
-			out, ups = append(out, ups[0]), ups[1:]
-		case len(ups) == 0:
-			if !gone[old[0].Name] {
-				out = append(out, old[0])
-			}
-			old = old[1:]
-		default:
-			switch c := compareServices(old[0], ups[0]); {
-			case c < 0:
-				if !gone[old[0].Name] {
-					out = append(out, old[0])
-				}
-				old = old[1:]
-			case c > 0:
-				out, ups = append(out, ups[0]), ups[1:]
-			default:
-				out, old, ups = append(out, ups[0]), old[1:], ups[1:]
-			}
+	next.services = make([]*Service, 0, len(old)+len(edits))
+	for _, e := range edits {
+		i, found := find(old, e.name)
+		next.services = append(next.services, old[:i]...)
+		if found {
+			next.endpoints -= len(old[i].Endpoints)
+			i++
+		}
+		old = old[i:]
+		if e.put != nil {
+			next.endpoints += len(e.put.Endpoints)
+			next.services = append(next.services, e.put)
 		}
 	}
-	return out
+	next.services = append(next.services, old...)
+	return next
 }
 
 // snapshotJSON is the canonical text form.

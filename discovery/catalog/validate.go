@@ -60,7 +60,9 @@ func (s *Service) validate(p *problems) {
 }
 
 func (e *Endpoint) validate(p *problems, ports []Port) {
-	p.check("id", e.ID, checkID(e.ID))
+	if err := checkID(e.ID); err != nil { // not p.check: boxing every id costs an allocation
+		p.add("id", e.ID, err.Error())
+	}
 	if !hasPort(ports, e.Port) {
 		p.add("port", e.Port, "is no port of the service")
 	}
@@ -191,6 +193,8 @@ func checkLabels(p *problems, field string, labels map[string]string, text func(
 			p.add(field, k, "a key "+err.Error())
 			continue
 		}
-		p.check(field+"."+k, v, checkValue(v, text))
+		if err := checkValue(v, text); err != nil {
+			p.add(field+"."+k, v, err.Error())
+		}
 	}
 }
