@@ -26,13 +26,14 @@ func (p ServicePattern) Match(n catalog.ServiceName) bool {
 	return string(p) == n.String()
 }
 
-// Exact returns the one service that the pattern names, if it is no wildcard.
+// Exact returns the one service that the pattern names, if it is no wildcard
+// and in canonical form: what Match would not match is not named either.
 func (p ServicePattern) Exact() (catalog.ServiceName, bool) {
-	if strings.HasPrefix(string(p), "*") {
+	n, err := catalog.ParseServiceName(string(p))
+	if err != nil || n.IsFederation() || n.String() != string(p) {
 		return catalog.ServiceName{}, false
 	}
-	n, err := catalog.ParseServiceName(string(p))
-	return n, err == nil
+	return n, true
 }
 
 // ParseServicePattern checks s and returns its canonical form ("web" becomes
@@ -71,12 +72,28 @@ func (p *ServicePattern) UnmarshalText(b []byte) error {
 // ("spiffe://td/a/*"), or a whole trust domain ("spiffe://td/*").
 type IDPattern string
 
+// Bounds of a SPIFFE ID (SPIFFE-ID standard, section 2.3).
+const (
+	MaxIDLen          = 2048
+	MaxTrustDomainLen = 255
+)
+
 // ParseIDPattern checks s.
 func ParseIDPattern(s string) (IDPattern, error) {
+	if len(s) > MaxIDLen {
+		return "", fmt.Errorf("id pattern %q: has %d bytes, at most %d", shorten(s), len(s), MaxIDLen)
+	}
 	base, wild := strings.CutSuffix(s, "/*")
 	id, err := spiffeid.FromString(base)
 	if err != nil {
 		return "", fmt.Errorf("id pattern %q: must be a SPIFFE ID, or one with a last segment \"*\": %w", s, err)
+	}
+	td := id.TrustDomain().Name()
+	if len(td) > MaxTrustDomainLen {
+		return "", fmt.Errorf("id pattern %q: trust domain has %d bytes, at most %d", shorten(s), len(td), MaxTrustDomainLen)
+	}
+	if strings.HasPrefix(td, ".") || strings.HasSuffix(td, ".") || strings.Contains(td, "..") {
+		return "", fmt.Errorf("id pattern %q: trust domain %q has an empty label", s, td)
 	}
 	if !wild && id.Path() == "" {
 		return "", fmt.Errorf("id pattern %q: a trust domain alone is no workload; write %s/*", s, s)

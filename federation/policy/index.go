@@ -1,0 +1,182 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+)
+
+// Index is a Set compiled for lookup: each answer costs a few map reads,
+// whatever the number of rules. It is immutable and safe for concurrent use.
+//
+// One rule of precedence holds for exports, imports and traffic policies: where
+// several rules cover a service, the most exact pattern wins (name.namespace
+// before *.namespace before *), then the rule whose name sorts first. Rules are
+// never mixed field by field: what holds can be read off one rule.
+type Index struct {
+	set     Set
+	exports map[string]*patternIndex // by peer; everyPeer for rules to "*"
+	imports map[catalog.ClusterName]*patternIndex
+	traffic *patternIndex
+	filled  []Traffic
+	unset   *Traffic
+}
+
+// NewIndex compiles a validated set.
+func NewIndex(s Set) *Index {
+	ix := &Index{
+		set:     s.Canonical(),
+		exports: make(map[string]*patternIndex),
+		imports: make(map[catalog.ClusterName]*patternIndex),
+		traffic: new(patternIndex),
+		unset:   DefaultTraffic(),
+	}
+	for i, e := range ix.set.Exports {
+		for _, to := range e.To {
+			indexOf(ix.exports, to).add(e.Services, i)
+		}
+	}
+	for i, m := range ix.set.Imports {
+		indexOf(ix.imports, m.From).add(m.Services, i)
+	}
+	ix.filled = make([]Traffic, len(ix.set.Traffic))
+	for i, t := range ix.set.Traffic {
+		ix.filled[i] = t.Filled()
+		ix.traffic.add(t.Services, i)
+	}
+	return ix
+}
+
+// Set is the canonical set that was compiled; it is not to be changed.
+func (ix *Index) Set() Set { return ix.set }
+
+// ExportTo returns the export that offers service to peer.
+func (ix *Index) ExportTo(service catalog.ServiceName, peer catalog.ClusterName) (*Export, bool) {
+	ref := ix.exports[string(peer)].find(service).better(ix.exports[everyPeer].find(service))
+	if !ref.ok() {
+		return nil, false
+	}
+	return &ix.set.Exports[ref.rule], true
+}
+
+// ExportedTo returns those of peers that service is offered to, in their order.
+func (ix *Index) ExportedTo(service catalog.ServiceName, peers []catalog.ClusterName) []catalog.ClusterName {
+	if ix.exports[everyPeer].find(service).ok() {
+		return slices.Clone(peers)
+	}
+	var out []catalog.ClusterName
+	for _, p := range peers {
+		if ix.exports[string(p)].find(service).ok() {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// ImportFor returns the import that takes the service called remote in the peer
+// from.
+func (ix *Index) ImportFor(from catalog.ClusterName, remote catalog.ServiceName) (*Import, bool) {
+	ref := ix.imports[from].find(remote)
+	if !ref.ok() {
+		return nil, false
+	}
+	return &ix.set.Imports[ref.rule], true
+}
+
+// LocalName is the name under which this cluster knows the service that m takes
+// as remote.
+func (m *Import) LocalName(remote catalog.ServiceName) catalog.ServiceName {
+	if m.As != nil {
+		return *m.As
+	}
+	return remote
+}
+
+// TrafficFor returns how calls to service are balanced, with every default
+// filled; never nil, shared, and not to be changed.
+func (ix *Index) TrafficFor(service catalog.ServiceName) *Traffic {
+	ref := ix.traffic.find(service)
+	if !ref.ok() {
+		return ix.unset
+	}
+	return &ix.filled[ref.rule]
+}
+
+func indexOf[K comparable](m map[K]*patternIndex, key K) *patternIndex {
+	p := m[key]
+	if p == nil {
+		p = new(patternIndex)
+		m[key] = p
+	}
+	return p
+}
+
+// patternIndex finds the winning rule for a service.
+type patternIndex struct {
+	exact      map[catalog.ServiceName]int
+	namespaces map[string]int
+	any        int
+	hasAny     bool
+}
+
+// match is a rule with how exactly it matches; the zero value is no match.
+type match struct {
+	exactness int // 3 name, 2 namespace, 1 any, 0 none
+	rule      int
+}
+
+func (m match) ok() bool { return m.exactness > 0 }
+
+// better returns the winner of two matches; rules are numbered by name.
+func (m match) better(o match) match {
+	if o.exactness > m.exactness || o.exactness == m.exactness && o.rule < m.rule {
+		return o
+	}
+	return m
+}
+
+// add enters a rule; rules come in order of their names, so the first stays.
+func (p *patternIndex) add(patterns []ServicePattern, rule int) {
+	for _, s := range patterns {
+		if s == "*" {
+			if !p.hasAny {
+				p.any, p.hasAny = rule, true
+			}
+			continue
+		}
+		if ns, ok := strings.CutPrefix(string(s), "*."); ok {
+			addFirst(&p.namespaces, ns, rule)
+			continue
+		}
+		if name, ok := s.Exact(); ok {
+			addFirst(&p.exact, name, rule)
+		}
+	}
+}
+
+func addFirst[K comparable](m *map[K]int, key K, rule int) {
+	if *m == nil {
+		*m = make(map[K]int)
+	}
+	if _, taken := (*m)[key]; !taken {
+		(*m)[key] = rule
+	}
+}
+
+// find on a nil index finds nothing.
+func (p *patternIndex) find(n catalog.ServiceName) match {
+	if p == nil || n.IsFederation() || n.IsZero() {
+		return match{}
+	}
+	if rule, ok := p.exact[n]; ok {
+		return match{exactness: 3, rule: rule}
+	}
+	if rule, ok := p.namespaces[n.Namespace()]; ok {
+		return match{exactness: 2, rule: rule}
+	}
+	if p.hasAny {
+		return match{exactness: 1, rule: p.any}
+	}
+	return match{}
+}
