@@ -1,0 +1,35 @@
+# Thin names for what .ci/test and the go command do; nothing is decided here.
+.DEFAULT_GOAL := help
+.PHONY: help build test race lint fmt fuzz-short e2e bench check tools
+
+help: ## these lines
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+build: ## the commands, into bin/
+	go build -o bin/ ./cmd/...
+
+test: ## all that CI runs
+	bash .ci/test
+
+race: ## unit tests with the race detector
+	bash .ci/test unit
+
+lint: ## format, go.mod, vet and the linters
+	bash .ci/test format tidy vet lint
+
+fmt: ## format the code
+	$$(go run ./e2e/tools/build gofumpt) -w .
+
+fuzz-short: ## every fuzz target for FUZZTIME (5s)
+	bash .ci/test fuzz
+
+e2e: ## scenarios on real processes and peers
+	bash .ci/test packages peers e2e
+
+bench: ## benchmarks of all packages
+	go test -run '^$$' -bench . -benchmem ./...
+
+check: lint race ## before a commit: quick, but for the scenarios
+
+tools: ## build the pinned linters and peers (minutes, once)
+	go run ./e2e/tools/build consul gofumpt golangci-lint gotestsum
