@@ -1,5 +1,7 @@
 package wire
 
+import "time"
+
 // Bounds. Everything from the wire is checked against them before memory is
 // reserved for it.
 const (
@@ -17,6 +19,12 @@ const (
 	// MaxReportServices bounds the rows of a report: the quota of services that
 	// an origin may export.
 	MaxReportServices = 5000
+	// MaxName bounds a cluster's, gateway's or port's name: a DNS label.
+	MaxName = 63
+	// MaxDeadline bounds a deadline: who has a day left has none.
+	MaxDeadline = 24 * time.Hour
+	// MaxRetryAfter bounds what a peer can make us wait.
+	MaxRetryAfter = 10 * time.Minute
 	// MaxProbe bounds a probe datagram; probes must never need a second packet.
 	MaxProbe = 64
 )

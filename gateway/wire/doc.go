@@ -1,2 +1,53 @@
-// Package wire holds what two gateways say to each other inside their links.
+// Package wire holds what two gateways say to each other inside their links:
+// the header and the reply of a stream, control frames, probes, and the same
+// facts as HTTP header fields. It encodes and parses bytes, and nothing else: no
+// I/O of its own beyond io.Reader, no clock, the standard library only. Package
+// tunnel is its user.
+//
+// # Protocol
+//
+// Version 1. All numbers are QUIC variable-length integers (RFC 9000, section 16)
+// in their shortest form. TLV stands for a list of {type, length, value}: types
+// strictly ascending, so without duplicates; a number as a value fills it
+// exactly; a field that would say nothing (empty, zero) is absent. An unknown
+// even type is skipped, an unknown odd type must be understood and is an error.
+// There is one encoding of every message: what parses encodes back to the same
+// bytes (unknown even fields aside).
+//
+// A bidirectional QUIC stream of ALPN isthmus/1 starts with its kind:
+//
+//	stream  := kind=1 · length · TLV header · payload ...
+//	control := kind=2 · frame ...
+//
+// Kind 3 is reserved for flows of UDP datagrams. The answer on a stream is
+//
+//	reply   := status · length · TLV · payload (only after status ok) ...
+//
+// Payload follows the header in the same flight and the reply precedes the first
+// payload byte of the other direction. FIN is half-close. RESET_STREAM and
+// STOP_SENDING carry a [Status] as their code.
+//
+// Header fields: 1 service, 2 traceparent, 3 port, 4 deadline (ms), 5 caller,
+// 6 attempt, 7 assurance. 9 (session) and 11 (offset) are reserved for streams
+// that can be resumed. Reply fields: 2 message, 4 retry-after (ms).
+//
+// The dialing side opens one control stream on each connection and sends a
+// [Hello] first; the accepting side answers with its own. The control stream of
+// connection 0 stays open for the life of the link and carries, both ways,
+//
+//	frame   := type · length · body
+//
+// of types 1 [Hello], 2 [Report], 3 [Drain], 4 Callback (no body: please dial a
+// connection that I may send requests on). Frames of unknown type are skipped.
+//
+// QUIC datagrams on connection 0: kind=1 is a [Probe]. Others are dropped.
+//
+// HTTP/3 requests (ALPN isthmus-h3/1, and isthmus-h3-callback/1 where the
+// accepting side is the client) carry header and reply as the fields named by
+// the constants Field...; they are set by the tunnel only, and everything that
+// looks like them is removed from what comes from outside.
+//
+// # Version history
+//
+//	1  2026-11: first version.
 package wire

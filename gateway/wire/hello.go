@@ -1,0 +1,167 @@
+package wire
+
+// ID is a random 128-bit number: of a process or of a link.
+type ID [16]byte
+
+// IsZero reports whether id is unset.
+func (id ID) IsZero() bool { return id == ID{} }
+
+// Hello is the first frame in each direction of each connection. Cluster and
+// gateway are what the sender calls itself; who it is follows from its
+// certificate, and the two must agree.
+type Hello struct {
+	// MinVersion and MaxVersion are the versions of this protocol that the sender
+	// speaks; at least 1.
+	MinVersion, MaxVersion uint32
+	// Cluster and Gateway are the sender's names.
+	Cluster, Gateway string
+	// Instance is drawn anew by each process: all connections of a link must
+	// reach the same one.
+	Instance ID
+	// Link is drawn by the dialing side for each link and echoed by the other.
+	Link ID
+	// Connection numbers the connections of a link; 0 carries control and probes.
+	Connection uint32
+	// Features is a set of bits for abilities beyond the version; none yet.
+	// Unknown bits are kept and ignored.
+	Features uint64
+}
+
+// Version1 is the only version of this protocol so far; see the history in the package
+// comment.
+const Version1 = 1
+
+// MaxConnection bounds the numbers of a link's connections: 8 raw, 8 HTTP/3, 8
+// called back.
+const MaxConnection = 23
+
+// Types of a hello's fields.
+const (
+	helloMinVersion = 1
+	helloFeatures   = 2
+	helloMaxVersion = 3
+	helloCluster    = 5
+	helloGateway    = 7
+	helloInstance   = 9
+	helloLink       = 11
+	helloConnection = 13
+)
+
+// maxSmallFrame bounds the frames that are not reports.
+const maxSmallFrame = 1 << 10
+
+// AppendHello appends a hello frame. Errors are of type [*FieldError].
+func AppendHello(b []byte, h *Hello) ([]byte, error) {
+	body, err := AppendHelloBody(nil, h)
+	if err != nil {
+		return b, err
+	}
+	return appendFrame(b, FrameHello, body), nil
+}
+
+// AppendHelloBody appends the body of a hello frame, for carriers that have
+// their own framing (HTTP). Errors are of type [*FieldError].
+func AppendHelloBody(b []byte, h *Hello) ([]byte, error) {
+	switch {
+	case h.MinVersion == 0 || h.MaxVersion < h.MinVersion:
+		return b, &FieldError{Field: "version", Rule: "must be a range that starts at 1 or above"}
+	case !validName(h.Cluster):
+		return b, &FieldError{Field: "cluster", Length: len(h.Cluster), Rule: "must be 1 to 63 printable characters"}
+	case !validName(h.Gateway):
+		return b, &FieldError{Field: "gateway", Length: len(h.Gateway), Rule: "must be 1 to 63 printable characters"}
+	case h.Instance.IsZero() || h.Link.IsZero():
+		return b, &FieldError{Field: "instance or link", Rule: "is required"}
+	case h.Connection > MaxConnection:
+		return b, &FieldError{Field: "connection", Rule: "is above the number of a link's connections"}
+	case h.Features > maxVarint:
+		return b, &FieldError{Field: "features", Rule: "is larger than its limit"}
+	}
+	b = appendNumber(b, helloMinVersion, uint64(h.MinVersion))
+	b = appendNumber(b, helloFeatures, h.Features)
+	b = appendNumber(b, helloMaxVersion, uint64(h.MaxVersion))
+	b = appendText(b, helloCluster, h.Cluster)
+	b = appendText(b, helloGateway, h.Gateway)
+	b = appendText(b, helloInstance, string(h.Instance[:]))
+	b = appendText(b, helloLink, string(h.Link[:]))
+	return appendNumber(b, helloConnection, uint64(h.Connection)), nil
+}
+
+// ParseHello parses the body of a hello frame.
+func ParseHello(b []byte) (Hello, error) {
+	if len(b) > maxSmallFrame {
+		return Hello{}, malformed("hello", "is longer than 1024 bytes")
+	}
+	var h Hello
+	f := fields{rest: string(b)}
+	for {
+		typ, value, ok, err := f.next()
+		if err != nil {
+			return Hello{}, err
+		}
+		if !ok {
+			break
+		}
+		var n uint64
+		switch typ {
+		case helloMinVersion:
+			n, err = number("version", value, 1<<32-1)
+			h.MinVersion = uint32(n)
+		case helloFeatures:
+			h.Features, err = number("features", value, maxVarint)
+		case helloMaxVersion:
+			n, err = number("version", value, 1<<32-1)
+			h.MaxVersion = uint32(n)
+		case helloCluster:
+			h.Cluster, err = parseName("cluster", value)
+		case helloGateway:
+			h.Gateway, err = parseName("gateway", value)
+		case helloInstance:
+			h.Instance, err = parseID("instance", value)
+		case helloLink:
+			h.Link, err = parseID("link", value)
+		case helloConnection:
+			n, err = number("connection", value, MaxConnection)
+			h.Connection = uint32(n)
+		default:
+			err = unknown(typ)
+		}
+		if err != nil {
+			return Hello{}, err
+		}
+	}
+	switch {
+	case h.MinVersion == 0 || h.MaxVersion < h.MinVersion:
+		return Hello{}, malformed("version", "is not a range")
+	case h.Cluster == "" || h.Gateway == "" || h.Instance.IsZero() || h.Link.IsZero():
+		return Hello{}, malformed("hello", "lacks a required field")
+	}
+	return h, nil
+}
+
+// Negotiate returns the highest version that both sides speak; ok is false when
+// there is none.
+func Negotiate(a, b *Hello) (version uint32, ok bool) {
+	version = min(a.MaxVersion, b.MaxVersion)
+	return version, version >= max(a.MinVersion, b.MinVersion)
+}
+
+func validName(s string) bool { return s != "" && len(s) <= MaxName && visible(s) }
+
+func parseName(part, value string) (string, error) {
+	if !validName(value) {
+		return "", malformed(part, "must be 1 to 63 printable characters")
+	}
+	return value, nil
+}
+
+func parseID(part, value string) (ID, error) {
+	var id ID
+	if len(value) != len(id) {
+		return ID{}, malformed(part, "must be 16 bytes")
+	}
+	copy(id[:], value)
+	if id.IsZero() {
+		return ID{}, malformed(part, "must not be zero")
+	}
+	return id, nil
+}
