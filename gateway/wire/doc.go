@@ -31,14 +31,17 @@
 // 6 attempt, 7 assurance. 9 (session) and 11 (offset) are reserved for streams
 // that can be resumed. Reply fields: 2 message, 4 retry-after (ms).
 //
-// The dialing side opens one control stream on each connection and sends a
-// [Hello] first; the accepting side answers with its own. The control stream of
-// connection 0 stays open for the life of the link and carries, both ways,
+// The first bidirectional stream of every connection, whatever its ALPN, is the
+// dialing side's control stream: it sends a [Hello] and the accepting side
+// answers with its own. On connection 0 of a link it stays open for the life of
+// the link and carries, both ways,
 //
 //	frame   := type · length · body
 //
 // of types 1 [Hello], 2 [Report], 3 [Drain], 4 Callback (no body: please dial a
 // connection that I may send requests on). Frames of unknown type are skipped.
+// On other connections it ends after the hellos, and with isthmus-h3/1 HTTP/3
+// begins then.
 //
 // QUIC datagrams on connection 0: kind=1 is a [Probe]. Others are dropped.
 //

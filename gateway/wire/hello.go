@@ -52,38 +52,37 @@ const maxSmallFrame = 1 << 10
 
 // AppendHello appends a hello frame. Errors are of type [*FieldError].
 func AppendHello(b []byte, h *Hello) ([]byte, error) {
-	body, err := AppendHelloBody(nil, h)
-	if err != nil {
+	if err := h.check(); err != nil {
 		return b, err
 	}
+	body := appendNumber(nil, helloMinVersion, uint64(h.MinVersion))
+	body = appendNumber(body, helloFeatures, h.Features)
+	body = appendNumber(body, helloMaxVersion, uint64(h.MaxVersion))
+	body = appendText(body, helloCluster, h.Cluster)
+	body = appendText(body, helloGateway, h.Gateway)
+	body = appendText(body, helloInstance, string(h.Instance[:]))
+	body = appendText(body, helloLink, string(h.Link[:]))
+	body = appendNumber(body, helloConnection, uint64(h.Connection))
 	return appendFrame(b, FrameHello, body), nil
 }
 
-// AppendHelloBody appends the body of a hello frame, for carriers that have
-// their own framing (HTTP). Errors are of type [*FieldError].
-func AppendHelloBody(b []byte, h *Hello) ([]byte, error) {
+// check says whether h can be sent.
+func (h *Hello) check() error {
 	switch {
 	case h.MinVersion == 0 || h.MaxVersion < h.MinVersion:
-		return b, &FieldError{Field: "version", Rule: "must be a range that starts at 1 or above"}
+		return &FieldError{Field: "version", Rule: "must be a range that starts at 1 or above"}
 	case !validName(h.Cluster):
-		return b, &FieldError{Field: "cluster", Length: len(h.Cluster), Rule: "must be 1 to 63 printable characters"}
+		return &FieldError{Field: "cluster", Length: len(h.Cluster), Rule: "must be 1 to 63 printable characters"}
 	case !validName(h.Gateway):
-		return b, &FieldError{Field: "gateway", Length: len(h.Gateway), Rule: "must be 1 to 63 printable characters"}
+		return &FieldError{Field: "gateway", Length: len(h.Gateway), Rule: "must be 1 to 63 printable characters"}
 	case h.Instance.IsZero() || h.Link.IsZero():
-		return b, &FieldError{Field: "instance or link", Rule: "is required"}
+		return &FieldError{Field: "instance or link", Rule: "is required"}
 	case h.Connection > MaxConnection:
-		return b, &FieldError{Field: "connection", Rule: "is above the number of a link's connections"}
+		return &FieldError{Field: "connection", Rule: "is above the number of a link's connections"}
 	case h.Features > maxVarint:
-		return b, &FieldError{Field: "features", Rule: "is larger than its limit"}
+		return &FieldError{Field: "features", Rule: "is larger than its limit"}
 	}
-	b = appendNumber(b, helloMinVersion, uint64(h.MinVersion))
-	b = appendNumber(b, helloFeatures, h.Features)
-	b = appendNumber(b, helloMaxVersion, uint64(h.MaxVersion))
-	b = appendText(b, helloCluster, h.Cluster)
-	b = appendText(b, helloGateway, h.Gateway)
-	b = appendText(b, helloInstance, string(h.Instance[:]))
-	b = appendText(b, helloLink, string(h.Link[:]))
-	return appendNumber(b, helloConnection, uint64(h.Connection)), nil
+	return nil
 }
 
 // ParseHello parses the body of a hello frame.

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"encoding/base64"
 	"net/http"
 	"strconv"
 	"strings"
@@ -27,10 +26,6 @@ const (
 	FieldStatus     = FieldPrefix + "Status"
 	FieldMessage    = FieldPrefix + "Message"
 	FieldRetryAfter = FieldPrefix + "Retry-After-Ms"
-
-	// FieldHello carries a [Hello], base64url without padding, in the first
-	// request and response of an HTTP/3 connection.
-	FieldHello = FieldPrefix + "Hello"
 )
 
 // StripHTTP removes every field of the tunnel, and what a careless reader could
@@ -150,37 +145,6 @@ func ReplyFromHTTP(src http.Header) (r Reply, ok bool, err error) {
 	}
 	r.RetryAfter = time.Duration(n) * time.Millisecond
 	return r, true, nil
-}
-
-// SetHTTP strips dst and writes h into it. Errors are of type [*FieldError].
-func (h *Hello) SetHTTP(dst http.Header) error {
-	body, err := AppendHelloBody(nil, h)
-	if err != nil {
-		return err
-	}
-	StripHTTP(dst)
-	dst[FieldHello] = []string{base64.RawURLEncoding.EncodeToString(body)}
-	return nil
-}
-
-// HelloFromHTTP reads a hello; ok is false when there is none. What is malformed
-// gives [*ParseError].
-func HelloFromHTTP(src http.Header) (h Hello, ok bool, err error) {
-	value, err := single(src, FieldHello)
-	if err != nil || value == "" {
-		return Hello{}, false, err
-	}
-	if base64.RawURLEncoding.DecodedLen(len(value)) > maxSmallFrame {
-		return Hello{}, false, malformed("header field "+FieldHello, "is longer than its limit")
-	}
-	body, err := base64.RawURLEncoding.Strict().DecodeString(value)
-	if err != nil {
-		return Hello{}, false, malformed("header field "+FieldHello, "is not base64url")
-	}
-	if h, err = ParseHello(body); err != nil {
-		return Hello{}, false, err
-	}
-	return h, true, nil
 }
 
 // single returns the one value of a field, "" when absent. An empty value is

@@ -1,0 +1,152 @@
+package tunneltest
+
+import (
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go/testutils/simnet"
+)
+
+// Path is one direction between two hosts.
+type Path struct {
+	// Delay is the time a packet takes; Jitter is added to it, uniformly from
+	// [0, Jitter), so that packets overtake each other.
+	Delay, Jitter time.Duration
+	// Loss is the share of packets that vanish, 0 to 1.
+	Loss float64
+	// Cut swallows everything.
+	Cut bool
+}
+
+// Network is a simulated packet network. Every host reaches every other over the
+// default path unless another one is set. It is deterministic for a seed as far
+// as the senders are.
+type Network struct {
+	mu      sync.Mutex
+	random  *rand.Rand
+	initial Path
+	paths   map[[2]netip.Addr]Path
+	inboxes map[netip.AddrPort]*inbox
+	next    uint16
+	closed  bool
+	sent    int
+}
+
+// NewNetwork returns a network whose paths are all as given.
+func NewNetwork(p Path, seed uint64) *Network {
+	return &Network{
+		random:  rand.New(rand.NewPCG(seed, 0)),
+		initial: p,
+		paths:   make(map[[2]netip.Addr]Path),
+		inboxes: make(map[netip.AddrPort]*inbox),
+		next:    7443,
+	}
+}
+
+// SetPath changes the path from one host to another, in this direction only.
+// Packets under way arrive as they would have.
+func (n *Network) SetPath(from, to netip.Addr, p Path) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.paths[[2]netip.Addr{from, to}] = p
+}
+
+// Path returns the path from one host to another.
+func (n *Network) Path(from, to netip.Addr) Path {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.path(from, to)
+}
+
+func (n *Network) path(from, to netip.Addr) Path {
+	if p, ok := n.paths[[2]netip.Addr{from, to}]; ok {
+		return p
+	}
+	return n.initial
+}
+
+// Packets counts the packets sent so far, lost ones included.
+func (n *Network) Packets() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.sent
+}
+
+// Listen opens a socket at addr, taking the place of one that was there: as a new
+// process does after a crash.
+func (n *Network) Listen(addr netip.AddrPort) net.PacketConn {
+	conn := simnet.NewBlockingSimConn(net.UDPAddrFromAddrPort(addr), (*router)(n))
+	box := newInbox(conn)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if old := n.inboxes[addr]; old != nil {
+		old.close()
+	}
+	n.inboxes[addr] = box
+	return &socket{SimConn: conn, network: n, addr: addr, box: box}
+}
+
+// Close ends all deliveries.
+func (n *Network) Close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.closed = true
+	for addr, box := range n.inboxes {
+		box.close()
+		delete(n.inboxes, addr)
+	}
+}
+
+// router is the Network as its sockets see it.
+type router Network
+
+// AddNode implements simnet.Router; Listen does the work.
+func (r *router) AddNode(net.Addr, simnet.PacketReceiver) {}
+
+// SendPacket implements simnet.Router. As on a real network, a packet to nobody
+// is not an error.
+func (r *router) SendPacket(p simnet.Packet) error {
+	n := (*Network)(r)
+	from, to := addrPort(p.From), addrPort(p.To)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.sent++
+	path := n.path(from.Addr(), to.Addr())
+	box := n.inboxes[to]
+	if box == nil || path.Cut || path.Loss > 0 && n.random.Float64() < path.Loss {
+		return nil
+	}
+	delay := path.Delay
+	if path.Jitter > 0 {
+		delay += time.Duration(n.random.Int64N(int64(path.Jitter)))
+	}
+	box.put(p, time.Now().Add(delay))
+	return nil
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	u := a.(*net.UDPAddr).AddrPort()
+	return netip.AddrPortFrom(u.Addr().Unmap(), u.Port())
+}
+
+// socket removes itself from the network when closed.
+type socket struct {
+	*simnet.SimConn
+	network *Network
+	addr    netip.AddrPort
+	box     *inbox
+}
+
+// Close implements net.PacketConn.
+func (s *socket) Close() error {
+	s.network.mu.Lock()
+	if s.network.inboxes[s.addr] == s.box {
+		delete(s.network.inboxes, s.addr)
+	}
+	s.network.mu.Unlock()
+	s.box.close()
+	return s.SimConn.Close()
+}
