@@ -98,10 +98,7 @@ func (s *Source) TrustBundle() ([]byte, error) {
 	if st.svid == nil || b == nil {
 		return nil, ErrNotReady
 	}
-	return Bundle{
-		TrustDomain: b.domain, Authorities: b.authorities,
-		Sequence: b.sequence, HasSequence: true, RefreshHint: b.refreshHint,
-	}.Marshal()
+	return b.document().Marshal()
 }
 
 // SetPeerBundle takes the bundle document that a peer gave for its own trust
@@ -135,10 +132,10 @@ func (s *Source) setPeerBundle(td spiffeid.TrustDomain, document []byte) error {
 	if held == nil && len(st.peers) >= maxTrustDomains {
 		return fmt.Errorf("bundle of %s: %w: at most %d", td, ErrTooManyTrustDomains, maxTrustDomains)
 	}
-	if err := acceptSequence(held, offered); err != nil {
+	if err := CheckSuccessor(held.document(), offered); err != nil {
 		return err
 	}
-	if held != nil && held.sequence == offered.Sequence && held.sameAuthorities(offered.Authorities) && held.refreshHint == offered.RefreshHint {
+	if held.sameAuthorities(offered.Authorities) && held.sequence == offered.Sequence && held.refreshHint == offered.RefreshHint {
 		s.metrics.offered(OriginPeer, outcomeUnchanged)
 		return nil
 	}
@@ -146,20 +143,24 @@ func (s *Source) setPeerBundle(td spiffeid.TrustDomain, document []byte) error {
 	next.peers[td] = newTrustBundle(td, offered.Authorities, OriginPeer, offered.Sequence, offered.RefreshHint, s.now())
 	s.metrics.offered(OriginPeer, outcomeApplied)
 	s.log.Info("peer bundle updated", "trust_domain", td.Name(), "version", offered.Sequence, "count", len(offered.Authorities))
+	s.saveCache(next)
 	s.publish(next)
 	return nil
 }
 
-// acceptSequence is the rule that a bundle's sequence never goes back. A document
-// without a number counts as zero.
-func acceptSequence(held *trustBundle, offered Bundle) error {
+// CheckSuccessor is the rule that a bundle's sequence never goes back: offered may
+// replace held when its number is higher, or the same with the same content. A
+// document without a number counts as zero, and among those the later one wins. A
+// held bundle without authorities means that there is none. Errors wrap
+// ErrSequenceRollback.
+func CheckSuccessor(held, offered Bundle) error {
 	switch {
-	case held == nil || offered.Sequence > held.sequence:
+	case len(held.Authorities) == 0 || offered.Sequence > held.Sequence:
 		return nil
-	case offered.Sequence < held.sequence:
-		return fmt.Errorf("bundle of %s: %w: offered %d, held %d", offered.TrustDomain, ErrSequenceRollback, offered.Sequence, held.sequence)
-	case held.sequence != 0 && !held.sameAuthorities(offered.Authorities):
-		return fmt.Errorf("bundle of %s: %w: other content under the same number %d", offered.TrustDomain, ErrSequenceRollback, held.sequence)
+	case offered.Sequence < held.Sequence:
+		return fmt.Errorf("bundle of %s: %w: offered %d, held %d", offered.TrustDomain, ErrSequenceRollback, offered.Sequence, held.Sequence)
+	case held.Sequence != 0 && !sameCertificates(held.Authorities, offered.Authorities):
+		return fmt.Errorf("bundle of %s: %w: other content under the same number %d", offered.TrustDomain, ErrSequenceRollback, held.Sequence)
 	}
 	return nil
 }
@@ -177,6 +178,7 @@ func (s *Source) RemovePeerBundle(td spiffeid.TrustDomain) {
 	next := st.clone()
 	delete(next.peers, td)
 	s.log.Info("peer bundle removed", "trust_domain", td.Name())
+	s.saveCache(next)
 	s.publish(next)
 }
 

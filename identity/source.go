@@ -1,7 +1,7 @@
 package identity
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -12,6 +12,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+	"github.com/spiffe/go-spiffe/v2/workloadapi"
 	"golang.org/x/time/rate"
 )
 
@@ -30,7 +31,6 @@ type Source struct {
 
 	subs  subscribers
 	state atomic.Pointer[state]
-	ready chan struct{} // closed with the first SVID
 
 	mu   sync.Mutex // serialises changes of state and of the cache file
 	last report
@@ -42,6 +42,23 @@ const (
 	refusalLogsPerSecond = 5
 	refusalLogsBurst     = 50
 )
+
+// New returns a Source. If the cache file holds a good SVID the Source is usable
+// at once; everything else is Run's work. A bad cache file is no error here: it is
+// reported, counted, and named by WaitReady. The error joins all that is wrong
+// with the options.
+func New(opts Options) (*Source, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	m := newMetrics()
+	if err := m.register(opts.Registerer); err != nil {
+		return nil, fmt.Errorf("identity metrics: %w", err)
+	}
+	s := newSource(opts, m)
+	s.loadCache()
+	return s, nil
+}
 
 // NewStatic returns a Source with a fixed identity, for simulation and tests. The
 // bundle of the SVID's own trust domain must be among the given ones for peers of
@@ -63,7 +80,6 @@ func newSource(opts Options, m *metrics) *Source {
 	s := &Source{
 		opts: opts, log: opts.Log, now: opts.Now, metrics: m,
 		logged: rate.NewLimiter(refusalLogsPerSecond, refusalLogsBurst),
-		ready:  make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -95,15 +111,23 @@ type Options struct {
 	Now func() time.Time
 }
 
+// Validate returns everything that is wrong with the options.
+func (o Options) Validate() error {
+	var errs []error
+	if err := workloadapi.ValidateAddress(o.WorkloadAPI); err != nil {
+		errs = append(errs, fmt.Errorf("workload_api: %q: %w", o.WorkloadAPI, err))
+	}
+	if !o.ID.IsZero() && o.ID.Path() == "" {
+		errs = append(errs, fmt.Errorf("id: %q: must have a path", o.ID))
+	}
+	return errors.Join(errs...)
+}
+
 // publish swaps the state and tells everybody. The caller holds mu, or is the
 // only one who knows s.
 func (s *Source) publish(st *state) {
-	first := s.state.Load().svid == nil && st.svid != nil
 	s.state.Store(st)
 	s.metrics.observe(st)
-	if first {
-		close(s.ready)
-	}
 	s.subs.notify()
 }
 
@@ -140,25 +164,11 @@ func (s *Source) NotAfter() time.Time { return s.state.Load().notAfter() }
 // and status; empty when there is none yet.
 func (s *Source) Serial() string {
 	if st := s.state.Load(); st.svid != nil {
-		return fmt.Sprintf("%x", st.svid.Certificates[0].SerialNumber)
+		return serial(st.svid)
 	}
 	return ""
 }
 
-// Run keeps SVID and bundles fresh until ctx ends, then returns nil.
-func (s *Source) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+func serial(svid *x509svid.SVID) string {
+	return fmt.Sprintf("%x", svid.Certificates[0].SerialNumber)
 }
-
-// WaitReady returns as soon as a usable SVID is held.
-func (s *Source) WaitReady(ctx context.Context) error {
-	select {
-	case <-s.ready:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrNotReady, context.Cause(ctx))
-	}
-}
-
-type report struct{}

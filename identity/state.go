@@ -81,21 +81,18 @@ func (st *state) withSVID(svid *x509svid.SVID, received time.Time) {
 	st.svid, st.cert, st.received = svid, cert, received
 }
 
+// sortedBundles orders bundles by trust domain.
+func sortedBundles(m map[spiffeid.TrustDomain]*trustBundle) []*trustBundle {
+	return slices.SortedFunc(maps.Values(m), func(a, b *trustBundle) int { return a.domain.Compare(b.domain) })
+}
+
 // effective lists the bundles in force, ordered by trust domain.
 func (st *state) effective() []*trustBundle {
-	all := make(map[spiffeid.TrustDomain]struct{}, len(st.api)+len(st.peers))
-	for td := range st.api {
-		all[td] = struct{}{}
+	all := maps.Clone(st.peers)
+	if all == nil {
+		all = make(map[spiffeid.TrustDomain]*trustBundle, len(st.api))
 	}
-	for td := range st.peers {
-		all[td] = struct{}{}
-	}
-	domains := slices.SortedFunc(maps.Keys(all), spiffeid.TrustDomain.Compare)
-	bundles := make([]*trustBundle, 0, len(domains))
-	for _, td := range domains {
-		if b := st.lookup(td); b != nil {
-			bundles = append(bundles, b)
-		}
-	}
-	return bundles
+	delete(all, st.domain())
+	maps.Copy(all, st.api)
+	return sortedBundles(all)
 }

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"crypto/x509"
+	"maps"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
@@ -41,25 +42,36 @@ func newTrustBundle(td spiffeid.TrustDomain, authorities []*x509.Certificate, or
 	return b
 }
 
-// sameAuthorities compares as sets: the order of a bundle means nothing.
+// document returns b in the form in which bundles travel; the zero Bundle for nil.
+func (b *trustBundle) document() Bundle {
+	if b == nil {
+		return Bundle{}
+	}
+	return Bundle{
+		TrustDomain: b.domain, Authorities: b.authorities,
+		Sequence: b.sequence, HasSequence: true, RefreshHint: b.refreshHint,
+	}
+}
+
 func (b *trustBundle) sameAuthorities(authorities []*x509.Certificate) bool {
-	if b == nil || len(b.authorities) != len(authorities) {
-		return false
+	return b != nil && sameCertificates(b.authorities, authorities)
+}
+
+// sameCertificates compares as sets: order and repetition in a bundle mean nothing.
+func sameCertificates(a, b []*x509.Certificate) bool {
+	return maps.Equal(certificateSet(a), certificateSet(b))
+}
+
+func certificateSet(certs []*x509.Certificate) map[string]struct{} {
+	set := make(map[string]struct{}, len(certs))
+	for _, c := range certs {
+		set[string(c.Raw)] = struct{}{}
 	}
-	have := make(map[string]struct{}, len(b.authorities))
-	for _, c := range b.authorities {
-		have[string(c.Raw)] = struct{}{}
-	}
-	for _, c := range authorities {
-		if _, ok := have[string(c.Raw)]; !ok {
-			return false
-		}
-	}
-	return true
+	return set
 }
 
 // staticBundle turns go-spiffe's bundle into ours.
 func staticBundle(b *x509bundle.Bundle, now time.Time) *trustBundle {
 	authorities := b.X509Authorities()
-	return newTrustBundle(b.TrustDomain(), authorities, OriginStatic, BundleSequence(authorities), defaultRefreshHint, now)
+	return newTrustBundle(b.TrustDomain(), authorities, OriginStatic, NextSequence(0, authorities), defaultRefreshHint, now)
 }
