@@ -4,17 +4,17 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strconv"
 
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
-// problems gathers what is wrong with a configuration, so that one reading
-// finds all of it.
+// problems gathers what is wrong with a configuration as catalog.FieldErrors, so
+// that one reading finds all of it.
 type problems []error
 
 func (p *problems) add(field, value, rule string) {
-	*p = append(*p, fmt.Errorf("%s: %q %s", field, value, rule))
+	*p = append(*p, &catalog.FieldError{Field: field, Value: value, Rule: rule})
 }
 
 // address checks an ip:port to listen on; port 0 takes a free one.
@@ -28,14 +28,11 @@ func (p *problems) address(field, value string) (netip.AddrPort, bool) {
 
 // hostPort checks an address that others dial.
 func (p *problems) hostPort(field, value string) {
-	host, port, err := net.SplitHostPort(value)
-	if err != nil || host == "" {
-		p.add(field, value, "must be host:port")
+	if err := catalog.CheckHostPort(value); err != nil {
+		p.add(field, value, err.Error())
 		return
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		p.add(field, value, "must have a port from 1 to 65535")
-	}
+	host, _, _ := net.SplitHostPort(value)
 	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
 		p.add(field, value, "must be an address that others can dial, not the unspecified one")
 	}
