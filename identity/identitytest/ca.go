@@ -38,7 +38,7 @@ func NewCA(trustDomain string) *CA {
 	td := spiffeid.RequireTrustDomainFromString(trustDomain)
 	ca := &CA{td: td, key: newKey(), serial: new(atomic.Int64)}
 	template := caTemplate(td, ca.nextSerial())
-	ca.cert = sign(template, template, ca.key.Public(), ca.key)
+	ca.cert = must(sign(template, template, ca.key.Public(), ca.key))
 	return ca
 }
 
@@ -48,7 +48,7 @@ func NewCA(trustDomain string) *CA {
 func (ca *CA) Intermediate(trustDomain string) *CA {
 	td := spiffeid.RequireTrustDomainFromString(trustDomain)
 	sub := &CA{td: td, key: newKey(), parent: ca, serial: ca.serial}
-	sub.cert = sign(caTemplate(td, ca.nextSerial()), ca.cert, sub.key.Public(), ca.key)
+	sub.cert = must(sign(caTemplate(td, ca.nextSerial()), ca.cert, sub.key.Public(), ca.key))
 	return sub
 }
 
@@ -136,8 +136,12 @@ func newKey() crypto.Signer {
 	return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 }
 
-func sign(template, parent *x509.Certificate, public crypto.PublicKey, signer crypto.Signer) *x509.Certificate {
-	return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, template, parent, public, signer))))
+func sign(template, parent *x509.Certificate, public crypto.PublicKey, signer crypto.Signer) (*x509.Certificate, error) {
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, signer)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(der)
 }
 
 func must[T any](v T, err error) T {

@@ -28,7 +28,10 @@ type Leaf struct {
 
 // Mint signs the described certificate, without any of the checks that would keep
 // a bad one from existing.
-func (ca *CA) Mint(l Leaf) *x509svid.SVID {
+func (ca *CA) Mint(l Leaf) *x509svid.SVID { return must(ca.TryMint(l)) }
+
+// TryMint is Mint for descriptions that crypto/x509 may refuse to sign or to parse.
+func (ca *CA) TryMint(l Leaf) (*x509svid.SVID, error) {
 	key := newKey()
 	template := &x509.Certificate{
 		SerialNumber:          ca.nextSerial(),
@@ -55,15 +58,16 @@ func (ca *CA) Mint(l Leaf) *x509svid.SVID {
 	if len(l.URIs) > 0 {
 		template.ExtraExtensions = append(template.ExtraExtensions, uriSAN(l.URIs))
 	}
-	svid := &x509svid.SVID{
-		Certificates: append([]*x509.Certificate{sign(template, ca.cert, key.Public(), ca.key)}, ca.chain()...),
-		PrivateKey:   key,
+	leaf, err := sign(template, ca.cert, key.Public(), ca.key)
+	if err != nil {
+		return nil, err
 	}
+	svid := &x509svid.SVID{Certificates: append([]*x509.Certificate{leaf}, ca.chain()...), PrivateKey: key}
 	if len(l.URIs) > 0 {
 		// A bad one has no ID; its zero value is what a Source would see.
 		svid.ID, _ = spiffeid.FromString(l.URIs[0])
 	}
-	return svid
+	return svid, nil
 }
 
 // uriSAN writes the extension by hand, since x509 would normalise the URIs.

@@ -1,0 +1,157 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"math/big"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/identity/internal/keep"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+)
+
+// FuzzParseCache feeds bodies under a correct digest: the digest keeps accidents
+// out, not a program that writes a wrong file. (It is in this package because only
+// here a body can be parsed without the header; identitytest would be a cycle.)
+func FuzzParseCache(f *testing.F) {
+	good, now := cachedState(f)
+	sealed, err := good.marshalCache()
+	if err != nil {
+		f.Fatal(err)
+	}
+	body, err := keep.Open(cacheKind, sealed)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(body)
+	f.Add([]byte(`{}`))
+	f.Add([]byte(`{"svid":{"certificates":"AA==","key":"AA=="},"bundles":[{"trust_domain":"x","refresh_hint_seconds":-1}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		st, err := parseCache(keep.Seal(cacheKind, body), spiffeid.ID{}, now)
+		if err != nil {
+			if !errors.Is(err, ErrCacheCorrupt) && !errors.Is(err, ErrCacheExpired) {
+				t.Fatalf("untyped error %v", err)
+			}
+			return
+		}
+		if st.usable(now) != nil {
+			t.Fatal("a cache without a usable svid was taken")
+		}
+		again, err := st.marshalCache()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parseCache(again, spiffeid.ID{}, now); err != nil {
+			t.Fatalf("round trip: %v", err)
+		}
+	})
+}
+
+// Every cut and every changed byte of the whole file is refused.
+func TestCacheIsRefusedAtEachByte(t *testing.T) {
+	good, now := cachedState(t)
+	sealed, err := good.marshalCache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parseCache(sealed, spiffeid.ID{}, now); err != nil {
+		t.Fatal(err)
+	}
+	for i := range sealed {
+		if _, err := parseCache(sealed[:i], spiffeid.ID{}, now); !errors.Is(err, ErrCacheCorrupt) {
+			t.Fatalf("cut at %d: %v", i, err)
+		}
+		changed := bytes.Clone(sealed)
+		changed[i] ^= 0x20
+		if _, err := parseCache(changed, spiffeid.ID{}, now); !errors.Is(err, ErrCacheCorrupt) {
+			t.Fatalf("byte %d changed: %v", i, err)
+		}
+	}
+}
+
+func TestBackoffIsFullJitterWithinBounds(t *testing.T) {
+	low := &fullJitter{random: func(int64) int64 { return 0 }}
+	high := &fullJitter{random: func(n int64) int64 { return n - 1 }}
+	ceiling := backoffBase
+	for range 100 {
+		if d := low.Next(); d != backoffFloor {
+			t.Fatalf("got %s", d)
+		}
+		if d := high.Next(); d != backoffFloor+ceiling-1 {
+			t.Fatalf("got %s, want %s", d, backoffFloor+ceiling-1)
+		}
+		ceiling = min(2*ceiling, backoffMax)
+	}
+	high.Reset()
+	if d := high.Next(); d != backoffFloor+backoffBase-1 {
+		t.Fatalf("got %s after reset", d)
+	}
+}
+
+func TestLateness(t *testing.T) {
+	st, start := cachedState(t) // an hour of life
+	st.received = start
+	tests := []struct {
+		after time.Duration
+		want  lateness
+		next  time.Duration
+	}{
+		{0, onTime, time.Minute},
+		{35*time.Minute + 30*time.Second, onTime, 30 * time.Second},
+		{36 * time.Minute, overdue, time.Minute},
+		{59 * time.Minute, overdue, 30 * time.Second},
+		{time.Hour - 1500*time.Millisecond, overdue, time.Second},
+		{time.Hour - 500*time.Millisecond, overdue, 500 * time.Millisecond},
+		{time.Hour, expired, time.Minute},
+		{100 * time.Hour, expired, time.Minute},
+	}
+	for _, tt := range tests {
+		if got, next := st.lateness(start.Add(tt.after)); got != tt.want || next != tt.next {
+			t.Errorf("after %s: %d, %s, want %d, %s", tt.after, got, next, tt.want, tt.next)
+		}
+	}
+}
+
+// cachedState is a state as a Source would hold it, valid for an hour from the
+// returned time.
+func cachedState(tb testing.TB) (*state, time.Time) {
+	tb.Helper()
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	td := spiffeid.RequireTrustDomainFromString("a.test")
+	mint := func(ca bool, uri *url.URL, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(1), URIs: []*url.URL{uri}, NotBefore: now, NotAfter: now.Add(time.Hour),
+			IsCA: ca, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature,
+		}
+		if ca {
+			template.KeyUsage, parent, signer = x509.KeyUsageCertSign, template, key
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return cert, key
+	}
+	root, rootKey := mint(true, td.ID().URL(), nil, nil)
+	id := spiffeid.RequireFromPath(td, "/gw")
+	leaf, leafKey := mint(false, id.URL(), root, rootKey)
+	st := (&state{}).clone()
+	st.api[td] = newTrustBundle(td, []*x509.Certificate{root}, OriginWorkloadAPI, 1, time.Minute, now)
+	st.withSVID(&x509svid.SVID{ID: id, Certificates: []*x509.Certificate{leaf}, PrivateKey: leafKey}, now)
+	return st, now
+}
