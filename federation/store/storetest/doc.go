@@ -1,0 +1,3 @@
+// Package storetest checks the contract of store.Store. Every implementation
+// runs through it.
+package storetest
