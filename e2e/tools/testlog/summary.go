@@ -20,7 +20,12 @@ type event struct {
 // test names one test; Test is empty for the package itself.
 type test struct{ Package, Test string }
 
-func (t test) String() string { return strings.TrimSpace(t.Package + " " + t.Test) }
+// module is left out of what is printed: all packages here begin with it.
+const module = "github.com/isthmus-mesh/isthmus/"
+
+func (t test) String() string {
+	return strings.TrimSpace(strings.TrimPrefix(t.Package, module) + " " + t.Test)
+}
 
 // line is a test with what is to be said of it.
 type line struct {

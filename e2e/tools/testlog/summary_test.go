@@ -10,19 +10,19 @@ import (
 // stream is what go test -json printed for a passing test with figures, a
 // skipped one, a failed one with a failed subtest, and a package that does not
 // compile; times and repeated lines left out.
-const stream = `{"Action":"start","Package":"example.org/a"}
-{"Action":"run","Package":"example.org/a","Test":"TestRoundTrip"}
-{"Action":"output","Package":"example.org/a","Test":"TestRoundTrip","Output":"=== RUN   TestRoundTrip\n"}
-{"Action":"output","Package":"example.org/a","Test":"TestRoundTrip","Output":"    a_test.go:7: figure: 1 round trip over 40 ms\n"}
-{"Action":"output","Package":"example.org/a","Test":"TestRoundTrip","Output":"figure: 2 printed\n"}
-{"Action":"output","Package":"example.org/a","Test":"TestRoundTrip","Output":"    a_test.go:8: no figure: here\n"}
-{"Action":"pass","Package":"example.org/a","Test":"TestRoundTrip","Elapsed":0}
-{"Action":"output","Package":"example.org/a","Test":"TestConsul","Output":"    a_test.go:12: real consul is missing\n"}
-{"Action":"skip","Package":"example.org/a","Test":"TestConsul","Elapsed":0}
-{"Action":"output","Package":"example.org/a","Test":"TestDrain/idle","Output":"    a_test.go:20: 1 error, want 0\n"}
-{"Action":"fail","Package":"example.org/a","Test":"TestDrain/idle","Elapsed":0}
-{"Action":"fail","Package":"example.org/a","Test":"TestDrain","Elapsed":0}
-{"Action":"fail","Package":"example.org/a","Elapsed":0}
+const stream = `{"Action":"start","Package":"github.com/isthmus-mesh/isthmus/a"}
+{"Action":"run","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestRoundTrip"}
+{"Action":"output","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestRoundTrip","Output":"=== RUN   TestRoundTrip\n"}
+{"Action":"output","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestRoundTrip","Output":"    a_test.go:7: figure: 1 round trip over 40 ms\n"}
+{"Action":"output","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestRoundTrip","Output":"figure: 2 printed\n"}
+{"Action":"output","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestRoundTrip","Output":"    a_test.go:8: no figure: here\n"}
+{"Action":"pass","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestRoundTrip","Elapsed":0}
+{"Action":"output","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestConsul","Output":"    a_test.go:12: real consul is missing\n"}
+{"Action":"skip","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestConsul","Elapsed":0}
+{"Action":"output","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestDrain/idle","Output":"    a_test.go:20: 1 error, want 0\n"}
+{"Action":"fail","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestDrain/idle","Elapsed":0}
+{"Action":"fail","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestDrain","Elapsed":0}
+{"Action":"fail","Package":"github.com/isthmus-mesh/isthmus/a","Elapsed":0}
 # example.org/b
 {"ImportPath":"example.org/b","Action":"build-fail"}
 {"Action":"fail","Package":"example.org/b","Elapsed":0,"FailedBuild":"example.org/b"}
@@ -30,13 +30,13 @@ const stream = `{"Action":"start","Package":"example.org/a"}
 `
 
 const want = `figures:
-  example.org/a TestRoundTrip: 1 round trip over 40 ms
-  example.org/a TestRoundTrip: 2 printed
+  a TestRoundTrip: 1 round trip over 40 ms
+  a TestRoundTrip: 2 printed
 skipped:
-  example.org/a TestConsul: real consul is missing
+  a TestConsul: real consul is missing
 failed:
-  example.org/a TestDrain/idle: 1 error, want 0
-  example.org/a TestDrain: 
+  a TestDrain/idle: 1 error, want 0
+  a TestDrain: 
   example.org/b: failed outside its tests
 1 passed, 5 failed, 1 skipped
 `
