@@ -129,7 +129,7 @@ func (c Config) Validate() error {
 	}
 	v.api(c.API)
 	v.peers(c.Peers)
-	v = append(v, checkPolicy(c.Policy()))
+	v = append(v, c.Policy().Validate())
 	return errors.Join(v...)
 }
 
@@ -224,7 +224,7 @@ func (v *problems) asserts(at string, before []Peer, p Peer) {
 			continue
 		}
 		for k, o := range before {
-			if slices.ContainsFunc(o.Asserts, func(b policy.IDPattern) bool { return overlaps(a, b) }) {
+			if slices.ContainsFunc(o.Asserts, a.Overlap) {
 				v.fail(field, string(a), fmt.Sprintf("overlaps with what peers[%d] (%s) asserts; one caller, one cluster", k, o.Name))
 			}
 		}
