@@ -26,7 +26,10 @@ type EndpointKey struct {
 // evidence", which is not the same as healthy.
 type Evidence struct {
 	// Now is when the evidence was taken.
-	Now       time.Time
+	Now time.Time
+	// Self is where the deciding gateway runs, zone included; zero means the
+	// locality of its cluster. Tiers are distances from here.
+	Self      catalog.Locality
 	Links     map[catalog.ClusterName]LinkEvidence
 	Targets   map[Target]TargetEvidence
 	Endpoints map[EndpointKey]EndpointEvidence
@@ -35,17 +38,31 @@ type Evidence struct {
 // LinkEvidence is the state of the links to one cluster (any gateway of it).
 type LinkEvidence struct {
 	// Up: at least one link carries probes both ways and is not draining.
-	Up    bool
-	Since time.Time
-	RTT   time.Duration
+	Up bool `json:"up"`
+	// Draining: not Up only because every gateway of the peer that answers is
+	// draining. It says whom to blame: an order, not a fault.
+	Draining bool `json:"draining,omitempty"`
+	// Since is when Up or Draining last changed.
+	Since time.Time `json:"since,omitzero"`
+	// RTT is the smoothed round-trip time of the best link; 0 is not measured.
+	RTT time.Duration `json:"rtt_ns,omitempty"`
+	// Distance is RTT held steady by a Distance filter: what the tiers beyond the
+	// region are made of, so that noise moves no cluster between them. 0 means
+	// RTT. It is kept while the link is down.
+	Distance time.Duration `json:"distance_ns,omitempty"`
 	// Loss is the share of packets lost, 0 to 1, over the last seconds.
-	Loss float64
+	Loss float64 `json:"loss,omitempty"`
+	// Withheld is the part of the cluster's load, 0 to 1, that its fail-back
+	// Ramp still holds back; 0 is a cluster in full service.
+	Withheld float64 `json:"withheld,omitempty"`
 }
 
 // TargetEvidence is what passive outcomes and the far gateway's reports say of
 // a service in a cluster.
 type TargetEvidence struct {
 	// EjectedUntil is zero or when the ejection ends; Reason says what led to it.
+	// A time that has passed is a target on probation (half open): one real
+	// request is let through, and its outcome decides (see Ejector).
 	EjectedUntil time.Time
 	Reason       string
 	// Reported is set when a far gateway has told ready and total on the link's
@@ -53,6 +70,9 @@ type TargetEvidence struct {
 	Reported     bool
 	Ready, Total uint32
 	ReportedAt   time.Time
+	// Withheld is the part of the target's load, 0 to 1, that its fail-back Ramp
+	// still holds back; 0 is a target in full service.
+	Withheld float64
 }
 
 // EndpointEvidence is the health of a local endpoint from active checks and
@@ -61,4 +81,8 @@ type EndpointEvidence struct {
 	Healthy bool
 	Reason  string
 	Since   time.Time
+	// EjectedUntil is as for a target: zero, or the end of an ejection by
+	// passive outcomes; once passed the endpoint is on probation. Only an
+	// endpoint without active checks needs it (a check probes by itself).
+	EjectedUntil time.Time
 }

@@ -23,8 +23,15 @@ type Report struct {
 	Build     string           `json:"build,omitempty"`
 	Locality  catalog.Locality `json:"locality"`
 	Links     []LinkReport     `json:"links,omitempty"`
+	Clusters  []ClusterReport  `json:"clusters,omitempty"`
 	Targets   []TargetReport   `json:"targets,omitempty"`
 	Endpoints []EndpointReport `json:"endpoints,omitempty"`
+}
+
+// ClusterReport is the evidence of the links to one cluster, as Compile read it.
+type ClusterReport struct {
+	Cluster catalog.ClusterName `json:"cluster"`
+	LinkEvidence
 }
 
 // LinkReport is one link: the connections between two gateways.
@@ -60,6 +67,7 @@ type TargetReport struct {
 	Ready        uint32        `json:"ready,omitempty"`
 	Total        uint32        `json:"total,omitempty"`
 	ReportedAt   time.Time     `json:"reported_at,omitzero"`
+	Withheld     float64       `json:"withheld,omitempty"`
 	InFlight     int64         `json:"in_flight"`
 	EWMA         time.Duration `json:"ewma_ns"`
 	Requests     uint64        `json:"requests"`
@@ -68,12 +76,15 @@ type TargetReport struct {
 
 // EndpointReport is the same for one local endpoint.
 type EndpointReport struct {
-	Endpoint EndpointKey   `json:"endpoint"`
-	Healthy  bool          `json:"healthy"`
-	Reason   string        `json:"reason,omitempty"`
-	Since    time.Time     `json:"since,omitzero"`
-	InFlight int64         `json:"in_flight"`
-	EWMA     time.Duration `json:"ewma_ns"`
-	Requests uint64        `json:"requests"`
-	Failures uint64        `json:"failures"`
+	Endpoint EndpointKey `json:"endpoint"`
+	// Known is false for an endpoint that was called but has no evidence.
+	Known        bool          `json:"known,omitempty"`
+	Healthy      bool          `json:"healthy"`
+	Reason       string        `json:"reason,omitempty"`
+	Since        time.Time     `json:"since,omitzero"`
+	EjectedUntil time.Time     `json:"ejected_until,omitzero"`
+	InFlight     int64         `json:"in_flight"`
+	EWMA         time.Duration `json:"ewma_ns"`
+	Requests     uint64        `json:"requests"`
+	Failures     uint64        `json:"failures"`
 }

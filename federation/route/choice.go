@@ -1,0 +1,37 @@
+package route
+
+import (
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+)
+
+// Choice is the outcome of Pick and PickLocal. Only Status and Traffic are set
+// unless Status is OK.
+type Choice struct {
+	Status Status
+	// Mode is for metrics and for care: a choice in SuspectSelf or Panic mode is
+	// likely to fail.
+	Mode Mode
+	// Target is what outcomes are charged to.
+	Target Target
+	// Name is the service's name in Target.Cluster (an import may rename it) and
+	// Port its port there: what the stream header carries.
+	Name catalog.ServiceName
+	Port catalog.Port
+	// Endpoint is set where Target.Cluster is the own cluster.
+	Endpoint *catalog.Endpoint
+	// Counters are the target's and EndpointCounters the endpoint's (nil without
+	// an Endpoint). The caller calls Begin and then End or Cancel on both.
+	Counters         *Counters
+	EndpointCounters *Counters
+	// Traffic is the policy that applied; never nil.
+	Traffic *policy.Traffic
+}
+
+// Record holds what a decision read besides its plan: the request, with its
+// random number, and the counters. Plan.Replay repeats the decision from it
+// exactly, at any later time. It is of use only with the plan that made it.
+type Record struct {
+	request Request
+	local   bool
+}
