@@ -1,0 +1,67 @@
+package rulebook
+
+import (
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+)
+
+// kind ties a resource of the API (R) to its rule (P), what is stored.
+type kind[R, P any] struct {
+	name     string
+	wrap     func(P, resource.Stored) R
+	rule     func(R) P
+	ruleName func(P) string
+	setName  func(*P, string)
+	validate func(P) error
+	stored   func(R) resource.Stored
+	// unread says whether a stored rule with fields that this version does not
+	// know is safe to apply without them. Nil: it never is.
+	unread func(P) bool
+}
+
+var exportKind = kind[resource.Export, policy.Export]{
+	name:     Exports,
+	wrap:     func(p policy.Export, s resource.Stored) resource.Export { return resource.Export{Export: p, Stored: s} },
+	rule:     func(r resource.Export) policy.Export { return r.Export },
+	ruleName: func(p policy.Export) string { return p.Name },
+	setName:  func(p *policy.Export, name string) { p.Name = name },
+	validate: policy.Export.Validate,
+	stored:   func(r resource.Export) resource.Stored { return r.Stored },
+}
+
+var importKind = kind[resource.Import, policy.Import]{
+	name:     Imports,
+	wrap:     func(p policy.Import, s resource.Stored) resource.Import { return resource.Import{Import: p, Stored: s} },
+	rule:     func(r resource.Import) policy.Import { return r.Import },
+	ruleName: func(p policy.Import) string { return p.Name },
+	setName:  func(p *policy.Import, name string) { p.Name = name },
+	validate: policy.Import.Validate,
+	stored:   func(r resource.Import) resource.Stored { return r.Stored },
+}
+
+var intentionKind = kind[resource.Intention, policy.Intention]{
+	name: Intentions,
+	wrap: func(p policy.Intention, s resource.Stored) resource.Intention {
+		return resource.Intention{Intention: p, Stored: s}
+	},
+	rule:     func(r resource.Intention) policy.Intention { return r.Intention },
+	ruleName: func(p policy.Intention) string { return p.Name },
+	setName:  func(p *policy.Intention, name string) { p.Name = name },
+	validate: policy.Intention.Validate,
+	stored:   func(r resource.Intention) resource.Stored { return r.Stored },
+	// Conditions of a newer version can only narrow a rule: a deny without them
+	// refuses more than was meant, an allow without them would let more in.
+	unread: func(p policy.Intention) bool { return p.Action == policy.Deny },
+}
+
+var trafficKind = kind[resource.TrafficPolicy, policy.Traffic]{
+	name: TrafficPolicies,
+	wrap: func(p policy.Traffic, s resource.Stored) resource.TrafficPolicy {
+		return resource.TrafficPolicy{Traffic: p, Stored: s}
+	},
+	rule:     func(r resource.TrafficPolicy) policy.Traffic { return r.Traffic },
+	ruleName: func(p policy.Traffic) string { return p.Name },
+	setName:  func(p *policy.Traffic, name string) { p.Name = name },
+	validate: policy.Traffic.Validate,
+	stored:   func(r resource.TrafficPolicy) resource.Stored { return r.Stored },
+}
