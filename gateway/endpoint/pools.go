@@ -1,0 +1,166 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/gateway/retry"
+)
+
+const (
+	// ConnectTimeout is short: endpoints are near, and another one is too.
+	ConnectTimeout = time.Second
+	// idleTimeout is how long an unused connection is kept.
+	idleTimeout = 30 * time.Second
+	// idlePerEndpoint bounds the unused HTTP/1.1 connections to one endpoint:
+	// enough for the concurrency of a busy one, since net/http's 2 would dial
+	// again for most requests.
+	idlePerEndpoint = 64
+	// idleTotal bounds them over all endpoints.
+	idleTotal = 4096
+	// maxResponseHeader bounds an answer's header, as requests' are.
+	maxResponseHeader = 64 << 10
+	// pingAfter and pingTimeout find out that an HTTP/2 endpoint is gone without
+	// a word while requests wait on its connection.
+	pingAfter   = 5 * time.Second
+	pingTimeout = 2 * time.Second
+)
+
+// ErrOwnListener: the endpoint's address is one of this gateway's listeners.
+var ErrOwnListener = errors.New("the endpoint is this gateway's own listener")
+
+// Options configure Pools.
+type Options struct {
+	// Dial makes connections; nil is a net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Own are the gateway's listeners.
+	Own []netip.AddrPort
+}
+
+// Pools are the connections to endpoints.
+type Pools struct {
+	dial  func(ctx context.Context, network, address string) (net.Conn, error)
+	own   []netip.AddrPort
+	http1 *http.Transport
+	http2 *http.Transport
+}
+
+// New returns empty pools.
+func New(o Options) *Pools {
+	p := &Pools{dial: o.Dial, own: o.Own}
+	if p.dial == nil {
+		p.dial = new(net.Dialer).DialContext
+	}
+	clearText := new(http.Protocols)
+	clearText.SetUnencryptedHTTP2(true)
+	transport := func() *http.Transport {
+		return &http.Transport{
+			DialContext:            p.dialHTTP,
+			DisableCompression:     true, // bodies pass as they are
+			MaxIdleConns:           idleTotal,
+			MaxIdleConnsPerHost:    idlePerEndpoint,
+			IdleConnTimeout:        idleTimeout,
+			MaxResponseHeaderBytes: maxResponseHeader,
+			ExpectContinueTimeout:  time.Second,
+			WriteBufferSize:        16 << 10,
+			ReadBufferSize:         16 << 10,
+		}
+	}
+	p.http1, p.http2 = transport(), transport()
+	p.http2.Protocols = clearText
+	p.http2.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout}
+	return p
+}
+
+// Close closes the connections that are not in use. Those in use close when
+// their requests are done.
+func (p *Pools) Close() {
+	p.http1.CloseIdleConnections()
+	p.http2.CloseIdleConnections()
+}
+
+// Connect opens a raw connection to e. Errors are *retry.ConnectError.
+func (p *Pools) Connect(ctx context.Context, e *catalog.Endpoint) (net.Conn, error) {
+	c, err := p.connect(ctx, e.Address)
+	if err != nil {
+		return nil, &retry.ConnectError{Endpoint: e.ID, Err: err}
+	}
+	return c, nil
+}
+
+// RoundTrip sends req to e, which speaks protocol. The request's URL is replaced
+// by e's address; its Host stays. The request must not be used again until the
+// response's body is closed.
+func (p *Pools) RoundTrip(e *catalog.Endpoint, protocol catalog.Protocol, req *http.Request) (*http.Response, error) {
+	out := req.WithContext(req.Context()) // a shallow copy: its URL is ours
+	u := *req.URL
+	u.Scheme, u.Host = "http", e.Address.String()
+	out.URL = &u
+	transport := p.http1
+	if protocol == catalog.GRPC || IsGRPC(req) {
+		transport = p.http2
+	}
+	resp, err := transport.RoundTrip(out)
+	if err != nil {
+		if d, ok := errors.AsType[*dialError](err); ok {
+			err = &retry.ConnectError{Endpoint: e.ID, Err: d.err}
+		}
+		return nil, err
+	}
+	return resp, nil
+}
+
+// IsGRPC reports whether a request is a gRPC call, which only HTTP/2 carries.
+func IsGRPC(r *http.Request) bool {
+	rest, ok := strings.CutPrefix(r.Header.Get("Content-Type"), "application/grpc")
+	return ok && r.ProtoMajor >= 2 && (rest == "" || rest[0] == '+' || rest[0] == ';')
+}
+
+// dialError marks an error as one of dialing on its way through net/http.
+type dialError struct{ err error }
+
+func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
+
+func (p *Pools) dialHTTP(ctx context.Context, _, address string) (net.Conn, error) {
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, &dialError{err}
+	}
+	c, err := p.connect(ctx, a)
+	if err != nil {
+		return nil, &dialError{err}
+	}
+	return c, nil
+}
+
+func (p *Pools) connect(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+	if p.isOwn(a) {
+		return nil, ErrOwnListener
+	}
+	ctx, cancel := context.WithTimeout(ctx, ConnectTimeout)
+	defer cancel()
+	return p.dial(ctx, "tcp", a.String())
+}
+
+// isOwn reports whether a is a listener of this gateway. A listener on all
+// addresses is met on loopback at least; on others its host would have to be in
+// the catalog as its own workload.
+func (p *Pools) isOwn(a netip.AddrPort) bool {
+	addr := a.Addr().Unmap()
+	for _, own := range p.own {
+		if own.Port() != a.Port() {
+			continue
+		}
+		if own.Addr().Unmap() == addr || (own.Addr().IsUnspecified() && addr.IsLoopback()) {
+			return true
+		}
+	}
+	return false
+}
