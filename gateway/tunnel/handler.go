@@ -25,18 +25,26 @@ type Handler interface {
 type contextKey int
 
 const (
-	remoteKey contextKey = iota
-	headerKey
+	requestKey contextKey = iota
+	handshakeKey
+	connectionKey
 )
 
 // RemoteFrom returns the gateway that sent a request.
 func RemoteFrom(ctx context.Context) (Remote, bool) {
-	r, ok := ctx.Value(remoteKey).(Remote)
-	return r, ok
+	r, ok := ctx.Value(requestKey).(*request)
+	if !ok {
+		return Remote{}, false
+	}
+	return r.remote, true
 }
 
-// HeaderFrom returns the facts that came with a request.
+// HeaderFrom returns the facts that came with a request. They must not be
+// changed.
 func HeaderFrom(ctx context.Context) (*wire.Header, bool) {
-	h, ok := ctx.Value(headerKey).(*wire.Header)
-	return h, ok
+	r, ok := ctx.Value(requestKey).(*request)
+	if !ok {
+		return nil, false
+	}
+	return &r.header, true
 }

@@ -17,6 +17,9 @@ const (
 	StateDown LinkState = "down"
 )
 
+// linkStates lists the closed set.
+var linkStates = [...]LinkState{StateConnecting, StateUp, StateDraining, StateDown}
+
 // LinkInfo is one link, or one gateway that should have a link, as it is now.
 type LinkInfo struct {
 	Cluster string
@@ -27,8 +30,9 @@ type LinkInfo struct {
 	// Dialed is true where this end opened the link.
 	Dialed bool
 	State  LinkState
-	// Reason says why the link is not up (of the words of wire.Status and
-	// identity.Reason, and "dial", "timeout"); empty when up.
+	// Reason says why the link is not up: a word of wire.Status or
+	// identity.Reason, or "dial", "timeout", "restarted", "rejected" (the peer
+	// did not accept our identity), "busy", "transport"; empty when up.
 	Reason string
 	// Since is when State was entered.
 	Since time.Time

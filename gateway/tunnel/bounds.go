@@ -1,0 +1,111 @@
+package tunnel
+
+import "time"
+
+// Bounds and times. Each says why it is what it is; those of Options are the
+// defaults of its fields.
+const (
+	// defaultConnections and defaultHTTPConnections: one Reno window is the wrong
+	// unit for a path (one loss slows everything), two are a start that costs
+	// little on an idle link.
+	defaultConnections     = 2
+	defaultHTTPConnections = 2
+	// maxConnections of each sort: the numbers of connections on the wire are
+	// grouped by eight.
+	maxConnections = 8
+
+	// defaultProbeInterval finds a dead link within a second and costs five small
+	// packets per second and link.
+	defaultProbeInterval = 200 * time.Millisecond
+	// minProbeInterval keeps a slip of a unit from flooding a path.
+	minProbeInterval = 10 * time.Millisecond
+	// missedProbes make a link dead.
+	missedProbes = 3
+
+	// defaultStreamsPerLink and defaultStreams bound open inbound streams and
+	// requests: about 30 KiB each, so at most 1.5 GB when all are busy.
+	defaultStreamsPerLink = 10_000
+	defaultStreams        = 50_000
+
+	// maxPeers and maxGateways bound what a roster makes us keep: each gateway
+	// costs a goroutine, a link and packets every 200 ms.
+	maxPeers     = 256
+	maxGateways  = 64
+	maxAddresses = 8
+	// maxLinksPerGateway bounds the links that one remote gateway may open to us:
+	// one, its successor while streams finish, and one each that a crashed or
+	// upgraded process left behind.
+	maxLinksPerGateway = 8
+	// maxInbound bounds accepted connections on top of the window budget.
+	maxInbound = 1024
+	// maxHandshakes bounds inbound handshakes in progress: each costs a signature
+	// and up to 16 KiB before the peer is known.
+	maxHandshakes = 1000
+	// retryRate is how many connection attempts per second are taken without
+	// proof of address; more must do a Retry round trip first.
+	retryRate = 100
+
+	// handshakeTimeout bounds dialing: resolving, QUIC handshake and hello.
+	handshakeTimeout = 5 * time.Second
+	// idleTimeout ends connections to which nobody speaks; keepAlive keeps those
+	// that are not probed alive.
+	idleTimeout = 5 * time.Second
+	keepAlive   = time.Second
+	// headerTimeout is how long a stream's header may take to arrive after the
+	// stream: it is in one packet, or a few, sent together.
+	headerTimeout = 2 * time.Second
+	// upTimeout is how long a new link waits for its first HTTP connection before
+	// it is used for streams alone.
+	upTimeout = time.Second
+
+	// Back-off of dialing: full jitter below base*2^n, at most cap; forgotten
+	// after a link was up for stable.
+	backoffBase   = 200 * time.Millisecond
+	backoffCap    = 30 * time.Second
+	backoffStable = 60 * time.Second
+	// kickPause is the least time between two attempts that a hint from outside
+	// (a peer that dialed us) may cause.
+	kickPause = time.Second
+
+	// housekeeping is the rhythm of statistics and of closing drained links.
+	housekeeping = time.Second
+	// callbackPause is the time between two requests to be called back.
+	callbackPause = 5 * time.Second
+	// renewMin and renewShare: a link is renewed after this share of the time
+	// that its certificates have left (minus up to renewSpread of it, so that
+	// links do not move together), and not in a tighter loop than renewMin.
+	renewMin    = time.Second
+	renewShare  = 0.8
+	renewSpread = 0.1
+
+	// lingerMin and lingerMax bound the wait between the end of the last stream
+	// and the end of its connection: the last bytes must be acknowledged, or the
+	// reader sees an error instead of EOF. It is four round trips in between.
+	lingerMin = 100 * time.Millisecond
+	lingerMax = time.Second
+
+	// controlRate and controlBurst bound inbound control frames per second and
+	// link: a report per second and little else. What comes faster waits.
+	controlRate  = 20
+	controlBurst = 50
+
+	// maxHTTPHeader bounds request and response headers and trailers.
+	maxHTTPHeader = 64 << 10
+
+	// Receive windows. The connection's is 16 of its streams', so that up to 15
+	// streams whose readers stall do not stop the others.
+	windowsPerConnection = 16
+	maxStreamWindow      = 16 << 20
+	maxInitialWindow     = 16 << 20
+	minInitialWindow     = 1 << 20
+	// initialShare: this many connections may be open before initial windows
+	// alone use up the budget.
+	initialShare = 256
+	// minBudget keeps eight connections possible.
+	minBudget = 16 << 20
+
+	// tokenOrigins and tokensPerOrigin bound the address tokens kept, which save
+	// the Retry round trip when a peer under load asks for proof of address.
+	tokenOrigins    = 512
+	tokensPerOrigin = 4
+)

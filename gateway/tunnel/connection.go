@@ -1,0 +1,168 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+	"github.com/isthmus-mesh/isthmus/identity"
+)
+
+// The application protocols. What a connection is for is negotiated with its
+// handshake, so that a stranger's bytes meet one parser only.
+const (
+	// alpnRaw: streams, in both directions.
+	alpnRaw = "isthmus/1"
+	// alpnHTTP: HTTP/3 requests from the dialing to the accepting side.
+	alpnHTTP = "isthmus-h3/1"
+	// alpnCallback: HTTP/3 requests the other way round, where only one side can
+	// dial.
+	alpnCallback = "isthmus-h3-callback/1"
+)
+
+// The numbers of a link's connections are grouped by protocol.
+const (
+	controlNumber  = 0
+	httpNumber     = maxConnections
+	callbackNumber = 2 * maxConnections
+)
+
+// alpnOf returns the protocol of the connection with the given number.
+func alpnOf(number uint32) string {
+	switch {
+	case number >= callbackNumber:
+		return alpnCallback
+	case number >= httpNumber:
+		return alpnHTTP
+	default:
+		return alpnRaw
+	}
+}
+
+// connection is one QUIC connection whose peer is authenticated and admitted.
+type connection struct {
+	qc     *quic.Conn
+	node   *Node
+	remote Remote
+	// expires is the earlier NotAfter of the two certificates of the handshake.
+	expires time.Time
+	expiry  *time.Timer
+
+	// link is set last, and not changed after; number and client before it.
+	link   atomic.Pointer[link]
+	number uint32
+	client *http3.ClientConn // where requests can be sent
+
+	window  atomic.Int64 // bytes of receive window beyond the initial ones
+	streams atomic.Int64 // streams and requests that were opened here
+
+	// counted is what the statistics have seen so far; see pathMeter.
+	counted quic.ConnectionStats
+}
+
+// admit takes in a connection after its handshake. The roster is asked again: it
+// may have changed since crypto/tls asked.
+func (n *Node) admit(qc *quic.Conn) (*connection, error) {
+	state := qc.ConnectionState().TLS
+	id, err := identity.PeerID(state)
+	if err != nil {
+		return nil, err
+	}
+	remote, ok := n.roster.Load().lookup(id)
+	if !ok {
+		return nil, &identity.PeerError{ID: id, Reason: identity.ReasonUnauthorized, Err: errNotPeer}
+	}
+	c := &connection{qc: qc, node: n, remote: remote, expires: state.PeerCertificates[0].NotAfter}
+	if own := n.o.Identity.NotAfter(); own.Before(c.expires) {
+		c.expires = own
+	}
+	c.expiry = time.AfterFunc(time.Until(c.expires), func() { c.end(wire.Revoked, errExpired) })
+	n.windows.base()
+	n.connsMu.Lock()
+	n.conns[qc] = c
+	n.connsMu.Unlock()
+	return c, nil
+}
+
+var (
+	errNotPeer = errors.New("not a gateway of a peer")
+	errExpired = errors.New("certificate expired without renewal")
+)
+
+// forget ends what admit began. The connection is closed by then, or is closed
+// now.
+func (n *Node) forget(c *connection) {
+	c.expiry.Stop()
+	_ = c.qc.CloseWithError(quic.ApplicationErrorCode(wire.Internal), "")
+	n.connsMu.Lock()
+	delete(n.conns, c.qc)
+	n.connsMu.Unlock()
+	n.windows.give(n.windows.initial + c.window.Load())
+}
+
+// growWindow is quic.Config.AllowConnectionWindowIncrease.
+func (n *Node) growWindow(qc *quic.Conn, delta uint64) bool {
+	n.connsMu.Lock()
+	c := n.conns[qc]
+	n.connsMu.Unlock()
+	if c == nil || !n.windows.take(int64(delta)) {
+		return false
+	}
+	c.window.Add(int64(delta))
+	return true
+}
+
+// alive reports whether the connection can carry anything.
+func (c *connection) alive() bool { return c.qc.Context().Err() == nil }
+
+// end closes the connection, and its link with it if it is the control
+// connection or if status is about the peer and not about this connection.
+func (c *connection) end(status wire.Status, cause error) {
+	if l := c.link.Load(); l != nil && (c.number == controlNumber || status == wire.Revoked) {
+		l.close(status, cause)
+		return
+	}
+	_ = c.qc.CloseWithError(quic.ApplicationErrorCode(status), status.String())
+}
+
+// streamError translates an error of a stream of c for users of this package.
+func (c *connection) streamError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF):
+		return io.EOF
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, quic.ErrStreamClosed):
+		return err
+	}
+	if e, ok := errors.AsType[*quic.StreamError](err); ok {
+		status, ok := wire.StatusFromCode(uint64(e.ErrorCode))
+		if !ok || status == wire.OK {
+			status = wire.Reset
+		}
+		return &ResetError{Status: status, Remote: e.Remote}
+	}
+	return c.linkError(err, true)
+}
+
+// linkError says that the connection ended by err. The link's own word on why
+// comes first: it knows more than the connection that it closed.
+func (c *connection) linkError(err error, delivered bool) *LinkError {
+	e := &LinkError{Cluster: c.remote.Cluster, Gateway: c.remote.Gateway, Status: closeStatus(err), Delivered: delivered, Err: err}
+	if l := c.link.Load(); l != nil {
+		if cause := l.cause(); cause != nil {
+			e.Status, e.Err = cause.Status, cause.Err
+		}
+	}
+	return e
+}
+
+// ended is the cause of the end of the connection.
+func (c *connection) ended() error { return context.Cause(c.qc.Context()) }

@@ -1,0 +1,214 @@
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+// authorize is the listener's authorizer: the roster decides.
+func (n *Node) authorize(id spiffeid.ID) error {
+	if _, ok := n.roster.Load().lookup(id); !ok {
+		return errNotPeer
+	}
+	return nil
+}
+
+// dialed is a connection after the hellos.
+type dialed struct {
+	*connection
+	control *quic.Stream
+	frames  *wire.FrameReader
+	hello   *wire.Hello
+}
+
+// dial opens connection number of link id and exchanges hellos. accepts says
+// whether the gateway that answers is the right one. On success the caller must
+// forget the connection in the end.
+func (n *Node) dial(ctx context.Context, addr net.Addr, id wire.ID, number uint32, accepts func(Remote) bool) (*dialed, error) {
+	tls := n.o.Identity.ClientTLS([]string{alpnOf(number)}, func(sid spiffeid.ID) error {
+		remote, ok := n.roster.Load().lookup(sid)
+		if !ok {
+			return errNotPeer
+		}
+		if !accepts(remote) {
+			return fmt.Errorf("%s answers in the place of another gateway", sid)
+		}
+		return nil
+	})
+	qc, err := n.transport.Dial(ctx, addr, tls, n.config)
+	if err != nil {
+		return nil, err
+	}
+	c, err := n.admit(qc)
+	if err != nil {
+		_ = qc.CloseWithError(quic.ApplicationErrorCode(wire.Revoked), wire.Revoked.String())
+		return nil, err
+	}
+	c.number = number
+	s, frames, hello, err := n.sayHello(ctx, c, id, number)
+	if err != nil {
+		if c.alive() {
+			_ = qc.CloseWithError(quic.ApplicationErrorCode(refusalStatus(err)), refusalStatus(err).String())
+		} else {
+			err = c.ended() // says more than the stream's error
+		}
+		n.forget(c)
+		return nil, err
+	}
+	return &dialed{connection: c, control: s, frames: frames, hello: hello}, nil
+}
+
+// dialCounted is dial with its metrics.
+func (n *Node) dialCounted(ctx context.Context, cluster string, addr net.Addr, id wire.ID, number uint32, accepts func(Remote) bool) (*dialed, error) {
+	start := time.Now()
+	d, err := n.dial(ctx, addr, id, number, accepts)
+	if !n.knows(cluster) {
+		return d, err // no series for a cluster that has just been removed
+	}
+	if err != nil {
+		n.metrics.dials.WithLabelValues(cluster, reasonOf(err)).Inc()
+		return nil, err
+	}
+	n.metrics.dials.WithLabelValues(cluster, "ok").Inc()
+	n.metrics.handshakes.WithLabelValues(cluster).Observe(time.Since(start).Seconds())
+	return d, nil
+}
+
+// knows reports whether a cluster is a peer.
+func (n *Node) knows(cluster string) bool {
+	_, ok := n.roster.Load().peers[cluster]
+	return ok
+}
+
+// connect dials a link for t: the control connection first, then the others. It
+// returns when the link can be used, or with the reason why not.
+func (n *Node) connect(ctx context.Context, t *target, w wanted, address string) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	addr, err := n.o.Resolve(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	id := newID()
+	d, err := n.dialCounted(ctx, w.cluster, addr, id, controlNumber, w.accepts)
+	if err != nil {
+		return nil, err
+	}
+	l := n.newLink(id, d.remote, d.hello.Instance, address)
+	l.dialed, l.owner = true, t
+	d.link.Store(l)
+	l.attach(d.connection)
+	if !n.adopt(l) || !n.spawn(func() { n.serveControl(d.connection, d.control, d.frames) }) {
+		l.close(wire.Draining, nil)
+		n.forget(d.connection)
+		return nil, l.cause()
+	}
+	for i := range uint32(n.o.Connections - 1) {
+		n.spawn(func() { n.keepConnection(l, addr, controlNumber+1+i) })
+	}
+	for i := range uint32(n.o.HTTPConnections) {
+		n.spawn(func() { n.keepConnection(l, addr, httpNumber+i) })
+	}
+	// A link whose UDP path works but whose HTTP connections do not (a middlebox
+	// that dislikes a second flow, say) still serves streams.
+	wait := time.NewTimer(upTimeout)
+	defer wait.Stop()
+	select {
+	case <-l.httpOpen:
+	case <-wait.C:
+	case <-l.ctx.Done():
+		return nil, l.cause()
+	}
+	l.up()
+	n.log.Info("link is up", "cluster", l.remote.Cluster, "gateway", l.remote.Gateway, "address", address, "duration", time.Since(l.born))
+	return l, nil
+}
+
+// keepConnection keeps one connection of a dialed link, beside the control
+// connection, for as long as the link takes streams.
+func (n *Node) keepConnection(l *link, addr net.Addr, number uint32) {
+	var b backoff
+	for {
+		start := time.Now()
+		err := n.serveDialed(l, addr, number)
+		if number >= httpNumber {
+			l.httpReady()
+		}
+		if l.ctx.Err() != nil || l.leaving() {
+			return
+		}
+		n.log.Debug("connection of a link ended", "cluster", l.remote.Cluster, "gateway", l.remote.Gateway, "reason", reasonOf(err), "err", err)
+		b.ended(time.Since(start))
+		if !sleep(l.ctx, b.next(rand.Float64())) {
+			return
+		}
+	}
+}
+
+// serveDialed dials one connection of a link and serves it until it ends.
+func (n *Node) serveDialed(l *link, addr net.Addr, number uint32) error {
+	ctx, cancel := context.WithTimeout(l.ctx, handshakeTimeout)
+	defer cancel()
+	d, err := n.dialCounted(ctx, l.remote.Cluster, addr, l.id, number, func(r Remote) bool { return r == l.remote })
+	if err != nil {
+		return err
+	}
+	c := d.connection
+	defer n.forget(c)
+	if d.hello.Instance != l.instance {
+		// A load balancer, or a process that took over: not this link's.
+		err := refuseHello(wire.WrongPeer, "another process answers")
+		c.end(wire.WrongPeer, err)
+		return err
+	}
+	_ = d.control.Close()
+	d.control.CancelRead(quic.StreamErrorCode(wire.OK))
+	if alpnOf(number) == alpnHTTP {
+		c.client = n.client.NewClientConn(c.qc)
+	}
+	c.link.Store(l)
+	if !l.attach(c) {
+		c.end(wire.Replaced, nil)
+		return l.cause()
+	}
+	defer l.detach(c)
+	n.serve(c)
+	return c.ended()
+}
+
+// serve does what c is for until it ends.
+func (n *Node) serve(c *connection) {
+	alpn := alpnOf(c.number)
+	switch {
+	case c.client != nil:
+		// Requests go out from RoundTrip; nothing comes in.
+		c.link.Load().httpReady()
+		<-c.qc.Context().Done()
+	case alpn == alpnHTTP:
+		_ = n.server.ServeQUICConn(c.qc)
+	case alpn == alpnCallback:
+		_ = n.callbackServer.ServeQUICConn(c.qc)
+	default:
+		n.serveStreams(c)
+	}
+}
+
+// sleep waits for d; false means that ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

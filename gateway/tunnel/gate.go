@@ -1,0 +1,69 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+
+	"github.com/quic-go/quic-go"
+	"golang.org/x/time/rate"
+)
+
+// gate decides which strangers may start a handshake.
+type gate struct {
+	limit    int64 // accepted connections
+	accepted atomic.Int64
+	open     atomic.Int64 // handshakes in progress
+	unproven *rate.Limiter
+}
+
+func newGate(limit int) *gate {
+	return &gate{limit: int64(limit), unproven: rate.NewLimiter(retryRate, retryRate)}
+}
+
+var errBusy = errors.New("too many connections or handshakes")
+
+// demandProof is quic.Transport.VerifySourceAddress: it wants a Retry round trip
+// from everybody while more come than usual, so that forged addresses cost us
+// nothing but a small packet.
+func (g *gate) demandProof(net.Addr) bool { return !g.unproven.Allow() }
+
+// admit is quic.Transport.ConnContext: an error refuses the connection.
+func (g *gate) admit(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
+	if g.accepted.Load() >= g.limit {
+		return nil, errBusy
+	}
+	if g.open.Add(1) > maxHandshakes {
+		g.open.Add(-1)
+		return nil, errBusy
+	}
+	h := &handshake{gate: g}
+	// The context ends with the connection, also with one whose handshake fails.
+	context.AfterFunc(ctx, h.finish)
+	return context.WithValue(ctx, handshakeKey, h), nil
+}
+
+// complete is told that qc came out of the handshake and counts it until it
+// ends.
+func (g *gate) complete(qc *quic.Conn) {
+	if h, ok := qc.Context().Value(handshakeKey).(*handshake); ok {
+		h.finish()
+	}
+	g.accepted.Add(1)
+	context.AfterFunc(qc.Context(), func() { g.accepted.Add(-1) })
+}
+
+func (g *gate) handshaking() int64 { return g.open.Load() }
+
+// handshake is one in progress; it is counted down once, by whoever comes first.
+type handshake struct {
+	gate *gate
+	done atomic.Bool
+}
+
+func (h *handshake) finish() {
+	if !h.done.Swap(true) {
+		h.gate.open.Add(-1)
+	}
+}

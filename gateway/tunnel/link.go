@@ -1,0 +1,272 @@
+package tunnel
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+// link is the set of connections between this process and one process of a
+// remote gateway, all dialed by the same side. It lives as long as its control
+// connection.
+type link struct {
+	node     *Node
+	id       wire.ID
+	dialed   bool
+	owner    *target // that keeps a dialed link; nil when let go. Guarded by node.mu
+	remote   Remote
+	instance wire.ID // of the remote process
+	address  string
+	born     time.Time
+	path     pathMeter
+	out      *outbox
+
+	ctx      context.Context // ends with the link
+	cancel   context.CancelFunc
+	drained  chan struct{} // closed when the peer says that it drains
+	httpOpen chan struct{} // closed when the first HTTP connection is there, or failed
+
+	// rttNanos is the path's delay, kept where pick reads it for every stream.
+	rttNanos atomic.Int64
+	streams  atomic.Int64 // open streams and requests, both directions
+	inbound  atomic.Int64 // those that the peer opened
+
+	// raw and http are what streams and requests may be opened on.
+	raw, http atomic.Pointer[[]*connection]
+
+	meters struct{ streamIn, streamOut, httpIn, httpOut streamMeter }
+
+	mu          sync.Mutex
+	connections map[uint32]*connection
+	state       LinkState
+	reason      string
+	since       time.Time
+	err         *LinkError // why it ended
+	announced   bool       // the peer was told that we drain
+	peerDrains  bool
+	idleSince   time.Time // since when a draining link has no streams
+	called      time.Time // when a callback was last asked for
+	calledBack  bool      // callback connections are being kept
+	httpOnce    sync.Once
+}
+
+func (n *Node) newLink(id wire.ID, remote Remote, instance wire.ID, address string) *link {
+	now := time.Now()
+	l := &link{
+		node: n, id: id, remote: remote, instance: instance, address: address, born: now,
+		out: newOutbox(), drained: make(chan struct{}), httpOpen: make(chan struct{}),
+		connections: make(map[uint32]*connection), state: StateConnecting, since: now,
+	}
+	l.ctx, l.cancel = context.WithCancel(n.ctx)
+	l.raw.Store(&[]*connection{})
+	l.http.Store(&[]*connection{})
+	l.meters.streamIn = n.metrics.stream(remote.Cluster, inboundDirection, carrierStream)
+	l.meters.streamOut = n.metrics.stream(remote.Cluster, outboundDirection, carrierStream)
+	l.meters.httpIn = n.metrics.stream(remote.Cluster, inboundDirection, carrierHTTP)
+	l.meters.httpOut = n.metrics.stream(remote.Cluster, outboundDirection, carrierHTTP)
+	return l
+}
+
+// attach adds a connection; it fails when the link has ended or has one of that
+// number.
+func (l *link) attach(c *connection) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil || l.connections[c.number] != nil {
+		return false
+	}
+	l.connections[c.number] = c
+	l.publish()
+	return true
+}
+
+// detach removes a connection that has ended.
+func (l *link) detach(c *connection) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.connections[c.number] == c {
+		l.account(c)
+		delete(l.connections, c.number)
+		l.publish()
+	}
+}
+
+// publish rebuilds what pick reads. mu is held.
+func (l *link) publish() {
+	var raw, http []*connection
+	for _, c := range l.connections {
+		switch {
+		case c.client != nil:
+			http = append(http, c)
+		case alpnOf(c.number) == alpnRaw:
+			raw = append(raw, c)
+		}
+	}
+	byNumber := func(a, b *connection) int { return cmp.Compare(a.number, b.number) }
+	slices.SortFunc(raw, byNumber)
+	slices.SortFunc(http, byNumber)
+	l.raw.Store(&raw)
+	l.http.Store(&http)
+}
+
+// httpReady lets a new link be used: the first HTTP connection came, or failed.
+func (l *link) httpReady() { l.httpOnce.Do(func() { close(l.httpOpen) }) }
+
+// up lets the link take streams.
+func (l *link) up() {
+	l.transit(func() bool {
+		if l.state != StateConnecting {
+			return false
+		}
+		l.state, l.reason = StateUp, ""
+		return true
+	})
+}
+
+// drain stops new streams on the link; reason says why. With announce the peer
+// is told to do the same.
+func (l *link) drain(reason string, announce bool) {
+	l.transit(func() bool {
+		if announce && !l.announced {
+			l.announced = true
+			l.out.drain()
+		}
+		if l.state != StateUp && l.state != StateConnecting {
+			return false
+		}
+		l.state, l.reason = StateDraining, reason
+		return true
+	})
+}
+
+// peerDrain is told that the peer takes nothing new.
+func (l *link) peerDrain() {
+	l.transit(func() bool {
+		if l.peerDrains {
+			return false
+		}
+		l.peerDrains = true
+		close(l.drained)
+		if l.state == StateUp || l.state == StateConnecting {
+			l.state, l.reason = StateDraining, wire.Draining.String()
+		}
+		return true
+	})
+}
+
+// close ends the link and all its connections, at once. Only the first call
+// counts.
+func (l *link) close(status wire.Status, cause error) {
+	var open []*connection
+	first := l.transit(func() bool {
+		if l.err != nil {
+			return false
+		}
+		l.err = &LinkError{Cluster: l.remote.Cluster, Gateway: l.remote.Gateway, Status: status, Delivered: true, Err: cause}
+		l.state, l.reason = StateDown, status.String()
+		if cause != nil {
+			if r := reasonOf(cause); r != reasonDial {
+				l.reason = r
+			}
+		}
+		for _, c := range l.connections {
+			open = append(open, c)
+		}
+		return true
+	})
+	if !first {
+		return
+	}
+	l.cancel()
+	for _, c := range open {
+		_ = c.qc.CloseWithError(quic.ApplicationErrorCode(status), status.String())
+	}
+	l.node.linkEnded(l)
+}
+
+// transit changes the state under the lock, and tells the node if f did.
+func (l *link) transit(f func() bool) bool {
+	l.mu.Lock()
+	before := l.state
+	changed := f()
+	if l.state != before {
+		l.since = time.Now()
+	}
+	l.mu.Unlock()
+	if changed {
+		l.node.linkChanged()
+	}
+	return changed
+}
+
+// cause is why the link ended, nil while it lives.
+func (l *link) cause() *LinkError {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// takes reports whether new streams may be opened on the link.
+func (l *link) takes() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state == StateUp
+}
+
+// leaving reports whether the link will not take streams any more.
+func (l *link) leaving() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state == StateDraining || l.state == StateDown
+}
+
+// refusesInbound reports whether streams of the peer are refused: after it was
+// told, those that still come crossed the news.
+func (l *link) refusesInbound() bool {
+	if l.node.draining.Load() {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.announced
+}
+
+// expires is when the first of its connections must end.
+func (l *link) expires() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var first time.Time
+	for _, c := range l.connections {
+		if first.IsZero() || c.expires.Before(first) {
+			first = c.expires
+		}
+	}
+	return first
+}
+
+// score orders links: lower is better. A link with twice the round trip gets half
+// the streams; the added millisecond keeps near links from differing by noise.
+func (l *link) score() int64 {
+	return (l.rttNanos.Load() + int64(time.Millisecond)) * (l.streams.Load() + 1)
+}
+
+// info describes the link.
+func (l *link) info() LinkInfo {
+	s := l.path.read()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return LinkInfo{
+		Cluster: l.remote.Cluster, Gateway: l.remote.Gateway, Address: l.address, Dialed: l.dialed,
+		State: l.state, Reason: l.reason, Since: l.since,
+		RTT: s.rtt, MinRTT: s.least, Jitter: s.jitter, Loss: s.loss,
+		BytesSent: s.bytesSent, BytesReceived: s.bytesReceived,
+		Streams: int(l.streams.Load()), Connections: len(l.connections),
+	}
+}

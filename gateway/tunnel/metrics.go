@@ -1,0 +1,130 @@
+package tunnel
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Values of the direction label: who opened the stream or request, seen from
+// here.
+const (
+	inboundDirection  = "in"
+	outboundDirection = "out"
+)
+
+// Values of the carrier label.
+const (
+	carrierStream = "stream"
+	carrierHTTP   = "http"
+)
+
+// metrics are the instruments of a node. Series with a cluster go when the
+// cluster stops being a peer, those with a gateway when its last link goes.
+type metrics struct {
+	links      *prometheus.GaugeVec     // cluster, state
+	open       *prometheus.GaugeVec     // cluster, direction, carrier
+	opened     *prometheus.CounterVec   // cluster, direction, carrier
+	refused    *prometheus.CounterVec   // cluster, direction, reason
+	bytes      *prometheus.CounterVec   // cluster, direction
+	handshakes *prometheus.HistogramVec // cluster
+	dials      *prometheus.CounterVec   // cluster, result
+	closed     *prometheus.CounterVec   // cluster, reason
+	rtt        *prometheus.GaugeVec     // cluster, gateway
+	loss       *prometheus.GaugeVec     // cluster, gateway
+	probes     *prometheus.CounterVec   // result
+	accepted   *prometheus.CounterVec   // result
+	window     prometheus.GaugeFunc
+	budget     prometheus.GaugeFunc
+	inbound    prometheus.GaugeFunc
+}
+
+func newMetrics(n *Node) *metrics {
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "isthmus", Subsystem: "tunnel", Name: name, Help: help}, labels)
+	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "isthmus", Subsystem: "tunnel", Name: name, Help: help}, labels)
+	}
+	read := func(name, help string, value func() float64) prometheus.GaugeFunc {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "isthmus", Subsystem: "tunnel", Name: name, Help: help}, value)
+	}
+	return &metrics{
+		links:   gauge("links", "Links, by state.", "cluster", "state"),
+		open:    gauge("streams_open", "Streams and requests in progress.", "cluster", "direction", "carrier"),
+		opened:  counter("streams_opened_total", "Streams and requests begun.", "cluster", "direction", "carrier"),
+		refused: counter("streams_refused_total", "Streams and requests refused by the tunnel or the far gateway, by status.", "cluster", "direction", "reason"),
+		bytes:   counter("bytes_total", "Bytes of UDP payload on links.", "cluster", "direction"),
+		handshakes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "isthmus", Subsystem: "tunnel", Name: "handshake_seconds",
+			Help:    "Time to dial one connection: resolving, QUIC handshake and hello.",
+			Buckets: []float64{.002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
+		}, []string{"cluster"}),
+		dials:    counter("dials_total", "Attempts to dial a connection, by result (ok or the reason).", "cluster", "result"),
+		closed:   counter("links_closed_total", "Links that ended, by reason.", "cluster", "reason"),
+		rtt:      gauge("rtt_seconds", "Smoothed round trip of probes, of the best link.", "cluster", "gateway"),
+		loss:     gauge("loss_ratio", "Share of packets lost lately, of the best link.", "cluster", "gateway"),
+		probes:   counter("probes_total", "Probes: sent, heard, and late (our own clock was held up).", "result"),
+		accepted: counter("connections_accepted_total", "Inbound connections after the handshake, by result (ok or the reason).", "result"),
+		window:   read("window_bytes", "Receive windows granted to all connections.", func() float64 { return float64(n.windows.used.Load()) }),
+		budget:   read("window_budget_bytes", "Bound of window_bytes.", func() float64 { return float64(n.windows.budget) }),
+		inbound:  read("handshakes_open", "Inbound handshakes in progress.", func() float64 { return float64(n.gate.handshaking()) }),
+	}
+}
+
+func (m *metrics) register(r prometheus.Registerer) error {
+	if r == nil {
+		return nil
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{
+		m.links, m.open, m.opened, m.refused, m.bytes, m.handshakes, m.dials, m.closed,
+		m.rtt, m.loss, m.probes, m.accepted, m.window, m.budget, m.inbound,
+	} {
+		errs = append(errs, r.Register(c))
+	}
+	return errors.Join(errs...)
+}
+
+// streamMeter counts the streams of one link, direction and carrier. It is
+// resolved once per link: cheap per stream, and a stream that ends after its
+// cluster's series were deleted does not bring them back.
+type streamMeter struct {
+	open   prometheus.Gauge
+	opened prometheus.Counter
+}
+
+func (m *metrics) stream(cluster, direction, carrier string) streamMeter {
+	return streamMeter{
+		open:   m.open.WithLabelValues(cluster, direction, carrier),
+		opened: m.opened.WithLabelValues(cluster, direction, carrier),
+	}
+}
+
+func (s streamMeter) began() {
+	s.open.Inc()
+	s.opened.Inc()
+}
+
+func (s streamMeter) ended() { s.open.Dec() }
+
+// forgetCluster deletes the series of a cluster that is no longer a peer.
+func (m *metrics) forgetCluster(cluster string) {
+	l := prometheus.Labels{"cluster": cluster}
+	m.links.DeletePartialMatch(l)
+	m.open.DeletePartialMatch(l)
+	m.opened.DeletePartialMatch(l)
+	m.refused.DeletePartialMatch(l)
+	m.bytes.DeletePartialMatch(l)
+	m.handshakes.DeletePartialMatch(l)
+	m.dials.DeletePartialMatch(l)
+	m.closed.DeletePartialMatch(l)
+	m.rtt.DeletePartialMatch(l)
+	m.loss.DeletePartialMatch(l)
+}
+
+// forgetGateway deletes the series of a gateway without a link.
+func (m *metrics) forgetGateway(r Remote) {
+	m.rtt.DeleteLabelValues(r.Cluster, r.Gateway)
+	m.loss.DeleteLabelValues(r.Cluster, r.Gateway)
+}

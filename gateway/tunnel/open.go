@@ -1,0 +1,127 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+// openings hold a header and the first payload while they are queued.
+var openings = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// keepOpening bounds what goes back to the pool.
+const keepOpening = 64 << 10
+
+// OpenStream opens a stream to cluster over its best link and sends h and first
+// in one flight. It returns at once, without waiting for the far gateway; only
+// when flow control has no credit for first does it wait, at most until ctx ends.
+// ctx does not bind the stream after that. Errors are *LinkError with Delivered
+// false, *RefusedError (wire.Overloaded: the peer grants no more streams),
+// *wire.FieldError for a header that breaks a bound, and ctx's cause.
+func (n *Node) OpenStream(ctx context.Context, cluster string, h *wire.Header, first []byte) (*Stream, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	buf := openings.Get().(*[]byte)
+	defer func() {
+		if cap(*buf) <= keepOpening {
+			openings.Put(buf)
+		}
+	}()
+	b, err := wire.AppendHeader((*buf)[:0], h)
+	if err != nil {
+		return nil, err
+	}
+	*buf = append(b, first...)
+
+	var (
+		tried [maxLinksPerGateway]*link // more would not help
+		full  *link
+	)
+	for i := range tried {
+		l := n.pick(cluster, tried[:i], hasRaw)
+		if l == nil {
+			break
+		}
+		tried[i] = l
+		s, err := l.open(ctx, *buf)
+		switch {
+		case err == nil:
+			return s, nil
+		case errors.Is(err, errNoCredit):
+			full = l
+		case errors.Is(err, errGone):
+		default:
+			return nil, err
+		}
+	}
+	if full != nil {
+		n.refusedBy(full, outboundDirection, wire.Overloaded)
+		return nil, &RefusedError{Cluster: cluster, Gateway: full.remote.Gateway, Status: wire.Overloaded, Message: "no more streams on any connection"}
+	}
+	return nil, &LinkError{Cluster: cluster, Status: wire.Unreachable, Err: errNoLink}
+}
+
+var (
+	errNoLink   = errors.New("no link is up")
+	errNoCredit = errors.New("no credit for another stream")
+	errGone     = errors.New("connections have ended")
+)
+
+func hasRaw(l *link) bool { return len(*l.raw.Load()) > 0 }
+
+// open opens a stream on one of the link's connections and queues opening.
+func (l *link) open(ctx context.Context, opening []byte) (*Stream, error) {
+	connections := *l.raw.Load()
+	result := errGone
+	var tried [maxConnections]*connection
+	for i := range min(len(connections), len(tried)) {
+		c := leastBusy(connections, l.node.turn.Load(), tried[:i])
+		if c == nil {
+			break
+		}
+		tried[i] = c
+		qs, err := c.qc.OpenStream()
+		if err != nil {
+			if _, ok := errors.AsType[quic.StreamLimitReachedError](err); ok {
+				result = errNoCredit
+			}
+			continue
+		}
+		err = qs.TryWriteAll(opening)
+		if errors.Is(err, quic.ErrWouldBlock) {
+			if err = writeUntil(ctx, qs, opening); err != nil {
+				cancelled(qs)
+				if ctx.Err() != nil {
+					return nil, context.Cause(ctx)
+				}
+				return nil, c.linkError(err, true)
+			}
+		}
+		if err != nil {
+			cancelled(qs)
+			continue // nothing was queued
+		}
+		c.streams.Add(1)
+		l.streams.Add(1)
+		l.node.outbound.Add(1)
+		l.meters.streamOut.began()
+		return &Stream{half: half{qs: qs, conn: c}, link: l}, nil
+	}
+	return nil, result
+}
+
+// writeUntil writes b, at most until ctx ends.
+func writeUntil(ctx context.Context, qs *quic.Stream, b []byte) error {
+	stop := context.AfterFunc(ctx, func() { _ = qs.SetWriteDeadline(time.Unix(1, 0)) })
+	_, err := qs.Write(b)
+	if stop() || err != nil {
+		return err
+	}
+	return ctx.Err()
+}

@@ -1,0 +1,64 @@
+package tunnel
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+// outbox holds the control frames that a link has still to send. It is bounded
+// by having one place for each: a report that waits is replaced by a newer one.
+type outbox struct {
+	mu       sync.Mutex
+	draining bool
+	callback bool
+	report   []byte // encoded
+	news     chan struct{}
+}
+
+func newOutbox() *outbox { return &outbox{news: make(chan struct{}, 1)} }
+
+func (o *outbox) set(f func()) {
+	o.mu.Lock()
+	f()
+	o.mu.Unlock()
+	notify(o.news)
+}
+
+func (o *outbox) drain()                  { o.set(func() { o.draining = true }) }
+func (o *outbox) askCallback()            { o.set(func() { o.callback = true }) }
+func (o *outbox) sendReport(frame []byte) { o.set(func() { o.report = frame }) }
+
+// take returns the frames that wait and forgets them.
+func (o *outbox) take() []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var b []byte
+	if o.draining { // first: it is what peers must know soonest
+		b = wire.AppendDrain(b, wire.Drain{})
+	}
+	if o.callback {
+		b = wire.AppendCallback(b)
+	}
+	b = append(b, o.report...)
+	o.draining, o.callback, o.report = false, false, nil
+	return b
+}
+
+// run writes frames to w until ctx ends or w fails.
+func (o *outbox) run(ctx context.Context, w io.Writer) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-o.news:
+		}
+		if b := o.take(); len(b) > 0 {
+			if _, err := w.Write(b); err != nil {
+				return // the connection has ended; who serves it knows
+			}
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package tunnel
+
+import (
+	"cmp"
+	"slices"
+)
+
+// routes are, by cluster, the links that take new streams. They are immutable
+// and replaced when a link changes: a stream costs no lock.
+type routes map[string][]*link
+
+// linkChanged is called after a link changed its state, without locks.
+func (n *Node) linkChanged() {
+	n.mu.Lock()
+	n.rebuild()
+	n.mu.Unlock()
+	select {
+	case n.changes <- struct{}{}:
+	default: // one is pending already
+	}
+}
+
+// rebuild replaces the routes. mu is held.
+//
+// We send on links that we dialed; only to a gateway that we have not (yet)
+// reached, on those that it dialed. So each side chooses its own path, and a
+// gateway behind NAT is called back.
+func (n *Node) rebuild() {
+	type gateway struct{ cluster, name string }
+	dialed := make(map[gateway]bool)
+	for l := range n.links {
+		if l.dialed && l.takes() {
+			dialed[gateway{l.remote.Cluster, l.remote.Gateway}] = true
+		}
+	}
+	r := make(routes)
+	for l := range n.links {
+		if !l.takes() || !l.dialed && dialed[gateway{l.remote.Cluster, l.remote.Gateway}] {
+			continue
+		}
+		if g, ok := n.roster.Load().gateway(l.remote); ok && g.Draining {
+			continue
+		}
+		r[l.remote.Cluster] = append(r[l.remote.Cluster], l)
+	}
+	for _, links := range r {
+		slices.SortFunc(links, func(a, b *link) int {
+			return cmp.Or(cmp.Compare(a.remote.Gateway, b.remote.Gateway), slices.Compare(a.id[:], b.id[:]))
+		})
+	}
+	n.routes.Store(&r)
+	n.countLinks()
+}
+
+// pick returns the best link to cluster among those that ok accepts and that
+// are not in tried, or nil.
+func (n *Node) pick(cluster string, tried []*link, ok func(*link) bool) *link {
+	links := (*n.routes.Load())[cluster]
+	if len(links) == 0 {
+		return nil
+	}
+	var best *link
+	var score int64
+	first := int(n.turn.Add(1) % uint32(len(links)))
+	for i := range links {
+		l := links[(first+i)%len(links)]
+		if slices.Contains(tried, l) || !ok(l) {
+			continue
+		}
+		if s := l.score(); best == nil || s < score {
+			best, score = l, s
+		}
+	}
+	return best
+}
+
+// leastBusy returns the connection with the fewest streams among those that are
+// alive and not in tried, or nil.
+func leastBusy(connections []*connection, first uint32, tried []*connection) *connection {
+	var best *connection
+	var busy int64
+	for i := range connections {
+		c := connections[(int(first%uint32(len(connections)))+i)%len(connections)]
+		if !c.alive() || slices.Contains(tried, c) {
+			continue
+		}
+		if s := c.streams.Load(); best == nil || s < busy {
+			best, busy = c, s
+		}
+	}
+	return best
+}
+
+// Links lists all links, and all gateways that should have one and have none, by
+// cluster, gateway and address.
+func (n *Node) Links() []LinkInfo {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := make([]LinkInfo, 0, len(n.links)+len(n.targets))
+	for l := range n.links {
+		all = append(all, l.info())
+	}
+	for _, t := range n.linkless() {
+		all = append(all, t.info())
+	}
+	slices.SortFunc(all, func(a, b LinkInfo) int {
+		dialed := func(l LinkInfo) int {
+			if l.Dialed {
+				return 0
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Gateway, b.Gateway),
+			cmp.Compare(dialed(a), dialed(b)), cmp.Compare(a.Address, b.Address), a.Since.Compare(b.Since))
+	})
+	return all
+}
+
+// linkless lists the targets that should have a link and have none. mu is held.
+func (n *Node) linkless() []*target {
+	linked := make(map[*target]bool, len(n.links))
+	for l := range n.links {
+		linked[l.owner] = true
+	}
+	var all []*target
+	for _, t := range n.targets {
+		if !linked[t] && len(t.want.addresses) > 0 && !t.want.draining {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// countLinks sets the gauge of links by state. mu is held.
+func (n *Node) countLinks() {
+	type series struct {
+		cluster string
+		state   LinkState
+	}
+	counts := make(map[series]int)
+	for cluster := range n.roster.Load().peers {
+		for _, s := range linkStates {
+			counts[series{cluster, s}] = 0
+		}
+	}
+	add := func(i LinkInfo) {
+		if _, known := counts[series{i.Cluster, i.State}]; known {
+			counts[series{i.Cluster, i.State}]++
+		}
+	}
+	for l := range n.links {
+		add(l.info())
+	}
+	for _, t := range n.linkless() {
+		add(t.info())
+	}
+	for s, count := range counts {
+		n.metrics.links.WithLabelValues(s.cluster, string(s.state)).Set(float64(count))
+	}
+}

@@ -1,0 +1,106 @@
+package tunnel
+
+import (
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+	"github.com/isthmus-mesh/isthmus/identity"
+)
+
+// SetPeers replaces the set of peers: links to new gateways are dialed, links to
+// gateways that are no longer admitted are closed at once (wire.Revoked), a
+// changed address is made-before-broken, and a link to a bootstrap address goes
+// on under the gateway's name once the roster names it. It may be called before
+// Run and at any time.
+//
+// A peer that breaks a rule keeps what it had before, or is left out; the others
+// take effect. The error joins all problems.
+func (n *Node) SetPeers(peers []Peer) error {
+	n.mu.Lock()
+	last := n.roster.Load()
+	r, err := newRoster(peers, n.o.Cluster, last)
+	n.roster.Store(r)
+	n.setTargets(r.wanted())
+	n.mu.Unlock()
+
+	n.sweep(false)
+	n.linkChanged()
+	for cluster := range last.peers {
+		if !n.knows(cluster) {
+			n.metrics.forgetCluster(cluster)
+		}
+	}
+	return err
+}
+
+// setTargets makes the targets those that are wanted. mu is held.
+func (n *Node) setTargets(all []wanted) {
+	keep := make(map[string]bool, len(all))
+	for _, w := range all {
+		keep[w.key()] = true
+	}
+	var retired []*target
+	for key, t := range n.targets {
+		if !keep[key] {
+			retired = append(retired, t)
+			delete(n.targets, key)
+		}
+	}
+	for _, w := range all {
+		if t := n.targets[w.key()]; t != nil {
+			if !slices.Equal(t.want.addresses, w.addresses) || t.want.draining != w.draining {
+				t.want = w
+				notify(t.changed)
+			}
+			continue
+		}
+		first := n.inherit(w, retired)
+		t := n.newTarget(w, first)
+		if first != nil {
+			first.owner = t
+			notify(t.changed) // the address may not be one of the gateway's own
+		}
+		n.targets[w.key()] = t
+		if n.ctx != nil {
+			n.startTarget(t)
+		}
+	}
+	for _, t := range retired {
+		t.stop()
+	}
+}
+
+// inherit finds a link to w that a retired target dialed. mu is held.
+func (n *Node) inherit(w wanted, retired []*target) *link {
+	for l := range n.links {
+		if l.owner != nil && slices.Contains(retired, l.owner) && w.accepts(l.remote) && l.takes() {
+			return l
+		}
+	}
+	return nil
+}
+
+// sweep closes whatever is no longer admitted: by the roster, and with
+// certificates also by the bundles of now. A link outlives its handshake, so
+// removing a peer or an authority must reach it.
+func (n *Node) sweep(certificates bool) {
+	for _, c := range n.allConnections() {
+		err := n.stillAdmitted(c, certificates)
+		if err == nil {
+			continue
+		}
+		n.log.Warn("link revoked", "cluster", c.remote.Cluster, "gateway", c.remote.Gateway, "spiffe_id", c.remote.ID.String(), "reason", reasonOf(err), "err", err)
+		c.end(wire.Revoked, err)
+	}
+}
+
+func (n *Node) stillAdmitted(c *connection, certificates bool) error {
+	if remote, ok := n.roster.Load().lookup(c.remote.ID); !ok || remote != c.remote {
+		return &identity.PeerError{ID: c.remote.ID, Reason: identity.ReasonUnauthorized, Err: errNotPeer}
+	}
+	if !certificates {
+		return nil
+	}
+	_, err := n.o.Identity.VerifyPeer(c.qc.ConnectionState().TLS.PeerCertificates)
+	return err
+}
