@@ -1,0 +1,254 @@
+package merge
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+)
+
+// Merge returns the view of in.
+func Merge(in Input) *View { return Update(nil, in) }
+
+// Update returns what Merge(in) returns, and shares with prev every service
+// whose inputs are the same.
+func Update(prev *View, in Input) *View {
+	groups := make(map[catalog.ServiceName]*group, prev.Len())
+	gatherOwn(groups, in)
+	gatherPeers(groups, in)
+
+	names := make([]catalog.ServiceName, 0, len(groups))
+	for n := range groups {
+		names = append(names, n)
+	}
+	slices.SortFunc(names, catalog.ServiceName.Compare)
+
+	v := &View{cluster: in.Cluster, services: make([]*Service, 0, len(names))}
+	for _, n := range names {
+		g := groups[n]
+		s := prev.Get(n)
+		if s == nil || prev.cluster != in.Cluster || !slices.Equal(s.own, g.own) || !slices.Equal(s.remote, g.remote) {
+			s = build(in.Cluster, n, g)
+		}
+		v.services = append(v.services, s)
+		v.conflict += len(s.Conflicts)
+	}
+	return v
+}
+
+// group is all that is said of one service, in the order of precedence. It is
+// what decides whether a service of an earlier view still holds, so it must hold
+// every input of build.
+type group struct {
+	own    []contribution
+	remote []candidate
+}
+
+// contribution is one service of one own source.
+type contribution struct {
+	source  string
+	service *catalog.Service
+}
+
+// candidate is one service of one peer that an import takes.
+type candidate struct {
+	cluster     catalog.ClusterName
+	ordered     bool // the importer's order names the cluster
+	summary     *catalog.Summary
+	rule        Import
+	controlLost bool
+}
+
+// renamed: the import names this very service, where a pattern names many.
+func (c candidate) renamed() bool { return c.rule.As != c.summary.Service }
+
+func gatherOwn(groups map[catalog.ServiceName]*group, in Input) {
+	for _, src := range in.Sources {
+		for svc := range src.Snapshot.All() {
+			if name, ok := src.Mapping.Apply(svc.Name); ok {
+				g := groupOf(groups, name)
+				// Within a source the snapshot's order of names is the precedence.
+				g.own = append(g.own, contribution{source: src.Name, service: svc})
+			}
+		}
+	}
+}
+
+func gatherPeers(groups map[catalog.ServiceName]*group, in Input) {
+	if in.Import == nil {
+		return
+	}
+	rank := make(map[catalog.ClusterName]int, len(in.Order))
+	for i, c := range in.Order {
+		if _, twice := rank[c]; !twice {
+			rank[c] = i
+		}
+	}
+	place := func(c catalog.ClusterName) int {
+		if r, ok := rank[c]; ok {
+			return r
+		}
+		return len(in.Order)
+	}
+	peers := slices.Clone(in.Peers)
+	slices.SortStableFunc(peers, func(a, b Peer) int {
+		return cmp.Or(cmp.Compare(place(a.Cluster), place(b.Cluster)), cmp.Compare(a.Cluster, b.Cluster))
+	})
+	for i, p := range peers {
+		if p.Cluster == in.Cluster || i > 0 && peers[i-1].Cluster == p.Cluster {
+			continue
+		}
+		_, ordered := rank[p.Cluster]
+		for _, s := range p.Summaries {
+			rule, ok := in.Import(p.Cluster, s.Service)
+			if !ok || rule.As.IsZero() || rule.As.IsFederation() || s.Service.IsFederation() {
+				continue
+			}
+			g := groupOf(groups, rule.As)
+			g.remote = append(g.remote, candidate{cluster: p.Cluster, ordered: ordered, summary: s, rule: rule, controlLost: p.ControlLost})
+		}
+	}
+	for _, g := range groups {
+		sortWithinClusters(g.remote)
+	}
+}
+
+// sortWithinClusters puts the candidates of each cluster, which stand together,
+// in their order of precedence.
+func sortWithinClusters(list []candidate) {
+	for len(list) > 1 {
+		n := 1
+		for n < len(list) && list[n].cluster == list[0].cluster {
+			n++
+		}
+		slices.SortFunc(list[:n], func(a, b candidate) int {
+			if a.renamed() != b.renamed() {
+				if a.renamed() {
+					return -1
+				}
+				return 1
+			}
+			return a.summary.Service.Compare(b.summary.Service)
+		})
+		list = list[n:]
+	}
+}
+
+func groupOf(groups map[catalog.ServiceName]*group, name catalog.ServiceName) *group {
+	g := groups[name]
+	if g == nil {
+		g = new(group)
+		groups[name] = g
+	}
+	return g
+}
+
+// build merges one service.
+func build(cluster catalog.ClusterName, name catalog.ServiceName, g *group) *Service {
+	s := &Service{Name: name, own: g.own, remote: g.remote}
+	var claims []claim
+	if len(g.own) > 0 {
+		l := mergeOwn(cluster, name, g.own)
+		s.Local, s.Provenance, s.Conflicts = l.service, l.provenance, l.conflicts
+		for i, p := range l.service.Ports {
+			claims = append(claims, claim{side: l.portOwners[i], port: p})
+		}
+	}
+	offers, remoteClaims, clashes := mergeOffers(name, g.remote)
+	s.Offers = offers
+	s.Conflicts = append(s.Conflicts, clashes...)
+
+	ordered := make(map[catalog.ClusterName]bool, len(g.remote))
+	for _, c := range g.remote {
+		ordered[c.cluster] = c.ordered
+	}
+	ports, won, conflicts := unionPorts(name, append(claims, remoteClaims...), func(winner, _ Side) Why {
+		switch {
+		case winner.Cluster == cluster:
+			return ByOwnCluster
+		case ordered[winner.Cluster]:
+			return ByClusterOrder
+		default:
+			return ByName
+		}
+	})
+	s.Ports = ports
+	s.Conflicts = append(s.Conflicts, conflicts...)
+	for i, w := range won {
+		s.Provenance = append(s.Provenance, Provenance{Field: "ports/" + ports[i].Name, Cluster: w.Cluster, Source: w.Source})
+	}
+	s.Provenance = lastOfEach(s.Provenance)
+	slices.SortFunc(s.Conflicts, func(a, b Conflict) int {
+		return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Why, b.Why), a.Winner.compare(b.Winner))
+	})
+	return s
+}
+
+// lastOfEach sorts by field and keeps the last entry of each: a field that a
+// source filled may have been filled by a later one again.
+func lastOfEach(list []Provenance) []Provenance {
+	slices.SortStableFunc(list, func(a, b Provenance) int { return cmp.Compare(a.Field, b.Field) })
+	out := list[:0]
+	for i, p := range list {
+		if i+1 == len(list) || list[i+1].Field != p.Field {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// mergeOffers takes one candidate of each cluster and records the others.
+func mergeOffers(name catalog.ServiceName, candidates []candidate) (offers []Offer, claims []claim, conflicts []Conflict) {
+	for len(candidates) > 0 {
+		first := candidates[0]
+		n := 1
+		for n < len(candidates) && candidates[n].cluster == first.cluster {
+			n++
+		}
+		if n > 1 {
+			conflicts = append(conflicts, importConflict(name, candidates[:n]))
+		}
+		candidates = candidates[n:]
+		offers = append(offers, Offer{
+			Cluster: first.cluster, Name: first.summary.Service, Ports: first.summary.Ports,
+			Rows: capped(first.summary.Rows, first.rule.MaxCapacity), Rule: first.rule.Rule, ControlLost: first.controlLost,
+		})
+		side := Side{Cluster: first.cluster, Service: first.summary.Service}
+		for _, p := range first.summary.Ports {
+			claims = append(claims, claim{side: side, port: p})
+		}
+	}
+	return offers, claims, conflicts
+}
+
+// importConflict is that of several services of one cluster under one name.
+func importConflict(name catalog.ServiceName, candidates []candidate) Conflict {
+	first := candidates[0]
+	c := Conflict{
+		Service: name, Field: "import", Why: ByName, Disagree: len(candidates) - 1, Of: len(candidates),
+		Winner: Side{Cluster: first.cluster, Service: first.summary.Service, Value: first.rule.Rule},
+	}
+	if first.renamed() && !candidates[1].renamed() {
+		c.Why = ByRename
+	}
+	for _, l := range candidates[1:] {
+		c.Losers = append(c.Losers, Side{Cluster: l.cluster, Service: l.summary.Service, Value: l.rule.Rule})
+	}
+	slices.SortFunc(c.Losers, Side.compare)
+	return c
+}
+
+// capped applies an import's MaxCapacity; rows that need no change are shared.
+func capped(rows []catalog.SummaryRow, most uint64) []catalog.SummaryRow {
+	exceeds := func(r catalog.SummaryRow) bool { return r.Capacity > most || r.Capacity == 0 }
+	if most == 0 || !slices.ContainsFunc(rows, exceeds) {
+		return rows
+	}
+	rows = slices.Clone(rows)
+	for i := range rows {
+		if exceeds(rows[i]) {
+			rows[i].Capacity = most
+		}
+	}
+	return rows
+}
