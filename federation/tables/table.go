@@ -1,0 +1,125 @@
+package tables
+
+import (
+	"cmp"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/merge"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+)
+
+// Input is everything that a Table depends on.
+type Input struct {
+	Cluster route.Cluster
+	// Federation is the host:port of the own mesh listener.
+	Federation string
+	// Peers are all configured peers, in any order. The view's offers of other
+	// clusters are left out: a peer that is removed is gone at once.
+	Peers  []route.Peer
+	View   *merge.View
+	Policy *policy.Index
+	// Epoch and Version are written into the table.
+	Epoch, Version uint64
+}
+
+// Imports is the import side of a policy as merge.Input.Import takes it.
+func Imports(ix *policy.Index) func(catalog.ClusterName, catalog.ServiceName) (merge.Import, bool) {
+	return func(from catalog.ClusterName, remote catalog.ServiceName) (merge.Import, bool) {
+		m, ok := ix.ImportFor(from, remote)
+		if !ok {
+			return merge.Import{}, false
+		}
+		return merge.Import{Rule: m.Name, As: m.LocalName(remote), MaxCapacity: m.MaxCapacity}, true
+	}
+}
+
+// Build returns the route table of in. It shares endpoints, ports, rows and
+// rosters with its inputs, which therefore never change.
+func Build(in Input) *route.Table {
+	t := &route.Table{
+		Format: route.TableFormat, Epoch: in.Epoch, Version: in.Version,
+		Cluster: in.Cluster, Federation: in.Federation,
+		Peers:      slices.Clone(in.Peers),
+		Intentions: in.Policy.Set().Intentions,
+		Services:   make([]route.Service, 0, in.View.Len()),
+	}
+	slices.SortFunc(t.Peers, func(a, b route.Peer) int { return cmp.Compare(a.Name, b.Name) })
+	names := make([]catalog.ClusterName, len(t.Peers))
+	for i := range t.Peers {
+		p := &t.Peers[i]
+		names[i] = p.Name
+		if !p.ControlLost {
+			// A time that moves with every heartbeat would be a new table with every
+			// heartbeat; it says something only once the heartbeats have stopped.
+			p.HeardAt = time.Time{}
+			continue
+		}
+		p.HeardAt = p.HeardAt.Round(0).UTC()
+	}
+	for s := range in.View.All() {
+		if row, ok := service(in.Policy, names, s); ok {
+			t.Services = append(t.Services, row)
+		}
+	}
+	return t
+}
+
+func service(ix *policy.Index, peers []catalog.ClusterName, s *merge.Service) (route.Service, bool) {
+	out := route.Service{Name: s.Name, Ports: s.Ports}
+	if s.Local != nil {
+		out.Endpoints = s.Local.Endpoints
+		out.Quarantined = quarantined(s.Local.Endpoints)
+		out.ExportedTo = ix.ExportedTo(s.Name, peers)
+	}
+	for _, o := range s.Offers {
+		if _, configured := slices.BinarySearch(peers, o.Cluster); configured {
+			out.Remote = append(out.Remote, route.Remote{Cluster: o.Cluster, Name: o.Name, Ports: o.Ports, Rows: o.Rows})
+		}
+	}
+	if t := ix.TrafficFor(s.Name); t.Name != "" {
+		out.Traffic = t
+	}
+	return out, s.Local != nil || len(out.Remote) > 0
+}
+
+func quarantined(endpoints []catalog.Endpoint) []string {
+	var ids []string
+	for i := range endpoints {
+		if endpoints[i].Quarantined {
+			ids = append(ids, endpoints[i].ID)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Same reports whether both tables say the same, their epoch and version aside:
+// a table that says nothing new needs no new version. What they share costs
+// nothing to compare.
+func Same(a, b *route.Table) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	x, y := *a, *b
+	x.Epoch, x.Version, y.Epoch, y.Version = 0, 0, 0, 0
+	return reflect.DeepEqual(x, y)
+}
+
+// ConflictsFor are the view's conflicts that the cluster is a party to, at most
+// limit: each exporter is shown its own.
+func ConflictsFor(v *merge.View, cluster catalog.ClusterName, limit int) []merge.Conflict {
+	var out []merge.Conflict
+	for _, c := range v.Conflicts() {
+		if len(out) == limit {
+			break
+		}
+		if c.Involves(cluster) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
