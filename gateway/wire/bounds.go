@@ -13,9 +13,9 @@ const (
 	MaxReply = 1 << 10
 	// MaxMessage bounds the message of a reply: a sentence, not a log.
 	MaxMessage = 512
-	// MaxFrame bounds the body of a control frame. The largest is a report:
-	// MaxReportServices rows of about 100 bytes.
-	MaxFrame = 1 << 20
+	// MaxFrame bounds the body of a control frame: a report that is full of rows
+	// of the longest names and counts, and its count.
+	MaxFrame = 2 + MaxReportServices*(2+maxServiceName+1+MaxName+3*8)
 	// MaxReportServices bounds the rows of a report: the quota of services that
 	// an origin may export.
 	MaxReportServices = 5000

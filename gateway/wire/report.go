@@ -75,7 +75,7 @@ func AppendReport(b []byte, r *Report) ([]byte, error) {
 // ParseReport parses the body of a report frame. Its strings share one copy of b.
 func ParseReport(b []byte) (Report, error) {
 	if len(b) > MaxFrame {
-		return Report{}, malformed("report", "is longer than 1 MiB")
+		return Report{}, malformed("report", "is longer than its limit")
 	}
 	count, rest, err := parseVarint(string(b))
 	if err != nil {
