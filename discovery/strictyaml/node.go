@@ -116,7 +116,7 @@ func tagOf(f reflect.StructField) (name string, inline bool) {
 }
 
 func kindWord(k reflect.Kind) string {
-	switch k { //nolint:exhaustive // the kinds that configuration uses
+	switch k {
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:

@@ -78,8 +78,7 @@ func Within(prefix string, err error) error {
 	}
 	var out []error
 	for _, e := range leaves(err) {
-		var fe *FieldError
-		if errors.As(e, &fe) {
+		if fe, ok := errors.AsType[*FieldError](e); ok {
 			out = append(out, &FieldError{Field: join(prefix, fe.Field), Value: fe.Value, Rule: fe.Rule})
 			continue
 		}
@@ -93,14 +92,12 @@ func Within(prefix string, err error) error {
 func (d *Document) Locate(err error) Problems {
 	var ps Problems
 	for _, e := range leaves(err) {
-		var pp Problems
-		if errors.As(e, &pp) {
+		if pp, ok := errors.AsType[Problems](e); ok {
 			ps = append(ps, pp...)
 			continue
 		}
 		p := Problem{File: d.File, Rule: e.Error()}
-		var fe *FieldError
-		if errors.As(e, &fe) {
+		if fe, ok := errors.AsType[*FieldError](e); ok {
 			p.Field, p.Rule = fe.Field, fe.Rule
 			if fe.Value != nil {
 				p.Value = shorten(fmt.Sprint(fe.Value))
@@ -124,7 +121,7 @@ func leaves(err error) []error {
 	if err == nil {
 		return nil
 	}
-	if j, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the joined error itself is wanted, not one inside
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
 		var out []error
 		for _, e := range j.Unwrap() {
 			out = append(out, leaves(e)...)

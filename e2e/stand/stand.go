@@ -36,6 +36,9 @@ type Domain struct {
 	CA          *Process
 	Socket      string
 	Bundle      string
+	// Extra are SPIFFE IDs that the CA gives to the tests' own user, besides
+	// those of the clusters.
+	Extra []string
 }
 
 // Cluster is one cluster: its federation, its gateways, its catalog file.
@@ -117,7 +120,7 @@ func (s *Stand) addCluster(spec Spec) {
 		"federation": Object{
 			"listen":  c.Mesh.String(),
 			"api":     Object{"address": c.API.String()},
-			"sources": []any{Object{"file": Object{"path": c.CatalogFile, "allow": []any{"127.0.0.0/8"}}}},
+			"sources": []any{Object{"file": Object{"path": c.CatalogFile}, "allow": []any{"127.0.0.0/8"}}},
 			"exports": []any{Object{"name": "all", "services": []any{"*"}, "to": []any{"*"}}},
 		},
 	}
@@ -259,6 +262,9 @@ func (s *Stand) startCA(d *Domain) {
 		for _, g := range c.Gateways {
 			entries = append(entries, Object{"id": c.ID() + "/gateway/" + g.Name, "uid": os.Getuid()})
 		}
+	}
+	for _, id := range d.Extra {
+		entries = append(entries, Object{"id": id, "uid": os.Getuid()})
 	}
 	s.writeConfig(filepath.Join(s.Dir, d.TrustDomain+".yaml"), Object{
 		"trust_domain": d.TrustDomain, "dir": filepath.Join(s.Dir, "ca-"+d.TrustDomain),

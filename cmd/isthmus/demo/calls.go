@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -110,22 +111,24 @@ func (t *tally) add(service string, a Answer, took time.Duration, err error) {
 func (t *tally) take() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var parts []string
-	for _, name := range sortedKeys(t.services) {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(t.services)) {
 		s := t.services[name]
-		part := name + ":"
-		for _, cluster := range sortedKeys(s.clusters) {
+		if b.Len() > 0 {
+			b.WriteString("   ")
+		}
+		b.WriteString(name + ":")
+		for _, cluster := range slices.Sorted(maps.Keys(s.clusters)) {
 			took := s.clusters[cluster]
 			slices.Sort(took)
-			part += fmt.Sprintf(" %s x%d %.1f ms", cluster, len(took), took[len(took)/2].Seconds()*1000)
+			fmt.Fprintf(&b, " %s x%d %.1f ms", cluster, len(took), took[len(took)/2].Seconds()*1000)
 		}
-		for _, e := range sortedKeys(s.errors) {
-			part += fmt.Sprintf(" FAILED x%d (%s)", s.errors[e], e)
+		for _, e := range slices.Sorted(maps.Keys(s.errors)) {
+			fmt.Fprintf(&b, " FAILED x%d (%s)", s.errors[e], e)
 		}
-		parts = append(parts, part)
 	}
 	t.services = nil
-	return strings.Join(parts, "   ")
+	return b.String()
 }
 
 func shortError(err error) string {
@@ -134,15 +137,6 @@ func shortError(err error) string {
 		s = s[i+2:]
 	}
 	return s
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // watchCalls calls every service all the time and prints a line a second, until

@@ -185,7 +185,7 @@ func (d *demo) awaitBundles(ctx context.Context) error {
 func (d *demo) awaitReady(ctx context.Context, caller *Caller) error {
 	for _, c := range d.plan.Clusters {
 		for _, g := range c.Gateways {
-			err := await(ctx, c.Name+"/"+g.Name, func() error { return checkReady(ctx, g.Admin) })
+			err := await(ctx, c.Name+"/"+g.Name, func() error { return checkReady(ctx, caller.client, g.Admin) })
 			if err != nil {
 				return err
 			}
@@ -203,14 +203,14 @@ func (d *demo) awaitReady(ctx context.Context, caller *Caller) error {
 	return nil
 }
 
-func checkReady(ctx context.Context, admin netip.AddrPort) error {
+func checkReady(ctx context.Context, client *http.Client, admin netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin.String()+"/readyz", nil)
 	if err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
