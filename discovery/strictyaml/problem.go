@@ -60,9 +60,7 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// FieldError is a problem that a validation found in a value that may have come
-// from a document. It is the catalog's own, so that what the catalog refuses can
-// be located, too.
+// FieldError is what validations report, see catalog.FieldError.
 type FieldError = catalog.FieldError
 
 // Fail is a FieldError as an error.
