@@ -2,251 +2,257 @@ package discovery
 
 import (
 	"cmp"
-	"maps"
+	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 )
 
-// The guard's defaults.
+// The defaults of a Guard.
 const (
 	DefaultGuardCount  = 3
-	DefaultGuardShare  = 0.2
-	DefaultGuardReads  = 3
+	DefaultGuardShare  = 0.20
 	DefaultGuardWindow = time.Minute
+	DefaultGuardReads  = 3
 )
 
-// GuardOptions say which withdrawals are suspect and for how long they are held
-// back. The zero value is the default of each field.
+// GuardOptions set when a withdrawal is held back; zero values are the defaults.
 type GuardOptions struct {
-	// A read that withdraws more than the larger of Count endpoints and Share of
-	// all is suspect.
+	// Count and Share: as many withdrawals as the larger of Count and Share of
+	// the source's endpoints pass, within one Window.
 	Count int
 	Share float64
-	// A held withdrawal takes effect after Reads complete reads that agree with
-	// it, over at least Window.
-	Reads  int
+	// Window is how long a withdrawal must be confirmed, and over what time
+	// withdrawals count together.
 	Window time.Duration
+	// Reads is how many complete reads must confirm it.
+	Reads int
 }
 
 func (o GuardOptions) withDefaults() GuardOptions {
 	o.Count = cmp.Or(o.Count, DefaultGuardCount)
 	o.Share = cmp.Or(o.Share, DefaultGuardShare)
-	o.Reads = cmp.Or(o.Reads, DefaultGuardReads)
 	o.Window = cmp.Or(o.Window, DefaultGuardWindow)
+	o.Reads = cmp.Or(o.Reads, DefaultGuardReads)
 	return o
 }
 
-// Quarantined is what the guard holds back of one service.
-type Quarantined struct {
+func (o GuardOptions) validate() error {
+	if o.Count < 0 || o.Share < 0 || o.Share > 1 || o.Window < 0 || o.Reads < 0 {
+		return fmt.Errorf("guard: count %d, share %v, window %v and reads %d must be 0 or above, the share at most 1",
+			o.Count, o.Share, o.Window, o.Reads)
+	}
+	return nil
+}
+
+// EndpointKey names an endpoint of a source.
+type EndpointKey struct {
 	Service catalog.ServiceName `json:"service"`
-	// Endpoints are the IDs that the source no longer lists.
-	Endpoints []string `json:"endpoints"`
-	// Since is the first read without them; Reads counts the reads since.
+	ID      string              `json:"id"`
+}
+
+// Quarantine is an endpoint that its source has withdrawn and the guard holds.
+type Quarantine struct {
+	EndpointKey
+	Address netip.AddrPort `json:"address"`
+	// Since is the first read without it, Reads their number.
 	Since time.Time `json:"since"`
 	Reads int       `json:"reads"`
 }
 
-// Guard stands between a source and its readers and holds back withdrawals that
-// are likelier a fault of the source than the truth: too many at once, or the
-// last endpoint of a service. What it holds stays in the catalog, marked
-// Quarantined, until enough complete reads agree, the data path has seen it dead,
-// or an operator says so.
+// Guard holds back mass withdrawals: registries lose their memory, lose their
+// leader's data, are restored from old backups, and each time tell everybody
+// that the services are gone while they run on.
 //
-// It counts net withdrawals per service and port: a replaced instance is none.
-// Endpoints that the source lists as critical or in maintenance are not
-// withdrawn, so explicit words always pass.
+// It takes a source's reads and gives what is effective. A read may withdraw few
+// endpoints: max(Count, Share of all), counted net (where a service gains an
+// endpoint, the one that it lost was replaced) and over a Window, since a
+// registry also forgets in many small steps. Withdrawals beyond that, and those
+// of a service's last usable endpoint, are quarantined: the endpoints stay,
+// marked, until Reads complete reads over a Window have confirmed that they are
+// gone, the data path says so (Fail), or an operator (Release). What the source
+// calls critical or in maintenance is taken at its word.
 //
-// It is a pure state machine; time is an input. It is not safe for concurrent use.
+// It is a pure state machine: the clock is an argument, and it does no I/O. It
+// is not safe for concurrent use.
 type Guard struct {
 	opts GuardOptions
-	// shown is what was returned last, held endpoints included.
-	shown *catalog.Snapshot
-	held  map[catalog.ServiceName]*hold
+	// read is the last read, effective what is published: read and held.
+	read, effective *catalog.Snapshot
+	held            map[catalog.ServiceName]map[string]*hold
+	recent          []withdrawal
+	// refused counts reads that did not fit besides what is held, from
+	// refusedSince on.
+	refused      int
+	refusedSince time.Time
 }
 
-// hold is the quarantine of one service.
+// hold is one quarantined endpoint.
 type hold struct {
-	endpoints []catalog.Endpoint
-	ports     []catalog.Port
-	since     time.Time
-	reads     int
-	// let is set when the withdrawal may take effect with the next read.
-	let bool
+	address netip.AddrPort
+	since   time.Time
+	reads   int
 }
 
-// NewGuard returns a Guard that has shown nothing yet, or, after a restart, the
-// last good snapshot.
-func NewGuard(opts GuardOptions, shown *catalog.Snapshot) *Guard {
-	return &Guard{opts: opts.withDefaults(), shown: shown, held: map[catalog.ServiceName]*hold{}}
+// withdrawal is what a read took from a service without being held.
+type withdrawal struct {
+	at      time.Time
+	service catalog.ServiceName
+	net     int
 }
 
-// Offer takes a complete read at a moment and returns what to show: the read,
-// with what is held back added. The error is that of a snapshot which the held
-// endpoints would make invalid; it does not occur while the bounds hold twice.
-func (g *Guard) Offer(read *catalog.Snapshot, now time.Time) (*catalog.Snapshot, error) {
-	gone := g.withdrawn(read)
-	suspects := g.suspects(read, gone)
-	for name := range g.held {
-		if len(gone[name]) == 0 {
-			delete(g.held, name) // it came back
-		}
-	}
-	var keep []*catalog.Service
-	for _, name := range slices.SortedFunc(maps.Keys(gone), catalog.ServiceName.Compare) {
-		h := g.held[name]
-		if h == nil {
-			if !suspects[name] {
-				continue
-			}
-			h = &hold{since: now}
-			g.held[name] = h
-		}
-		h.reads++
-		h.endpoints, h.ports = gone[name], g.shown.Get(name).Ports
-		if h.let || (h.reads >= g.opts.Reads && now.Sub(h.since) >= g.opts.Window) {
-			delete(g.held, name)
-			continue
-		}
-		keep = append(keep, withHeld(read.Get(name), name, h))
-	}
-	shown, err := read.With(keep, nil)
-	if err != nil {
+// NewGuard returns a guard that has seen nothing: its first read is effective
+// as it is.
+func NewGuard(o GuardOptions) (*Guard, error) {
+	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	g.shown = shown
-	return shown, nil
+	return &Guard{opts: o.withDefaults(), held: map[catalog.ServiceName]map[string]*hold{}}, nil
 }
 
-// withdrawn are the endpoints that were shown and are not in read, by service.
-func (g *Guard) withdrawn(read *catalog.Snapshot) map[catalog.ServiceName][]catalog.Endpoint {
-	gone := map[catalog.ServiceName][]catalog.Endpoint{}
-	for s := range g.shown.All() {
-		now := read.Get(s.Name)
-		if now == s {
-			continue
-		}
-		there := map[string]bool{}
-		if now != nil {
-			for _, e := range now.Endpoints {
-				there[e.Port+"\x00"+e.ID] = true
-			}
-		}
-		for _, e := range s.Endpoints {
-			if !there[e.Port+"\x00"+e.ID] {
-				gone[s.Name] = append(gone[s.Name], e)
+// Seed starts from a snapshot that was effective in an earlier process; what is
+// marked in it is held from now on.
+func (g *Guard) Seed(now time.Time, s *catalog.Snapshot) {
+	g.read, g.effective, g.recent = s, s, nil
+	clear(g.held)
+	for svc := range s.All() {
+		for _, e := range svc.Endpoints {
+			if e.Quarantined {
+				g.hold(now, svc.Name, e)
 			}
 		}
 	}
-	return gone
 }
 
-// suspects are the services whose withdrawal is to be held back.
-func (g *Guard) suspects(read *catalog.Snapshot, gone map[catalog.ServiceName][]catalog.Endpoint) map[catalog.ServiceName]bool {
-	suspects := map[catalog.ServiceName]bool{}
-	total, shrinking := 0, []catalog.ServiceName(nil)
-	for name, endpoints := range gone {
-		net, emptied := netLoss(g.shown.Get(name), read.Get(name), endpoints)
-		if net == 0 {
-			continue // replaced
-		}
-		if emptied {
-			suspects[name] = true
-		}
-		total += net
-		shrinking = append(shrinking, name)
+// Effective is the last result; nil before the first.
+func (g *Guard) Effective() *catalog.Snapshot { return g.effective }
+
+// Offer takes a complete read at time now and returns what is effective. An
+// error (what is held does not fit besides the read) leaves what was effective
+// in force; once Reads such reads over a Window have been refused, the read is
+// taken as it is.
+func (g *Guard) Offer(now time.Time, read *catalog.Snapshot) (*catalog.Snapshot, error) {
+	if g.effective == nil {
+		g.read, g.effective = read, read
+		return read, nil
 	}
-	limit := max(float64(g.opts.Count), g.opts.Share*float64(g.shown.EndpointCount()))
-	if float64(total) > limit {
-		for _, name := range shrinking {
-			suspects[name] = true
-		}
+	g.forget(now)
+	before := cloneHeld(g.held)
+	changes := g.changes(read)
+	touched := make(map[catalog.ServiceName]bool, len(changes)+len(g.held))
+	for name := range g.held {
+		touched[name] = true
 	}
-	return suspects
+	over := g.over(changes)
+	recent := slices.Clone(g.recent)
+	for _, c := range changes {
+		touched[c.name] = true
+		recent = g.decide(now, c, over, recent)
+	}
+	g.confirm(now, read)
+	if err := g.compose(read, touched); err != nil {
+		g.held = before
+		err = g.refuse(now, read, err)
+		return g.effective, err
+	}
+	g.read, g.recent, g.refused = read, recent, 0
+	return g.effective, nil
 }
 
-// netLoss counts, over the ports, how many endpoints fewer there are; emptied
-// reports whether a port that had endpoints has none.
-func netLoss(before, after *catalog.Service, gone []catalog.Endpoint) (net int, emptied bool) {
-	count := func(s *catalog.Service) map[string]int {
-		n := map[string]int{}
-		if s != nil {
-			for _, e := range s.Endpoints {
-				n[e.Port]++
-			}
-		}
-		return n
+// refuse keeps what is effective, for as long as a withdrawal would be held.
+func (g *Guard) refuse(now time.Time, read *catalog.Snapshot, err error) error {
+	if g.refused == 0 {
+		g.refusedSince = now
 	}
-	had, has := count(before), count(after)
-	seen := map[string]bool{}
-	for _, e := range gone {
-		if seen[e.Port] {
-			continue
-		}
-		seen[e.Port] = true
-		net += max(0, had[e.Port]-has[e.Port])
-		emptied = emptied || has[e.Port] == 0
+	g.refused++
+	if g.refused < g.opts.Reads || now.Sub(g.refusedSince) < g.opts.Window {
+		return fmt.Errorf("guard: hold withdrawn endpoints: %w", err)
 	}
-	return net, emptied
+	g.read, g.effective, g.recent, g.refused = read, read, nil, 0
+	clear(g.held)
+	return nil
 }
 
-// withHeld is the service as read with the held endpoints, marked.
-func withHeld(read *catalog.Service, name catalog.ServiceName, h *hold) *catalog.Service {
-	s := &catalog.Service{Name: name}
-	if read != nil {
-		s = read.Clone()
-	}
-	for _, e := range h.endpoints {
-		e.Quarantined = true
-		s.Endpoints = append(s.Endpoints, e)
-		if _, ok := catalog.FindPort(s.Ports, e.Port); ok {
-			continue
-		}
-		if p, ok := catalog.FindPort(h.ports, e.Port); ok {
-			s.Ports = append(s.Ports, p)
+// Fail tells that the data path cannot reach these endpoints: those of them that
+// are held have two witnesses against them and go at once. Others are ignored,
+// so it is told again while it is true.
+func (g *Guard) Fail(keys ...EndpointKey) (*catalog.Snapshot, error) {
+	touched := map[catalog.ServiceName]bool{}
+	for _, k := range keys {
+		if _, ok := g.held[k.Service][k.ID]; ok {
+			g.drop(k.Service, k.ID)
+			touched[k.Service] = true
 		}
 	}
-	return s
+	err := g.compose(g.read, touched)
+	return g.effective, err
 }
 
-// Failed tells that the data path has found a held endpoint dead; when all of a
-// service's held endpoints are, the next Offer lets the withdrawal take effect.
-func (g *Guard) Failed(service catalog.ServiceName, endpointID string) {
-	h := g.held[service]
-	if h == nil {
-		return
-	}
-	h.endpoints = slices.DeleteFunc(slices.Clone(h.endpoints), func(e catalog.Endpoint) bool { return e.ID == endpointID })
-	h.let = h.let || len(h.endpoints) == 0
-}
-
-// Release is the operator's word: the next Offer lets the withdrawals of that
-// service take effect, or of all services for the zero name. It reports whether
-// anything was held.
-func (g *Guard) Release(service catalog.ServiceName) bool {
-	found := false
-	for name, h := range g.held {
-		if service.IsZero() || name == service {
-			h.let, found = true, true
+// Release is an operator's word: what is held of these services, or of all if
+// none is named, goes at once.
+func (g *Guard) Release(services ...catalog.ServiceName) (*catalog.Snapshot, error) {
+	touched := map[catalog.ServiceName]bool{}
+	for name := range g.held {
+		if len(services) == 0 || slices.Contains(services, name) {
+			touched[name] = true
 		}
 	}
-	return found
+	for name := range touched {
+		delete(g.held, name)
+	}
+	err := g.compose(g.read, touched)
+	return g.effective, err
 }
 
-// Held lists what is held back, by service.
-func (g *Guard) Held() []Quarantined {
-	var out []Quarantined
-	for _, name := range slices.SortedFunc(maps.Keys(g.held), catalog.ServiceName.Compare) {
-		h := g.held[name]
-		q := Quarantined{Service: name, Since: h.since, Reads: h.reads}
-		for _, e := range h.endpoints {
-			q.Endpoints = append(q.Endpoints, e.ID)
+// Quarantined lists what is held, by service and ID.
+func (g *Guard) Quarantined() []Quarantine {
+	var out []Quarantine
+	for name, ids := range g.held {
+		for id, h := range ids {
+			out = append(out, Quarantine{EndpointKey{name, id}, h.address, h.since, h.reads})
 		}
-		out = append(out, q)
 	}
+	slices.SortFunc(out, func(a, b Quarantine) int {
+		return cmp.Or(a.Service.Compare(b.Service), cmp.Compare(a.ID, b.ID))
+	})
 	return out
 }
 
-// Shown is what the last Offer returned, nil before.
-func (g *Guard) Shown() *catalog.Snapshot { return g.shown }
+// Held is the number of endpoints that are held.
+func (g *Guard) Held() int {
+	n := 0
+	for _, ids := range g.held {
+		n += len(ids)
+	}
+	return n
+}
+
+func (g *Guard) hold(now time.Time, name catalog.ServiceName, e catalog.Endpoint) {
+	ids := g.held[name]
+	if ids == nil {
+		ids = map[string]*hold{}
+		g.held[name] = ids
+	}
+	ids[e.ID] = &hold{address: e.Address, since: now}
+}
+
+func (g *Guard) drop(name catalog.ServiceName, id string) {
+	delete(g.held[name], id)
+	if len(g.held[name]) == 0 {
+		delete(g.held, name)
+	}
+}
+
+func cloneHeld(held map[catalog.ServiceName]map[string]*hold) map[catalog.ServiceName]map[string]*hold {
+	out := make(map[catalog.ServiceName]map[string]*hold, len(held))
+	for name, ids := range held {
+		c := make(map[string]*hold, len(ids))
+		for id, h := range ids {
+			c[id] = new(*h)
+		}
+		out[name] = c
+	}
+	return out
+}

@@ -2,7 +2,8 @@ package discovery
 
 import (
 	"bytes"
-	"encoding/binary"
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -12,152 +13,210 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 )
 
 const (
-	// keepVersions is how many good states a Store keeps: a bad newest one then
-	// still leaves two.
-	keepVersions = 3
-	// maxStored bounds one state; a million endpoints take about 300 MB.
-	maxStored = 1 << 30
-	storeMark = "ISTHMUS1"
+	// storeKeep is how many snapshots stay on disk: a crash while writing the
+	// newest and a newest that crashes its reader still leave one.
+	storeKeep = 3
+	// maxStoreFile bounds what is read back: a snapshot of catalog.MaxEndpoints
+	// endpoints with labels is below it.
+	maxStoreFile = 1 << 30
+	storeMagic   = "isthmus-snapshot/1 crc32c="
+	storeSuffix  = ".snapshot"
+	storeTemp    = ".tmp"
 )
 
-// ErrNoState is returned by Store.Load when nothing was ever saved.
-var ErrNoState = errors.New("no stored state")
-
-// Store keeps the last good states of one thing on disk, for a restart with
-// everything else dead: each in a file of its own, written whole, synced and
-// renamed, with a checksum. The last three are kept.
+// Store keeps the last good snapshots of one source on disk, so that a process
+// starts with what it knew, whatever is dead around it. A file is one line with
+// a checksum of the rest, then JSON; it is written beside its place, synced and
+// renamed.
 type Store struct {
 	dir, name string
+
+	mu   sync.Mutex
+	last uint64 // sequence of the newest file
 }
 
-// NewStore keeps states as files dir/name.N; dir is made with mode 0700 when
-// the first state is saved.
-func NewStore(dir, name string) *Store { return &Store{dir: dir, name: name} }
+// Saved is a snapshot that was read back.
+type Saved struct {
+	At       time.Time         `json:"at"`
+	Snapshot *catalog.Snapshot `json:"snapshot"`
+}
 
-// Save writes data as the newest state. On an error (disk full, read-only) the
-// states before it are untouched.
-func (s *Store) Save(data []byte) error {
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return fmt.Errorf("store %s: %w", s.name, err)
+// NewStore keeps the snapshots of the source name in dir, which it creates where
+// it is missing.
+func NewStore(dir, name string) (*Store, error) {
+	if _, err := catalog.ParseClusterName(name); err != nil {
+		return nil, fmt.Errorf("store: source %q: must be a DNS label", name)
 	}
-	numbers, err := s.numbers()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return &Store{dir: dir, name: name}, nil
+}
+
+// Save writes a snapshot as the newest and removes all but the last three. An
+// error (the disk is full or read-only) leaves the others as they were.
+func (s *Store) Save(at time.Time, snapshot *catalog.Snapshot) error {
+	body, err := json.Marshal(Saved{at.UTC(), snapshot})
+	if err != nil {
+		return fmt.Errorf("store: encode: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	files, err := s.files()
 	if err != nil {
 		return err
 	}
-	next := uint64(1)
-	if len(numbers) > 0 {
-		next = numbers[len(numbers)-1] + 1
+	next := s.last + 1
+	if len(files) > 0 {
+		next = max(next, files[0].sequence+1)
 	}
-	if err := s.write(s.path(next), data); err != nil {
-		return fmt.Errorf("store %s: %w", s.name, err)
+	if err := writeSynced(s.path(next), storeHeader(body), body); err != nil {
+		return fmt.Errorf("store: %w", err)
 	}
-	for _, old := range numbers[:max(0, len(numbers)+1-keepVersions)] {
-		_ = os.Remove(s.path(old)) // one too many does no harm; the next Save tries again
+	s.last = next
+	var errs []error
+	for _, f := range files[min(len(files), storeKeep-1):] {
+		errs = append(errs, os.Remove(f.path))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("store: remove old snapshots: %w", err)
 	}
 	return nil
 }
 
-func (s *Store) write(path string, data []byte) error {
-	tmp, err := os.CreateTemp(s.dir, "."+s.name+"-*")
+// Load returns the newest good snapshot, or a zero Saved where there is none. The
+// error says what was skipped: it is set besides a good snapshot where a newer
+// one is corrupt.
+func (s *Store) Load() (Saved, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	files, err := s.files()
+	if err != nil {
+		return Saved{}, err
+	}
+	var skipped []error
+	for _, f := range files {
+		v, err := readSaved(f.path)
+		if err == nil {
+			return v, errors.Join(skipped...)
+		}
+		skipped = append(skipped, fmt.Errorf("store: skip %s: %w", f.path, err))
+	}
+	return Saved{}, errors.Join(skipped...)
+}
+
+type storeFile struct {
+	path     string
+	sequence uint64
+}
+
+// files lists the snapshots, the newest first.
+func (s *Store) files() ([]storeFile, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	var files []storeFile
+	for _, e := range entries {
+		rest, ours := strings.CutPrefix(e.Name(), s.name+".")
+		digits, complete := strings.CutSuffix(rest, storeSuffix)
+		n, err := strconv.ParseUint(digits, 10, 64)
+		if ours && complete && err == nil {
+			files = append(files, storeFile{filepath.Join(s.dir, e.Name()), n})
+		}
+	}
+	slices.SortFunc(files, func(a, b storeFile) int { return cmp.Compare(b.sequence, a.sequence) })
+	return files, nil
+}
+
+func (s *Store) path(sequence uint64) string {
+	return filepath.Join(s.dir, fmt.Sprintf("%s.%012d%s", s.name, sequence, storeSuffix))
+}
+
+func storeHeader(body []byte) []byte {
+	sum := crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))
+	return fmt.Appendf(nil, "%s%08x\n", storeMagic, sum)
+}
+
+func readSaved(path string) (Saved, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Saved{}, err
+	}
+	if info.Size() > maxStoreFile {
+		return Saved{}, fmt.Errorf("has %d bytes, at most %d", info.Size(), maxStoreFile)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Saved{}, err
+	}
+	return decodeSaved(data)
+}
+
+func decodeSaved(data []byte) (Saved, error) {
+	_, body, _ := bytes.Cut(data, []byte("\n"))
+	if !bytes.HasPrefix(data, storeHeader(body)) {
+		return Saved{}, errors.New("the checksum does not match")
+	}
+	var v Saved
+	if err := json.Unmarshal(body, &v); err != nil {
+		return Saved{}, err
+	}
+	if v.Snapshot == nil {
+		return Saved{}, errors.New("holds no snapshot")
+	}
+	return v, nil
+}
+
+// writeSynced puts a file in place whole or not at all, also across a crash of
+// the machine.
+func writeSynced(path string, parts ...[]byte) (err error) {
+	temp := path + storeTemp // one writer per store: the name is never used twice at once
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(tmp.Name()) }() // gone already when all went well
-	head := binary.BigEndian.AppendUint32([]byte(storeMark), crc32.Checksum(data, castagnoli()))
-	_, err = tmp.Write(head)
-	if err == nil {
-		_, err = tmp.Write(data)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ignoreMissing(os.Remove(temp)))
+		}
+	}()
+	for _, p := range parts {
+		if _, err := f.Write(p); err != nil {
+			return errors.Join(err, f.Close())
+		}
 	}
-	if err == nil {
-		err = tmp.Sync()
+	if err := f.Sync(); err != nil {
+		return errors.Join(err, f.Close())
 	}
-	if err = errors.Join(err, tmp.Close()); err != nil {
+	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
+	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
-	return syncDir(s.dir)
+	return syncDir(filepath.Dir(path))
 }
 
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// syncDir makes a rename durable.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// Load returns the newest state that is whole and that accept takes. skipped
-// says what was wrong with newer ones. Without any good state the error is
-// ErrNoState, or tells why those that exist are bad.
-func (s *Store) Load(accept func([]byte) error) (skipped error, err error) { //nolint:revive // both are errors; only the last one is the outcome
-	numbers, err := s.numbers()
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range slices.Backward(numbers) {
-		err := s.load(s.path(n), accept)
-		if err == nil {
-			return skipped, nil
-		}
-		skipped = errors.Join(skipped, fmt.Errorf("%s: %w", s.path(n), err))
-	}
-	if skipped != nil {
-		return skipped, fmt.Errorf("store %s: no good state: %w", s.name, skipped)
-	}
-	return nil, ErrNoState
-}
-
-func (s *Store) load(path string, accept func([]byte) error) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if info.Size() > maxStored {
-		return fmt.Errorf("has %d bytes, at most %d", info.Size(), maxStored)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	body, ok := bytes.CutPrefix(data, []byte(storeMark))
-	if !ok || len(body) < 4 {
-		return errors.New("is no stored state, or half of one")
-	}
-	sum, state := binary.BigEndian.Uint32(body), body[4:]
-	if crc32.Checksum(state, castagnoli()) != sum {
-		return errors.New("does not match its checksum")
-	}
-	return accept(state)
-}
-
-func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
-
-func (s *Store) path(n uint64) string {
-	return filepath.Join(s.dir, fmt.Sprintf("%s.%d", s.name, n))
-}
-
-// numbers are those of the stored states, the newest last.
-func (s *Store) numbers() ([]uint64, error) {
-	entries, err := os.ReadDir(s.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("store %s: %w", s.name, err)
-	}
-	var out []uint64
-	for _, e := range entries {
-		if text, ok := strings.CutPrefix(e.Name(), s.name+"."); ok {
-			if n, err := strconv.ParseUint(text, 10, 64); err == nil {
-				out = append(out, n)
-			}
-		}
-	}
-	slices.Sort(out)
-	return out, nil
 }

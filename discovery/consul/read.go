@@ -106,10 +106,10 @@ func (r *run) publish(publish discovery.Publish) error {
 	if err != nil {
 		return err
 	}
-	if r.have && next.Equal(r.last) {
+	if r.have && !r.repeat && next.Equal(r.last) {
 		return nil
 	}
-	r.last, r.have = next, true
+	r.last, r.have, r.repeat = next, true, false
 	publish(next)
 	return nil
 }

@@ -27,8 +27,9 @@ const within = 30 * time.Second
 
 // recorder keeps what a source publishes.
 type recorder struct {
-	mu    sync.Mutex
-	snaps []*catalog.Snapshot
+	source *consul.Source
+	mu     sync.Mutex
+	snaps  []*catalog.Snapshot
 }
 
 func (r *recorder) publish(s *catalog.Snapshot) {
@@ -96,7 +97,7 @@ func start(t *testing.T, cfg consul.Config) *recorder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &recorder{}
+	r := &recorder{source: s}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -160,6 +161,12 @@ func TestRealConsulServicesFollowRegistrationsAndHealth(t *testing.T) {
 		e := endpoints(s, "web")
 		return len(e) == 1 && e[0].Health == catalog.Maintenance
 	})
+	before := r.count()
+	r.source.Reread()
+	r.await(t, "the same again", func(*catalog.Snapshot) bool { return r.count() > before })
+	if at, err := r.source.LastRead(); err != nil || time.Since(at) > within {
+		t.Errorf("last read %s, %v", at, err)
+	}
 	a.Deregister("web-1")
 	r.await(t, "web gone", func(s *catalog.Snapshot) bool { return s.Len() == 0 })
 }
@@ -190,6 +197,9 @@ func TestRealConsulKilledAndRestoredLosesNothing(t *testing.T) {
 	before := r.count()
 	a.Kill()
 	time.Sleep(2 * time.Second) // several failed attempts, and the source's restart
+	if _, err := r.source.LastRead(); err == nil {
+		t.Error("the source reports no failure while Consul is dead")
+	}
 	if r.count() != before {
 		t.Errorf("published %d snapshots while Consul was dead, last: %s", r.count()-before, text(r.last()))
 	}

@@ -47,6 +47,8 @@ type run struct {
 	swept    time.Time
 	last     *catalog.Snapshot
 	have     bool
+	// repeat publishes also what did not change: the answer to a Reread.
+	repeat bool
 }
 
 func (r *run) mark(names ...string) {
@@ -131,6 +133,11 @@ func (r *run) loop(ctx context.Context, publish discovery.Publish) error {
 			r.mu.Lock()
 			r.sweep = true
 			r.mu.Unlock()
+		case <-r.source.reread:
+			r.mu.Lock()
+			r.sweep = true
+			r.mu.Unlock()
+			r.swept, r.repeat = time.Time{}, true
 		case <-sweep.C:
 		case <-r.wake:
 			if !pause(ctx, settle) {
@@ -150,6 +157,7 @@ func (r *run) loop(ctx context.Context, publish discovery.Publish) error {
 			}
 			failures++
 			r.source.metrics.failures.Inc()
+			r.source.note(err)
 			if failures >= patience {
 				return err
 			}
@@ -162,6 +170,7 @@ func (r *run) loop(ctx context.Context, publish discovery.Publish) error {
 		}
 		failures = 0
 		if sweeping {
+			r.source.note(nil)
 			r.swept = time.Now()
 			r.source.metrics.sweeps.Inc()
 		}

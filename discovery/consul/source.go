@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,9 +35,18 @@ type Source struct {
 	http    *http.Client
 	log     *slog.Logger
 	metrics *metrics
+	reread  chan struct{}
+
+	mu       sync.Mutex
+	lastRead time.Time
+	lastErr  error
 }
 
-var _ discovery.Source = (*Source)(nil)
+var (
+	_ discovery.Source   = (*Source)(nil)
+	_ discovery.Reporter = (*Source)(nil)
+	_ discovery.Rereader = (*Source)(nil)
+)
 
 // New checks the configuration; it connects to nothing.
 func New(opts Options) (*Source, error) {
@@ -47,7 +58,7 @@ func New(opts Options) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consul: %w", err)
 	}
-	s := &Source{opts: opts, client: client, http: httpClient, log: opts.Log, metrics: newMetrics(opts.Name)}
+	s := &Source{opts: opts, client: client, http: httpClient, log: opts.Log, metrics: newMetrics(opts.Name), reread: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -55,6 +66,31 @@ func New(opts Options) (*Source, error) {
 		return nil, fmt.Errorf("consul metrics: %w", err)
 	}
 	return s, nil
+}
+
+// LastRead implements discovery.Reporter.
+func (s *Source) LastRead() (time.Time, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lastRead, s.lastErr
+}
+
+// Reread implements discovery.Rereader.
+func (s *Source) Reread() {
+	select {
+	case s.reread <- struct{}{}:
+	default: // asked for already
+	}
+}
+
+// note keeps how the newest read went.
+func (s *Source) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastErr = err
+	if err == nil {
+		s.lastRead = time.Now()
+	}
 }
 
 // Run implements discovery.Source. It returns an error when Consul has failed

@@ -51,6 +51,7 @@ func (s *Source) watch(ctx context.Context, name string, q query, changed func()
 			failures++
 			index = 0 // who answers next may be younger than the index, and would block on it
 			s.metrics.failures.Inc()
+			s.note(err)
 			if failures >= patience {
 				return fmt.Errorf("consul %s: %w", name, err)
 			}
@@ -62,6 +63,7 @@ func (s *Source) watch(ctx context.Context, name string, q query, changed func()
 		}
 		failures = 0
 		index = nextIndex(index, meta.LastIndex)
+		s.note(nil)
 		changed()
 	}
 }

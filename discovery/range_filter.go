@@ -1,0 +1,106 @@
+package discovery
+
+import (
+	"log/slog"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+)
+
+// rangeFilter leaves endpoints out whose address the source may not publish. It
+// looks at changed services only, and shares the others with the snapshot before.
+type rangeFilter struct {
+	ranges Ranges
+	log    *slog.Logger
+	// raw is what came in last, clean what went out.
+	raw, clean *catalog.Snapshot
+	refused    map[catalog.ServiceName]map[Refusal]int
+}
+
+func newRangeFilter(r Ranges, log *slog.Logger) *rangeFilter {
+	return &rangeFilter{ranges: r, log: log, refused: map[catalog.ServiceName]map[Refusal]int{}}
+}
+
+// apply returns s without what is refused, and without marks that only the
+// guard sets.
+func (f *rangeFilter) apply(s *catalog.Snapshot) (*catalog.Snapshot, error) {
+	if f.raw == nil {
+		empty, err := catalog.NewSnapshot(s.Source(), nil)
+		if err != nil {
+			return nil, err
+		}
+		f.raw, f.clean = empty, empty
+	}
+	d := catalog.Diff(f.raw, s)
+	upserts := make([]*catalog.Service, len(d.Upserts))
+	refused := make([]map[Refusal]int, len(d.Upserts))
+	for i, svc := range d.Upserts {
+		upserts[i], refused[i] = f.service(svc)
+	}
+	clean, err := f.clean.With(upserts, d.Removes)
+	if err != nil {
+		return nil, err
+	}
+	for i, svc := range upserts {
+		f.note(svc.Name, refused[i])
+	}
+	for _, name := range d.Removes {
+		delete(f.refused, name)
+	}
+	f.raw, f.clean = s, clean
+	return clean, nil
+}
+
+func (f *rangeFilter) service(svc *catalog.Service) (*catalog.Service, map[Refusal]int) {
+	var refused map[Refusal]int
+	touched := false
+	for _, e := range svc.Endpoints {
+		touched = touched || e.Quarantined
+		if reason := f.ranges.Check(e.Address.Addr()); reason != None {
+			if refused == nil {
+				refused = map[Refusal]int{}
+			}
+			refused[reason]++
+		}
+	}
+	if refused == nil && !touched {
+		return svc, nil
+	}
+	c := svc.Clone()
+	c.Endpoints = c.Endpoints[:0]
+	for _, e := range svc.Endpoints {
+		if f.ranges.Check(e.Address.Addr()) == None {
+			e.Quarantined = false
+			c.Endpoints = append(c.Endpoints, e)
+		}
+	}
+	return c, refused
+}
+
+// note keeps the counts and logs what is new.
+func (f *rangeFilter) note(name catalog.ServiceName, refused map[Refusal]int) {
+	before := f.refused[name]
+	for reason, n := range refused {
+		if before[reason] != n {
+			f.log.Warn("refused endpoints whose address the source may not publish", "service", name.String(), "reason", string(reason), "count", n)
+		}
+	}
+	if refused == nil {
+		delete(f.refused, name)
+		return
+	}
+	f.refused[name] = refused
+}
+
+// counts sums by reason; nil where nothing is refused.
+func (f *rangeFilter) counts() map[Refusal]int {
+	var sum map[Refusal]int
+	for _, refused := range f.refused {
+		for reason, n := range refused {
+			if sum == nil {
+				sum = map[Refusal]int{}
+			}
+			sum[reason] += n
+		}
+	}
+	return sum
+}
