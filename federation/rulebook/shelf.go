@@ -261,3 +261,6 @@ func (s *Shelf[R]) storeError(name string, err error) error {
 func (s *Shelf[R]) fail(name string, err error) error {
 	return fmt.Errorf("%s/%s: %w", s.name, name, err)
 }
+
+// NameOf is the name of a rule.
+func (s *Shelf[R]) NameOf(r R) string { return s.ops.name(r) }

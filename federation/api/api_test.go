@@ -1,0 +1,224 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/api"
+	"github.com/isthmus-mesh/isthmus/federation/api/feed"
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/client"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+	"github.com/isthmus-mesh/isthmus/federation/rulebook"
+	"github.com/isthmus-mesh/isthmus/federation/store"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// stand is a server on both of its listeners, with real feeds, a real rulebook
+// and a real store behind it.
+type stand struct {
+	lists    api.Lists
+	store    store.Store
+	book     *rulebook.Book
+	backend  *backend
+	registry *prometheus.Registry
+	token    string
+	socket   string
+	address  string
+	socketed *client.Client // over the Unix socket
+	tcp      *client.Client // over loopback, with the token
+	stop     func()         // stops both listeners and waits
+}
+
+const feedBase = 7 << 32
+
+func deepFeed[T any]() *feed.Feed[T] {
+	return feed.New(feedBase, func(a, b T) bool { return reflect.DeepEqual(a, b) })
+}
+
+func newStand(t *testing.T) *stand {
+	t.Helper()
+	dir := t.TempDir()
+	s := &stand{registry: prometheus.NewRegistry(), backend: &backend{}, socket: filepath.Join(dir, "api.sock")}
+	bolt, err := store.OpenBolt(store.BoltOptions{Path: filepath.Join(dir, "store.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = bolt.Close() })
+	s.store = bolt
+	s.book, err = rulebook.New(t.Context(), rulebook.Options{Store: bolt, Base: feedBase, Config: policy.Set{Exports: []policy.Export{
+		{Name: "from-file", Services: []policy.ServicePattern{"web.default"}, To: []string{"*"}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.lists = api.Lists{
+		Clusters: deepFeed[resource.Cluster](), Peers: deepFeed[resource.Peer](), Services: deepFeed[resource.Service](),
+		Endpoints: deepFeed[resource.Endpoint](), Gateways: deepFeed[resource.Gateway](), Links: deepFeed[resource.Link](),
+		Sources: deepFeed[resource.Source](), Events: deepFeed[resource.Event](),
+	}
+	if s.token, err = api.LoadToken(filepath.Join(dir, "api.token")); err != nil {
+		t.Fatal(err)
+	}
+	server, err := api.New(api.Options{Backend: s.backend, Lists: s.lists, Rules: s.book, Token: s.token, Registry: s.registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix, err := api.ListenSocket(s.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.address = tcp.Addr().String()
+	stopUnix, stopTCP := serve(t, server, unix, api.Socket), serve(t, server, tcp, api.Loopback)
+	s.stop = func() { stopUnix(); stopTCP() }
+	t.Cleanup(s.stop)
+	s.socketed = newClient(t, client.Options{Socket: s.socket})
+	s.tcp = newClient(t, client.Options{URL: "http://" + s.address, Token: s.token})
+	return s
+}
+
+func serve(t *testing.T, server *api.Server, l net.Listener, way api.Way) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(ctx, l, way) }()
+	return sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+}
+
+func newClient(t *testing.T, opts client.Options) *client.Client {
+	t.Helper()
+	c, err := client.New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// services fills the list of services with svc-0000.default and so on.
+func (s *stand) services(n int) {
+	entries := make([]feed.Entry[resource.Service], n)
+	for i := range entries {
+		name := catalog.MustServiceName(fmt.Sprintf("svc-%04d", i))
+		entries[i] = feed.Entry[resource.Service]{Key: name.String(), Item: resource.Service{Name: name, Ports: []catalog.Port{{Name: "http", Protocol: catalog.HTTP}}}}
+	}
+	s.lists.Services.Replace(entries)
+}
+
+// reply is one answer over loopback.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (r reply) problem(t *testing.T) resource.Problem {
+	t.Helper()
+	var p resource.Problem
+	if ct := r.header.Get("Content-Type"); ct != "application/problem+json" {
+		t.Fatalf("content type %q of status %d, want a problem: %s", ct, r.status, r.body)
+	}
+	if err := json.Unmarshal([]byte(r.body), &p); err != nil {
+		t.Fatal(err)
+	}
+	if p.Status != r.status {
+		t.Errorf("problem says status %d, the answer %d", p.Status, r.status)
+	}
+	return p
+}
+
+// ask sends one request over loopback with the token; header lines are "K: V".
+func (s *stand) ask(t *testing.T, method, path, body string, header ...string) reply {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.address+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+s.token)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for _, h := range header {
+		k, v, _ := strings.Cut(h, ": ")
+		if k == "Host" {
+			req.Host = v
+		} else if v == "" {
+			req.Header.Del(k)
+		} else {
+			req.Header.Set(k, v)
+		}
+	}
+	return s.do(t, req)
+}
+
+func (s *stand) do(t *testing.T, req *http.Request) reply {
+	t.Helper()
+	transport := &http.Transport{DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reply{resp.StatusCode, resp.Header, string(data)}
+}
+
+// backend stands for the federation behind the API: what package federation
+// answers is tested there.
+type backend struct {
+	explain  atomic.Pointer[api.ExplainError]
+	asked    atomic.Pointer[resource.ExplainQuery]
+	notReady atomic.Pointer[[]string]
+}
+
+func (b *backend) Version() resource.Version {
+	return resource.Version{API: "v1", Build: "test", Cluster: "east", ID: "spiffe://td/isthmus/cluster/east"}
+}
+
+func (b *backend) Explain(_ context.Context, q resource.ExplainQuery) (*resource.Explanation, error) {
+	b.asked.Store(&q)
+	if err := b.explain.Load(); err != nil {
+		return nil, err
+	}
+	return &resource.Explanation{Cluster: "east", Gateway: "gw-1"}, nil
+}
+
+func (b *backend) Release(_ context.Context, source string) (int, error) {
+	if source != "consul" {
+		return 0, fmt.Errorf("source %q: %w", source, api.ErrUnknownSource)
+	}
+	return 3, nil
+}
+
+func (b *backend) NotReady() []string {
+	if r := b.notReady.Load(); r != nil {
+		return *r
+	}
+	return nil
+}

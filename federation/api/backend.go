@@ -1,0 +1,85 @@
+package api
+
+import (
+	"context"
+	"errors"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/api/feed"
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/rulebook"
+)
+
+// Lists are the resources that are read only. All are set.
+type Lists struct {
+	Clusters  *feed.Feed[resource.Cluster]
+	Peers     *feed.Feed[resource.Peer]
+	Services  *feed.Feed[resource.Service]
+	Endpoints *feed.Feed[resource.Endpoint]
+	Gateways  *feed.Feed[resource.Gateway]
+	Links     *feed.Feed[resource.Link]
+	Sources   *feed.Feed[resource.Source]
+	Events    *feed.Feed[resource.Event]
+}
+
+// Backend is what the API asks of the federation besides lists and rules.
+type Backend interface {
+	// Version describes the process.
+	Version() resource.Version
+	// Explain returns a *ExplainError where the question cannot be answered.
+	Explain(ctx context.Context, q resource.ExplainQuery) (*resource.Explanation, error)
+	// Release lets the withdrawals through that the guard of a source holds back.
+	// It returns how many there were, and ErrUnknownSource.
+	Release(ctx context.Context, source string) (int, error)
+	// NotReady names what keeps the federation from being ready; empty is ready.
+	NotReady() []string
+}
+
+// ErrUnknownSource means that there is no source of that name.
+var ErrUnknownSource = errors.New("no such source")
+
+// ExplainReason says why a question about a route cannot be answered.
+type ExplainReason string
+
+// The reasons.
+const (
+	// UnknownCluster: from= names neither this cluster nor a peer.
+	UnknownCluster ExplainReason = "unknown-cluster"
+	// UnknownGateway: gateway= names no gateway that reports.
+	UnknownGateway ExplainReason = "unknown-gateway"
+	// NoGateway: no gateway of the cluster has reported.
+	NoGateway ExplainReason = "no-gateway"
+	// PeerUnreachable: the peer's federation did not answer.
+	PeerUnreachable ExplainReason = "peer-unreachable"
+)
+
+// ExplainError is a question that cannot be answered.
+type ExplainError struct {
+	Reason  ExplainReason
+	Cluster catalog.ClusterName
+	Gateway string
+	Err     error
+}
+
+// Error names the cluster or the gateway.
+func (e *ExplainError) Error() string {
+	s := string(e.Reason) + ": " + string(e.Cluster)
+	if e.Gateway != "" {
+		s += "/" + e.Gateway
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap is the cause.
+func (e *ExplainError) Unwrap() error { return e.Err }
+
+// Rules are the policies that can be written.
+type Rules interface {
+	Exports() *rulebook.Shelf[resource.Export]
+	Imports() *rulebook.Shelf[resource.Import]
+	Intentions() *rulebook.Shelf[resource.Intention]
+	TrafficPolicies() *rulebook.Shelf[resource.TrafficPolicy]
+}

@@ -1,0 +1,181 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+)
+
+const (
+	// requestTimeout bounds everything but watches, explain of another cluster
+	// included.
+	requestTimeout = 15 * time.Second
+	// maxBody bounds an answer: a page has at most 1,000 items.
+	maxBody = 64 << 20
+)
+
+// Options say where a federation's REST API is. Exactly one of Socket and URL is
+// set.
+type Options struct {
+	// Socket is the path of the Unix socket.
+	Socket string
+	// URL is http://HOST:PORT of a loopback address, Token what it asks for.
+	URL   string
+	Token string
+}
+
+// Client speaks to one federation. It is safe for concurrent use.
+type Client struct {
+	base  string
+	token string
+	http  *http.Client
+}
+
+// New checks the options and connects to nothing yet.
+func New(opts Options) (*Client, error) {
+	c := &Client{token: opts.Token, http: &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	transport := &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second, ResponseHeaderTimeout: requestTimeout}
+	c.http.Transport = transport
+	switch {
+	case opts.Socket != "" && opts.URL != "":
+		return nil, errors.New("client: either a socket or a url, not both")
+	case opts.Socket != "":
+		c.base = "http://isthmus"
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", opts.Socket)
+		}
+	default:
+		u, err := url.Parse(opts.URL)
+		if err != nil || u.Scheme != "http" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
+			return nil, fmt.Errorf("client: url %q: must be http://HOST:PORT", opts.URL)
+		}
+		if !loopback(u.Hostname()) {
+			return nil, fmt.Errorf("client: url %q: must be a loopback address: the token would travel in clear text elsewhere", opts.URL)
+		}
+		c.base = "http://" + u.Host
+		transport.DialContext = dialer.DialContext
+	}
+	return c, nil
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Version describes the federation's process.
+func (c *Client) Version(ctx context.Context) (resource.Version, error) {
+	var v resource.Version
+	_, err := c.call(ctx, http.MethodGet, "/v1/version", nil, nil, nil, &v)
+	return v, err
+}
+
+// Explain asks why a call goes where it goes.
+func (c *Client) Explain(ctx context.Context, q resource.ExplainQuery) (*resource.Explanation, error) {
+	query := url.Values{"service": {q.Service.String()}}
+	for name, value := range map[string]string{"port": q.Port, "pin": string(q.Pin), "from": string(q.From), "gateway": q.Gateway} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	var e resource.Explanation
+	if _, err := c.call(ctx, http.MethodGet, "/v1/explain", query, nil, nil, &e); err != nil {
+		return nil, err
+	}
+	return &e, nil
+}
+
+// Release lets the withdrawals through that the guard of a source holds back,
+// and returns how many there were.
+func (c *Client) Release(ctx context.Context, source string) (int, error) {
+	var out struct {
+		Released int `json:"released"`
+	}
+	_, err := c.call(ctx, http.MethodPost, "/v1/sources/"+url.PathEscape(source)+"/release", nil, nil, nil, &out)
+	return out.Released, err
+}
+
+// Ready returns nil, or a *StatusError or why nobody answered.
+func (c *Client) Ready(ctx context.Context) error {
+	_, err := c.call(ctx, http.MethodGet, "/readyz", nil, nil, nil, nil)
+	return err
+}
+
+// call makes one request with a deadline. in and out are JSON, nil is none.
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, header http.Header, in, out any) (http.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, err := c.send(ctx, method, path, query, header, in)
+	if err != nil {
+		return nil, err
+	}
+	defer drop(resp.Body)
+	if out == nil || resp.StatusCode == http.StatusNoContent {
+		return resp.Header, nil
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(out); err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return resp.Header, nil
+}
+
+// send makes a request and turns every status but success into a *StatusError.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, header http.Header, in any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", method, path, err)
+		}
+		body = bytes.NewReader(data)
+	}
+	target := c.base + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, body)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		defer drop(resp.Body)
+		return nil, fmt.Errorf("%s %s: %w", method, path, statusError(resp))
+	}
+	return resp, nil
+}
+
+func number(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -1,0 +1,71 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+)
+
+// Rules reads and writes one kind of policy.
+type Rules[T any] struct {
+	Collection[T]
+}
+
+// Exports are what this cluster offers.
+func (c *Client) Exports() Rules[resource.Export] { return rules[resource.Export](c, "exports") }
+
+// Imports are what this cluster takes.
+func (c *Client) Imports() Rules[resource.Import] { return rules[resource.Import](c, "imports") }
+
+// Intentions are who may call what.
+func (c *Client) Intentions() Rules[resource.Intention] {
+	return rules[resource.Intention](c, "intentions")
+}
+
+// TrafficPolicies are how calls are balanced.
+func (c *Client) TrafficPolicies() Rules[resource.TrafficPolicy] {
+	return rules[resource.TrafficPolicy](c, "traffic-policies")
+}
+
+func rules[T any](c *Client, kind string) Rules[T] {
+	return Rules[T]{Collection[T]{client: c, path: "/v1/" + kind}}
+}
+
+// Create adds a rule and returns it as it is stored. With dryRun everything is
+// checked and nothing is written.
+func (r Rules[T]) Create(ctx context.Context, rule T, dryRun bool) (T, error) {
+	var made T
+	_, err := r.client.call(ctx, http.MethodPost, r.path, dry(dryRun), nil, rule, &made)
+	return made, err
+}
+
+// Replace puts rule in the place of the one of that name that has etag ("*": any).
+func (r Rules[T]) Replace(ctx context.Context, name string, rule T, etag string, dryRun bool) (T, error) {
+	var put T
+	_, err := r.client.call(ctx, http.MethodPut, r.one(name), dry(dryRun), ifMatch(etag), rule, &put)
+	return put, err
+}
+
+// Delete removes the rule of that name, where etag is set that version only.
+func (r Rules[T]) Delete(ctx context.Context, name, etag string, dryRun bool) error {
+	_, err := r.client.call(ctx, http.MethodDelete, r.one(name), dry(dryRun), ifMatch(etag), nil, nil)
+	return err
+}
+
+func (r Rules[T]) one(name string) string { return r.path + "/" + url.PathEscape(name) }
+
+func dry(run bool) url.Values {
+	if !run {
+		return nil
+	}
+	return url.Values{"dry_run": {"true"}}
+}
+
+func ifMatch(etag string) http.Header {
+	if etag == "" {
+		return nil
+	}
+	return http.Header{"If-Match": {etag}}
+}
