@@ -47,6 +47,10 @@ type NamedSource struct {
 	Kind string
 	// Source reads it.
 	Source discovery.Source
+	// Ranges are the addresses that it may publish, Guard when its withdrawals
+	// are held back.
+	Ranges discovery.Ranges
+	Guard  discovery.GuardOptions
 }
 
 // validate reports every problem of what the caller wires.
