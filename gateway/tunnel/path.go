@@ -14,8 +14,9 @@ type pathMeter struct {
 	// probes: they see what a stream sees, waiting in the peer's process included.
 	smoothed, deviation, least time.Duration
 
-	// sent and lost are packet counts that fade by fade per housekeeping round,
-	// so that their ratio is the loss of about the last ten seconds.
+	// sent and lost count probes, and the packets of all connections as QUIC
+	// counts them. They fade by fade per housekeeping round, so that their ratio
+	// is the loss of about the last ten seconds.
 	sent, lost float64
 
 	bytesSent, bytesReceived uint64
@@ -36,6 +37,14 @@ func (m *pathMeter) sample(rtt time.Duration) {
 	}
 	m.deviation += ((m.smoothed - rtt).Abs() - m.deviation) / 4
 	m.smoothed += (rtt - m.smoothed) / 8
+}
+
+// addProbes takes how many of our probes were sent and how many arrived.
+func (m *pathMeter) addProbes(sent, got uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sent += float64(sent)
+	m.lost += float64(sent) - float64(got)
 }
 
 // add takes the growth of one connection's statistics. quic-go's count of lost

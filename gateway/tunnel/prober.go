@@ -37,8 +37,12 @@ type prober struct {
 	packets  uint64    // received on the connection at the last tick
 	heardAt  time.Time // when a packet was last seen to have come
 	peerSeq  uint64    // highest received
+	got      uint64    // how many were received
 	peerSent time.Duration
 	peerAt   time.Time
+
+	// ours is what the peer last said of our probes.
+	ours struct{ heard, got uint64 }
 
 	// disowned: the last probe said that we are not heard.
 	disowned bool
@@ -76,27 +80,42 @@ func (p *prober) tick(now time.Time, packets uint64) (probe wire.Probe, due, lat
 	}
 	p.lastSent = now
 	p.seq++
-	probe = wire.Probe{Seq: p.seq, Heard: p.peerSeq, Sent: now.Sub(p.start), Quiet: now.Sub(p.heardAt)}
+	probe = wire.Probe{Seq: p.seq, Heard: p.peerSeq, Got: p.got, Sent: now.Sub(p.start), Quiet: now.Sub(p.heardAt)}
 	if p.peerSeq > 0 {
 		probe.Echo, probe.Delay = p.peerSent, now.Sub(p.peerAt)
 	}
 	return probe, true, late, v
 }
 
-// receive takes a probe of the other end and returns a sample of the round trip
-// if it holds one.
-func (p *prober) receive(now time.Time, probe *wire.Probe) (rtt time.Duration, sampled bool) {
+// sample is what a probe says about the path.
+type sample struct {
+	// rtt is the round trip, if measured.
+	rtt      time.Duration
+	measured bool
+	// sent and got count our probes and those of them that arrived, since the
+	// last sample; got is larger when one arrived late.
+	sent, got uint64
+}
+
+// receive takes a probe of the other end.
+func (p *prober) receive(now time.Time, probe *wire.Probe) (s sample) {
 	p.heardAt = now
+	p.got++
 	if probe.Seq <= p.peerSeq {
-		return 0, false // late or repeated: what it says is stale
+		return s // late or repeated: what it says is stale
 	}
 	p.peerSeq, p.peerSent, p.peerAt = probe.Seq, probe.Sent, now
 	// Half an interval early: when the other end has been deaf for a whole
 	// window it closes the link and says no more.
 	p.disowned = probe.Quiet >= p.window()-p.interval/2
 	if probe.Heard == 0 || probe.Heard > p.seq {
-		return 0, false // nothing heard yet, or a probe that we never sent
+		return s // nothing heard yet, or a probe that we never sent
 	}
-	rtt = now.Sub(p.start) - probe.Echo - probe.Delay
-	return rtt, rtt >= 0 && probe.Echo <= p.lastSent.Sub(p.start)
+	if probe.Heard >= p.ours.heard && probe.Got >= p.ours.got && probe.Got <= probe.Heard {
+		s.sent, s.got = probe.Heard-p.ours.heard, probe.Got-p.ours.got
+		p.ours.heard, p.ours.got = probe.Heard, probe.Got
+	}
+	s.rtt = now.Sub(p.start) - probe.Echo - probe.Delay
+	s.measured = s.rtt >= 0 && probe.Echo <= p.lastSent.Sub(p.start)
+	return s
 }

@@ -82,10 +82,11 @@ func (p *probes) receive() {
 		}
 		heard.Inc()
 		p.mu.Lock()
-		rtt, sampled := p.prober.receive(time.Now(), &probe)
+		s := p.prober.receive(time.Now(), &probe)
 		p.mu.Unlock()
-		if sampled {
-			l.path.sample(rtt)
+		l.path.addProbes(s.sent, s.got)
+		if s.measured {
+			l.path.sample(s.rtt)
 			l.rttNanos.Store(int64(l.path.delay()))
 		}
 	}

@@ -66,7 +66,7 @@ func mustReport(t testing.TB, r wire.Report) []byte {
 
 func TestGoldenBytes(t *testing.T) {
 	probe := wire.Probe{
-		Seq: 7, Heard: 6, Sent: 2 * time.Second, Echo: time.Second,
+		Seq: 7, Heard: 6, Got: 5, Sent: 2 * time.Second, Echo: time.Second,
 		Delay: 150 * time.Millisecond, Quiet: 80 * time.Millisecond,
 	}
 	for _, c := range []struct {
@@ -115,7 +115,7 @@ func TestGoldenBytes(t *testing.T) {
 		{"empty report", mustReport(t, wire.Report{}), "02 01 00"},
 		{
 			"probe", wire.AppendProbe(nil, &probe),
-			"01 07 06 801e8480 800f4240 800249f0 4050",
+			"01 07 06 05 801e8480 800f4240 800249f0 4050",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

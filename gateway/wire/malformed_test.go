@@ -169,9 +169,9 @@ func TestMalformedReports(t *testing.T) {
 
 func TestMalformedProbes(t *testing.T) {
 	for name, b := range map[string]string{
-		"zero sequence number": "01 00 00 00 00 00 00",
-		"bytes after":          "01 01 00 00 00 00 00 00",
-		"time above its bound": "01 01 00 cb34e25a0d1a0000 00 00 00",
+		"zero sequence number": "01 00 00 00 00 00 00 00",
+		"bytes after":          "01 01 00 00 00 00 00 00 00",
+		"time above its bound": "01 01 00 00 cb34e25a0d1a0000 00 00 00",
 		"too long":             "01" + strings.Repeat("01", 65),
 	} {
 		t.Run(name, func(t *testing.T) {

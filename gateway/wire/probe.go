@@ -11,6 +11,10 @@ type Probe struct {
 	Seq uint64
 	// Heard is the highest Seq received from the other end; 0 before the first.
 	Heard uint64
+	// Got counts the probes received from the other end: Heard less Got are lost
+	// on the way here. QUIC's own count of lost packets does not see those that a
+	// probe timeout replaced, which on a quiet link is all of them.
+	Got uint64
 	// Sent is the sender's clock when this was sent; Echo is Sent of the probe
 	// that Heard names, and Delay the time from its arrival to this sending: the
 	// other end's round trip is now - Echo - Delay, without comparing clocks.
@@ -33,6 +37,7 @@ func AppendProbe(b []byte, p *Probe) []byte {
 	b = appendVarint(b, datagramProbe)
 	b = appendVarint(b, min(p.Seq, maxVarint))
 	b = appendVarint(b, min(p.Heard, maxVarint))
+	b = appendVarint(b, min(p.Got, maxVarint))
 	for _, d := range [...]time.Duration{p.Sent, p.Echo, p.Delay} {
 		b = appendVarint(b, uint64(max(0, min(d, maxProbeTime))/time.Microsecond))
 	}
@@ -52,7 +57,7 @@ func ParseProbe(b []byte, p *Probe) (isProbe bool, err error) {
 	if len(b) > MaxProbe {
 		return true, malformed("probe", "is longer than 64 bytes")
 	}
-	var v [6]uint64
+	var v [7]uint64
 	for i := range v {
 		if v[i], b, err = parseVarint(b); err != nil {
 			return true, err
@@ -61,19 +66,19 @@ func ParseProbe(b []byte, p *Probe) (isProbe bool, err error) {
 	if len(b) != 0 {
 		return true, malformed("probe", "has bytes after its last number")
 	}
-	*p = Probe{Seq: v[0], Heard: v[1]}
+	*p = Probe{Seq: v[0], Heard: v[1], Got: v[2]}
 	if p.Seq == 0 {
 		return true, malformed("probe", "has no sequence number")
 	}
 	for i, d := range [...]*time.Duration{&p.Sent, &p.Echo, &p.Delay} {
-		if v[2+i] > uint64(maxProbeTime/time.Microsecond) {
+		if v[3+i] > uint64(maxProbeTime/time.Microsecond) {
 			return true, malformed("probe", "has a time above its limit")
 		}
-		*d = time.Duration(v[2+i]) * time.Microsecond
+		*d = time.Duration(v[3+i]) * time.Microsecond
 	}
-	if v[5] > uint64(maxProbeTime/time.Millisecond) {
+	if v[6] > uint64(maxProbeTime/time.Millisecond) {
 		return true, malformed("probe", "has a time above its limit")
 	}
-	p.Quiet = time.Duration(v[5]) * time.Millisecond
+	p.Quiet = time.Duration(v[6]) * time.Millisecond
 	return true, nil
 }

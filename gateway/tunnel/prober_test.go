@@ -1,0 +1,189 @@
+package tunnel
+
+import (
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+const interval = 200 * time.Millisecond
+
+// clock ticks a prober at its rhythm.
+type clock struct {
+	now     time.Time
+	packets uint64
+	p       *prober
+}
+
+func newClock() *clock {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	return &clock{now: now, p: newProber(interval, now)}
+}
+
+func (c *clock) tick(after time.Duration) (probe wire.Probe, due, late bool, v verdict) {
+	c.now = c.now.Add(after)
+	return c.p.tick(c.now, c.packets)
+}
+
+func TestProberSendsOncePerInterval(t *testing.T) {
+	c := newClock()
+	sent := 0
+	for range 100 {
+		c.packets++
+		probe, due, late, v := c.tick(interval / 2)
+		if late || v != alive {
+			t.Fatalf("late %v, verdict %v", late, v)
+		}
+		if due {
+			if sent++; probe.Seq != uint64(sent) {
+				t.Errorf("probe %d has number %d", sent, probe.Seq)
+			}
+		}
+	}
+	if sent != 50 {
+		t.Errorf("%d probes in 50 intervals", sent)
+	}
+}
+
+func TestProberIsDeafAfterThreeIntervals(t *testing.T) {
+	c := newClock()
+	c.packets++
+	_, _, _, v := c.tick(interval / 2)
+	silent := 0
+	for ; v == alive; silent++ {
+		_, _, _, v = c.tick(interval / 2)
+	}
+	if v != deaf || silent != 2*missedProbes {
+		t.Errorf("verdict %v after %d half intervals", v, silent)
+	}
+}
+
+func TestAnyPacketIsASignOfLife(t *testing.T) {
+	c := newClock()
+	for i := range 100 {
+		if i%5 == 0 {
+			c.packets++ // an acknowledgement, never a probe
+		}
+		if _, _, _, v := c.tick(interval / 2); v != alive {
+			t.Fatalf("dead at tick %d", i)
+		}
+	}
+}
+
+// A process that was held up has not listened: its silence is its own.
+func TestLateProberBlamesItself(t *testing.T) {
+	c := newClock()
+	c.packets++
+	c.tick(interval / 2)
+	probe, due, late, v := c.tick(10 * time.Second)
+	if !late || v != alive {
+		t.Fatalf("late %v, verdict %v", late, v)
+	}
+	// Nor may the other end conclude from our probe that it is not heard.
+	if !due || probe.Quiet != 0 {
+		t.Errorf("probe after the pause: due %v, %+v", due, probe)
+	}
+	// The window starts anew and is not longer than any other.
+	n := 0
+	for ; v == alive; n++ {
+		_, _, late, v = c.tick(interval / 2)
+		if late {
+			t.Fatal("late again")
+		}
+	}
+	if n != 2*missedProbes {
+		t.Errorf("dead after %d half intervals", n)
+	}
+}
+
+func TestProberBelievesThatItIsNotHeard(t *testing.T) {
+	c := newClock()
+	hear := func(seq uint64, quiet time.Duration) verdict {
+		c.packets++
+		c.p.receive(c.now, &wire.Probe{Seq: seq, Quiet: quiet})
+		_, _, _, v := c.tick(interval / 2)
+		return v
+	}
+	if v := hear(1, 2*interval); v != alive {
+		t.Errorf("two quiet intervals: %v", v)
+	}
+	if v := hear(2, 5*interval/2); v != unheard {
+		t.Errorf("quiet for the window: %v", v)
+	}
+	if v := hear(3, 0); v != alive {
+		t.Errorf("heard again: %v", v)
+	}
+	// An old probe that comes late says nothing about now.
+	if v := hear(2, 3*interval); v != alive {
+		t.Errorf("stale probe: %v", v)
+	}
+}
+
+func TestProberMeasures(t *testing.T) {
+	c := newClock()
+	probe, _, _, _ := c.tick(interval)
+	// 30 ms there, 55 ms waiting, 40 ms back.
+	c.now = c.now.Add(125 * time.Millisecond)
+	answer := &wire.Probe{Seq: 1, Heard: probe.Seq, Echo: probe.Sent, Delay: 55 * time.Millisecond}
+	if s := c.p.receive(c.now, answer); !s.measured || s.rtt != 70*time.Millisecond {
+		t.Errorf("round trip %v, %v", s.rtt, s.measured)
+	}
+	for name, lie := range map[string]wire.Probe{
+		"repeated":              *answer,
+		"nothing heard":         {Seq: 2},
+		"a probe never sent":    {Seq: 3, Heard: 99, Echo: probe.Sent},
+		"sent in the future":    {Seq: 4, Heard: 1, Echo: time.Hour},
+		"waited for longer":     {Seq: 5, Heard: 1, Echo: probe.Sent, Delay: time.Hour},
+		"after a jump in count": {Seq: 1 << 61},
+	} {
+		if s := c.p.receive(c.now, &lie); s.measured {
+			t.Errorf("%s: measured %v", name, s.rtt)
+		}
+	}
+}
+
+func TestProberCountsLoss(t *testing.T) {
+	c := newClock()
+	for range 20 {
+		c.packets++
+		c.tick(interval)
+	}
+	var sent, got uint64
+	for i, said := range []struct{ heard, got uint64 }{
+		{5, 5}, {10, 7}, {10, 8}, // one came late
+		{9, 7}, {99, 99}, {12, 99}, // lies and leftovers
+		{20, 18},
+	} {
+		s := c.p.receive(c.now, &wire.Probe{Seq: uint64(i + 1), Heard: said.heard, Got: said.got})
+		sent, got = sent+s.sent, got+s.got
+	}
+	if sent != 20 || got != 18 {
+		t.Errorf("%d sent, %d got; want 20 and 18", sent, got)
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	var b backoff
+	want := []time.Duration{
+		200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond, 1600 * time.Millisecond,
+		3200 * time.Millisecond, 6400 * time.Millisecond, 12800 * time.Millisecond, 25600 * time.Millisecond,
+		30 * time.Second, 30 * time.Second, 30 * time.Second, 30 * time.Second,
+	}
+	for i, w := range want {
+		half, full := b, b
+		if got := half.next(.5); got != w/2 {
+			t.Errorf("attempt %d: half is %v, want %v", i, got, w/2)
+		}
+		if full.next(0) != 0 {
+			t.Errorf("attempt %d: jitter does not reach zero", i)
+		}
+		b.next(.999)
+	}
+	if b.ended(59 * time.Second); b.next(1) != backoffCap {
+		t.Error("forgotten after 59 s")
+	}
+	if b.ended(60 * time.Second); b.next(1) != backoffBase {
+		t.Error("not forgotten after 60 s")
+	}
+}
