@@ -27,11 +27,3 @@ type Choice struct {
 	// Traffic is the policy that applied; never nil.
 	Traffic *policy.Traffic
 }
-
-// Record holds what a decision read besides its plan: the request, with its
-// random number, and the counters. Plan.Replay repeats the decision from it
-// exactly, at any later time. It is of use only with the plan that made it.
-type Record struct {
-	request Request
-	local   bool
-}

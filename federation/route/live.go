@@ -46,12 +46,7 @@ func (l *Live) Endpoint(k EndpointKey) *Counters {
 	return obtain(l.endpoints, k)
 }
 
-func (l *Live) rotation(k rotationKey) *atomic.Uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return obtain(l.rotations, k)
-}
-
+// obtain returns m's value of k, made at first use.
 func obtain[K comparable, V any](m map[K]*V, k K) *V {
 	v := m[k]
 	if v == nil {
@@ -59,4 +54,51 @@ func obtain[K comparable, V any](m map[K]*V, k K) *V {
 		m[k] = v
 	}
 	return v
+}
+
+// Prune drops the counters of everything that the plan's table no longer holds.
+// A call that still holds dropped counters may end them; nobody reads them.
+func (l *Live) Prune(p *Plan) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for t := range l.targets {
+		if !p.knows(t) {
+			delete(l.targets, t)
+		}
+	}
+	for k := range l.rotations {
+		if !p.knows(k.target) {
+			delete(l.rotations, k)
+		}
+	}
+	known := make(map[EndpointKey]struct{}, len(l.endpoints))
+	for name, s := range p.services {
+		for i := range s.service.Endpoints {
+			ep := &s.service.Endpoints[i]
+			known[EndpointKey{Service: name, Port: ep.Port, ID: ep.ID}] = struct{}{}
+		}
+	}
+	for k := range l.endpoints {
+		if _, ok := known[k]; !ok {
+			delete(l.endpoints, k)
+		}
+	}
+}
+
+// knows reports whether t is a port of a service in a cluster that hosts it; the
+// cluster "" stands for any.
+func (p *Plan) knows(t Target) bool {
+	s := p.services[t.Service]
+	if s == nil || s.port(t.Port) == nil {
+		return false
+	}
+	if t.Cluster == "" || t.Cluster == p.table.Cluster.Name {
+		return true
+	}
+	for i := range s.service.Remote {
+		if s.service.Remote[i].Cluster == t.Cluster {
+			return true
+		}
+	}
+	return false
 }

@@ -53,3 +53,11 @@ func (t *Tried) has(cluster catalog.ClusterName, endpoint string) bool {
 	}
 	return false
 }
+
+// String is CLUSTER, or CLUSTER/ENDPOINT of the own cluster.
+func (x triedItem) String() string {
+	if x.endpoint == "" {
+		return string(x.cluster)
+	}
+	return string(x.cluster) + "/" + x.endpoint
+}

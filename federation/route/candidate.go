@@ -1,0 +1,121 @@
+package route
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+)
+
+// candidate is a service's port in a cluster: in a peer as a whole, in the own
+// cluster per zone of its endpoints.
+type candidate struct {
+	target Target
+	// name and port are the cluster's own.
+	name     catalog.ServiceName
+	port     catalog.Port
+	counters *Counters
+
+	// zone is the own endpoints' zone; of a peer, the own zone if it has ready
+	// endpoints there.
+	zone string
+	// endpoints is set for the own cluster.
+	endpoints *endpointSet
+	// quarantined endpoints are candidates of their own, used last.
+	quarantined bool
+
+	// known and total are the last known counts; ready is what of known may be
+	// used: 0 with a reason.
+	known, ready, total uint32
+	// clusterReady and clusterTotal are the same over all candidates of the
+	// cluster, which a policy's weight is for as a whole.
+	clusterReady, clusterTotal uint32
+	source                     string // of the counts
+	sourceAt                   time.Time
+
+	reason Reason
+	detail string
+	since  time.Time // of the reason
+	until  time.Time // of the ejection
+	// controlLost with a link up: kept, at the age of heardAt.
+	controlLost bool
+	heardAt     time.Time
+
+	rtt, distance time.Duration
+	share         uint64 // of whole; below it while a ramp is under way
+	weight        uint64 // the policy's, where it lists the cluster
+	listed        bool
+	place         place
+	tier          int
+}
+
+// place orders candidates into tiers: those of equal places share one.
+type place struct {
+	// list is the entry of the policy's cluster list, or the rank of distance.
+	list int
+	// inner is the rank of distance inside of an entry.
+	inner int
+	// peer is 0 for the own cluster: at equal rank it comes first, since a call
+	// to it crosses one gateway, no link and no other failure domain.
+	peer int
+	// band is that of the measured distance beyond the region.
+	band int
+	// unlisted clusters come after those that share a tier by weights.
+	unlisted int
+}
+
+// lastPlace holds what is used when there is nothing else.
+const lastPlace = 1 << 20
+
+func (p place) compare(o place) int {
+	return cmp.Or(cmp.Compare(p.list, o.list), cmp.Compare(p.inner, o.inner), cmp.Compare(p.peer, o.peer),
+		cmp.Compare(p.band, o.band), cmp.Compare(p.unlisted, o.unlisted))
+}
+
+func (c *candidate) own() bool { return c.endpoints != nil }
+
+func (c *candidate) compare(o *candidate) int {
+	return cmp.Or(c.place.compare(o.place), cmp.Compare(c.target.Cluster, o.target.Cluster), cmp.Compare(c.zone, o.zone))
+}
+
+// exclude sets why the candidate is out of service.
+func (c *candidate) exclude(r Reason, since time.Time, detail string) {
+	c.reason, c.since, c.detail, c.ready = r, since, detail, 0
+}
+
+// usable reports whether health lets the candidate be drawn.
+func (c *candidate) usable() bool { return c.ready > 0 }
+
+// reachable reports whether it can be drawn if health is ignored.
+func (c *candidate) reachable() bool { return c.total > 0 && !c.reason.down() }
+
+// load is the candidate's weight among those of its tier: its ready endpoints,
+// or the policy's weight, lowered by missing endpoints as Envoy lowers a
+// locality's (weight x min(1, 1.4 x ready/total)); both lowered by the ramp.
+// byHealth is false in panic, where health does not count.
+func (c *candidate) load(byHealth bool) uint64 {
+	ready, share := uint64(c.ready), c.share
+	if !byHealth {
+		ready, share = uint64(max(c.total, 1)), whole
+	}
+	if !c.listed {
+		return ready * share
+	}
+	all, available := uint64(c.clusterReady), healthOf(uint64(c.clusterReady), uint64(c.clusterTotal))
+	if !byHealth {
+		all, available = uint64(c.clusterTotal), whole
+	}
+	if all == 0 || ready == 0 || share == 0 {
+		return 0
+	}
+	// A cluster's weight is split between its zones by their endpoints.
+	return max(c.weight*available*share/all*ready, 1)
+}
+
+// exclusion is a cluster that rules leave out.
+type exclusion struct {
+	cluster catalog.ClusterName
+	zone    string
+	reason  Reason
+	detail  string
+}

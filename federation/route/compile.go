@@ -1,0 +1,187 @@
+package route
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+)
+
+const (
+	// ReportFresh is how long a far gateway's report of ready endpoints goes
+	// before the federation's summary; gateways repeat them more often.
+	ReportFresh = 30 * time.Second
+	// WithdrawAfter is how long both witnesses, the peer's catalog lease (30 s)
+	// and its links, must be silent before its endpoints no longer count as
+	// anybody's capacity: a lease's length again after it ran out.
+	WithdrawAfter = time.Minute
+)
+
+// Plan is a compiled table: immutable, safe for concurrent use, and cheap to
+// ask. Keep it in an atomic pointer and replace it whole.
+type Plan struct {
+	table    *Table
+	evidence *Evidence
+	self     catalog.Locality
+	// alone: not one link is up, so that the fault may be this gateway's.
+	alone      bool
+	services   map[catalog.ServiceName]*servicePlan
+	peers      map[catalog.ClusterName]*Peer
+	authorizer *policy.Authorizer
+	defaults   *policy.Traffic
+}
+
+// servicePlan is one service's part.
+type servicePlan struct {
+	service *Service
+	traffic *policy.Traffic
+	ports   []portPlan
+}
+
+// portPlan is one port of it: near is what Pick draws from, far what PickLocal
+// does.
+type portPlan struct {
+	port      catalog.Port
+	near, far *layout
+	// ruled are the clusters that rules leave out of near.
+	ruled []exclusion
+}
+
+// Compile makes a plan of a table and the evidence of one moment. live supplies
+// the counters; nil means new ones, and a nil e no evidence. Neither t nor e is
+// changed, and neither may be changed afterwards. The same input gives the same
+// plan, whatever the order of the table's lists.
+func Compile(t *Table, e *Evidence, live *Live) *Plan {
+	if e == nil {
+		e = new(Evidence)
+	}
+	if live == nil {
+		live = NewLive()
+	}
+	c := &compiler{table: t, evidence: e, live: live, plan: &Plan{
+		table: t, evidence: e, self: e.Self,
+		services:   make(map[catalog.ServiceName]*servicePlan, len(t.Services)),
+		peers:      make(map[catalog.ClusterName]*Peer, len(t.Peers)),
+		authorizer: policy.NewAuthorizer(t.Intentions),
+		defaults:   policy.DefaultTraffic(),
+	}}
+	if c.plan.self == (catalog.Locality{}) {
+		c.plan.self = t.Cluster.Locality
+	}
+	c.plan.alone = len(t.Peers) > 0
+	for i := range t.Peers {
+		p := &t.Peers[i]
+		c.plan.peers[p.Name] = p
+		if l := e.Links[p.Name]; l.Up || l.Draining {
+			c.plan.alone = false
+		}
+	}
+	live.mu.Lock() // once, rather than per counter
+	defer live.mu.Unlock()
+	for i := range t.Services {
+		s := &t.Services[i]
+		c.plan.services[s.Name] = c.service(s)
+	}
+	return c.plan
+}
+
+// Table is what the plan was compiled from.
+func (p *Plan) Table() *Table { return p.table }
+
+type compiler struct {
+	table    *Table
+	evidence *Evidence
+	live     *Live // locked
+	plan     *Plan
+}
+
+func (c *compiler) service(s *Service) *servicePlan {
+	sp := &servicePlan{service: s, traffic: c.plan.defaults, ports: make([]portPlan, 0, len(s.Ports))}
+	if s.Traffic != nil {
+		sp.traffic = new(s.Traffic.Filled())
+	}
+	for _, port := range s.Ports {
+		sp.ports = append(sp.ports, c.port(sp, port))
+	}
+	slices.SortFunc(sp.ports, func(a, b portPlan) int { return cmp.Compare(a.port.Name, b.port.Name) })
+	return sp
+}
+
+// port finds the plan of a port by the rule of catalog.FindPort.
+func (s *servicePlan) port(name string) *portPlan {
+	if name == "" {
+		if len(s.ports) == 1 {
+			return &s.ports[0]
+		}
+		name = catalog.DefaultPort
+	}
+	for i := range s.ports {
+		if s.ports[i].port.Name == name {
+			return &s.ports[i]
+		}
+	}
+	return nil
+}
+
+func (c *compiler) port(sp *servicePlan, port catalog.Port) portPlan {
+	s := sp.service
+	local := c.local(s, port)
+	for i := range local {
+		local[i].endpoints.finish(c, sp.traffic.Algorithm)
+	}
+	pp := portPlan{port: port, far: c.farLayout(sp, port, local)}
+	if len(s.Remote) == 0 && !ruled(sp.traffic) && !c.ownWithheld(local) {
+		pp.near = pp.far
+		return pp
+	}
+	all := make([]candidate, 0, len(local)+len(s.Remote))
+	for _, cand := range local {
+		c.chargeOwn(&cand)
+		all = append(all, cand)
+	}
+	for i := range s.Remote {
+		r := &s.Remote[i]
+		peer := c.plan.peers[r.Cluster]
+		if peer == nil || r.Cluster == c.table.Cluster.Name {
+			continue
+		}
+		theirs, ok := findExact(r.Ports, port.Name)
+		if !ok {
+			pp.ruled = append(pp.ruled, exclusion{cluster: r.Cluster, reason: PortMissing})
+			continue
+		}
+		all = append(all, c.remote(s, port, r, peer, theirs))
+	}
+	all, out := applyRules(all, sp.traffic)
+	pp.ruled = append(pp.ruled, out...)
+	slices.SortFunc(pp.ruled, func(a, b exclusion) int {
+		return cmp.Or(cmp.Compare(a.cluster, b.cluster), cmp.Compare(a.zone, b.zone))
+	})
+	pp.near = c.layout(sp, port, "near", all)
+	return pp
+}
+
+// findExact finds a port by its name alone: "" was resolved by then.
+func findExact(ports []catalog.Port, name string) (catalog.Port, bool) {
+	for _, p := range ports {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return catalog.Port{}, false
+}
+
+// ruled reports whether the policy says more than how to draw.
+func ruled(t *policy.Traffic) bool {
+	return len(t.Clusters) > 0 || len(t.Weights) > 0 || t.Pin != "" || t.DisableFailover
+}
+
+// farLayout is what peers' calls draw from: the own endpoints by health and
+// distance. The calling cluster's policy chose this cluster, so that this
+// cluster's rules on clusters do not count, nor does the evidence that this
+// gateway holds against its own cluster as a whole.
+func (c *compiler) farLayout(sp *servicePlan, port catalog.Port, local []candidate) *layout {
+	return c.layout(sp, port, "far", slices.Clone(local))
+}

@@ -1,0 +1,178 @@
+package route
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+)
+
+// Ledger is the ordered record of one routing decision: what was asked, what
+// there was to choose from, what was left out and why, what was drawn, and the
+// outcome in words. Its JSON is part of the API.
+type Ledger struct {
+	Request LedgerRequest `json:"request"`
+	Plan    LedgerPlan    `json:"plan"`
+	Policy  LedgerPolicy  `json:"policy"`
+	Tiers   []LedgerTier  `json:"tiers,omitempty"`
+	// Excluded are clusters and own endpoints that could not be drawn.
+	Excluded []Exclusion `json:"excluded,omitempty"`
+	// Draws are in order: the tier, the candidate, the endpoint.
+	Draws  []LedgerDraw  `json:"draws,omitempty"`
+	Status Status        `json:"status"`
+	Mode   Mode          `json:"mode"`
+	Choice *LedgerChoice `json:"choice,omitempty"`
+	// Why says the decision in a sentence; Otherwise what would have made the
+	// best of the rejected the choice.
+	Why       string `json:"why"`
+	Otherwise string `json:"otherwise,omitempty"`
+}
+
+// LedgerRequest is the request, as far as it counts.
+type LedgerRequest struct {
+	Service catalog.ServiceName `json:"service,omitzero"`
+	Port    string              `json:"port,omitempty"`
+	Pin     catalog.ClusterName `json:"pin,omitempty"`
+	// Inbound is set for a call from a peer (PickLocal).
+	Inbound bool `json:"inbound,omitempty"`
+	// Tried are the clusters, or CLUSTER/ENDPOINT, of earlier attempts.
+	Tried  []string  `json:"tried,omitempty"`
+	Random uint64    `json:"random,string"`
+	At     time.Time `json:"at"`
+}
+
+// LedgerPlan names the plan that decided.
+type LedgerPlan struct {
+	Epoch      uint64              `json:"epoch"`
+	Version    uint64              `json:"version"`
+	Cluster    catalog.ClusterName `json:"cluster"`
+	From       catalog.Locality    `json:"from"`
+	EvidenceAt time.Time           `json:"evidence_at"`
+	// Alone: not one link to any peer is up.
+	Alone bool `json:"alone,omitempty"`
+}
+
+// LedgerPolicy is the traffic policy that applied.
+type LedgerPolicy struct {
+	Name           string                         `json:"name,omitempty"`
+	Algorithm      policy.Algorithm               `json:"algorithm"`
+	Clusters       []catalog.ClusterName          `json:"clusters,omitempty"`
+	Weights        map[catalog.ClusterName]uint32 `json:"weights,omitempty"`
+	Pin            catalog.ClusterName            `json:"pin,omitempty"`
+	FailoverOff    bool                           `json:"disable_failover,omitempty"`
+	PanicThreshold uint32                         `json:"panic_threshold"`
+	FailClosed     bool                           `json:"fail_closed,omitempty"`
+}
+
+// LedgerTier is one tier; percentages are of 100.
+type LedgerTier struct {
+	Tier   int     `json:"tier"`
+	Name   string  `json:"name"`
+	Ready  uint64  `json:"ready"`
+	Total  uint64  `json:"total"`
+	Health float64 `json:"health_percent"`
+	Load   float64 `json:"load_percent"`
+	// Panic: health is ignored in this tier; Refused: and the policy says to
+	// refuse then.
+	Panic   bool `json:"panic,omitempty"`
+	Refused bool `json:"refused,omitempty"`
+	// RampIgnored: calls have nowhere else to go, so that what is coming back
+	// takes more than its ramp would give it.
+	RampIgnored bool              `json:"ramp_ignored,omitempty"`
+	Candidates  []LedgerCandidate `json:"candidates"`
+}
+
+// LedgerCandidate is a service's port in one cluster (of the own: in one zone).
+type LedgerCandidate struct {
+	Cluster catalog.ClusterName `json:"cluster"`
+	Zone    string              `json:"zone,omitempty"`
+	// Service and Port are the cluster's own names.
+	Service catalog.ServiceName `json:"service"`
+	Port    catalog.Port        `json:"port"`
+	Ready   uint32              `json:"ready"`
+	Total   uint32              `json:"total"`
+	// Source says where the counts are from, Age how old they are.
+	Source string        `json:"source"`
+	Age    time.Duration `json:"age_ns,omitempty"`
+	// ControlLost: its federation is not heard, but its link is up.
+	ControlLost bool `json:"control_lost,omitempty"`
+	Quarantined bool `json:"quarantined,omitempty"`
+	// Share is below 100 while it ramps up after an outage.
+	Share float64 `json:"share_percent"`
+	// Weight is its part of the tier's draws, before the better of two is taken.
+	Weight float64 `json:"weight_percent"`
+	// Reason is why it is out of service, "" if it is not.
+	Reason Reason `json:"reason,omitempty"`
+	Score  *Score `json:"score,omitempty"`
+	// Endpoints are the own cluster's, at most MaxLedgerEndpoints.
+	Endpoints []LedgerEndpoint `json:"endpoints,omitempty"`
+	Omitted   int              `json:"endpoints_omitted,omitempty"`
+}
+
+// LedgerEndpoint is one own endpoint that may be drawn.
+type LedgerEndpoint struct {
+	ID      string `json:"id"`
+	Address string `json:"address"`
+	Weight  uint32 `json:"weight"`
+	Reason  Reason `json:"reason,omitempty"`
+	Score   *Score `json:"score,omitempty"`
+}
+
+// MaxLedgerEndpoints bounds the endpoints, and the excluded ones, that a ledger
+// lists; it is there to be read.
+const MaxLedgerEndpoints = 64
+
+// Score is what the choice of two compares: Predicted = max(EWMA, RTT) x (1 +
+// InFlight/Lanes).
+type Score struct {
+	EWMA time.Duration `json:"ewma_ns"`
+	// Measured is false before the first call: the estimate is then the other's.
+	Measured  bool          `json:"measured"`
+	RTT       time.Duration `json:"rtt_ns"`
+	InFlight  int64         `json:"in_flight"`
+	Lanes     float64       `json:"lanes"`
+	Predicted time.Duration `json:"predicted_ns"`
+}
+
+// Exclusion is a cluster, a zone of it or an endpoint that was not drawn from.
+type Exclusion struct {
+	Cluster  catalog.ClusterName `json:"cluster"`
+	Zone     string              `json:"zone,omitempty"`
+	Endpoint string              `json:"endpoint,omitempty"`
+	Reason   Reason              `json:"reason"`
+	// Evidence says what led to it, Age since when it holds (0: not known).
+	Evidence string        `json:"evidence,omitempty"`
+	Age      time.Duration `json:"age_ns,omitempty"`
+	Until    time.Time     `json:"until,omitzero"`
+}
+
+// LedgerDraw is one step of the choice.
+type LedgerDraw struct {
+	// Of is "tier", "cluster" or "endpoint".
+	Of string `json:"of"`
+	// By is "load", an algorithm, "probation" or "pin".
+	By string `json:"by"`
+	// At is the drawn point of the load in percent, or the round-robin turn.
+	At float64 `json:"at,omitempty"`
+	// Among are the items that were drawn, in order, with their costs where two
+	// were compared: nanoseconds (p2c) or calls per lane (least_request).
+	Among []string  `json:"among,omitempty"`
+	Costs []float64 `json:"costs,omitempty"`
+	Taken string    `json:"taken"`
+}
+
+// LedgerChoice is the outcome.
+type LedgerChoice struct {
+	Tier     int                 `json:"tier"`
+	Cluster  catalog.ClusterName `json:"cluster"`
+	Zone     string              `json:"zone,omitempty"`
+	Service  catalog.ServiceName `json:"service"`
+	Port     catalog.Port        `json:"port"`
+	Endpoint string              `json:"endpoint,omitempty"`
+	Address  string              `json:"address,omitempty"`
+}
+
+func (x Exclusion) compare(o Exclusion) int {
+	return cmp.Or(cmp.Compare(x.Cluster, o.Cluster), cmp.Compare(x.Zone, o.Zone), cmp.Compare(x.Endpoint, o.Endpoint))
+}

@@ -1,0 +1,55 @@
+package route
+
+import (
+	"cmp"
+	"iter"
+	"slices"
+)
+
+// Readiness is how many of the own endpoints of one port are ready, as the data
+// path sees it: what a gateway tells its peers on the links' control streams.
+type Readiness struct {
+	// Target names the own cluster.
+	Target       Target
+	Ready, Total uint32
+}
+
+// Readiness yields the ports of every exported service, in order of service and
+// port. Quarantined endpoints do not count: nobody should be drawn to them.
+func (p *Plan) Readiness() iter.Seq[Readiness] {
+	return func(yield func(Readiness) bool) {
+		exported := make([]*servicePlan, 0, len(p.services))
+		for _, s := range p.services {
+			if len(s.service.ExportedTo) > 0 {
+				exported = append(exported, s)
+			}
+		}
+		slices.SortFunc(exported, func(a, b *servicePlan) int { return a.service.Name.Compare(b.service.Name) })
+		for _, s := range exported {
+			for i := range s.ports {
+				r := Readiness{Target: Target{
+					Service: s.service.Name, Port: s.ports[i].port.Name, Cluster: p.table.Cluster.Name,
+				}}
+				for k := range s.ports[i].far.candidates {
+					if c := &s.ports[i].far.candidates[k]; !c.quarantined {
+						r.Ready += uint32(c.endpoints.ready)
+						r.Total += uint32(len(c.endpoints.members))
+					}
+				}
+				if !yield(r) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Compare orders targets by service, port and cluster.
+func (t Target) Compare(o Target) int {
+	return cmp.Or(t.Service.Compare(o.Service), cmp.Compare(t.Port, o.Port), cmp.Compare(t.Cluster, o.Cluster))
+}
+
+// Compare orders keys by service, port and ID.
+func (k EndpointKey) Compare(o EndpointKey) int {
+	return cmp.Or(k.Service.Compare(o.Service), cmp.Compare(k.Port, o.Port), cmp.Compare(k.ID, o.ID))
+}

@@ -1,0 +1,109 @@
+package route
+
+import "sync/atomic"
+
+// Record holds what a decision read besides its plan: the request, with its
+// random number, and the counters. Plan.Replay repeats the decision from it
+// exactly, at any later time. It is of use only with the plan that made it.
+type Record struct {
+	request Request
+	local   bool
+	state   recordState
+	// reads are the counters that were read, in order.
+	reads      [maxReads]reading
+	read, seen uint8 // how many were read, and how many a replay has used
+	// turns are the round-robin positions that were taken.
+	turns        [maxTurnsTaken]uint64
+	turned, back uint8
+	// probe is the index plus one of the probation that was taken.
+	probe uint8
+}
+
+const (
+	// maxReads: two candidates and two endpoints.
+	maxReads = 4
+	// maxTurnsTaken: one among candidates and one among endpoints.
+	maxTurnsTaken = 2
+)
+
+// recordState is what reading means.
+type recordState uint8
+
+const (
+	taking    recordState = iota // Pick: reads counters, takes turns and probations
+	peeking                      // Explain: reads without taking
+	replaying                    // Replay: reads from the record
+)
+
+// reading is one look at a target's or endpoint's counters.
+type reading struct {
+	ewma     float32 // nanoseconds, decayed
+	known    bool    // false before the first sample
+	inFlight int64
+}
+
+func look(c *Counters, nowNanos int64) reading {
+	var r reading
+	r.ewma, r.known = c.estimate(nowNanos)
+	r.inFlight = c.InFlight()
+	return r
+}
+
+func (r *Record) look(c *Counters) reading {
+	if r.state == replaying {
+		if r.seen >= r.read {
+			return reading{} // a record of another plan
+		}
+		r.seen++
+		return r.reads[r.seen-1]
+	}
+	x := look(c, r.request.NowNanos)
+	if r.read < maxReads {
+		r.reads[r.read] = x
+		r.read++
+	}
+	return x
+}
+
+// turn is the round-robin position of this decision.
+func (r *Record) turn(c *atomic.Uint64) uint64 {
+	var at uint64
+	switch r.state {
+	case replaying:
+		if r.back < r.turned {
+			r.back++
+			return r.turns[r.back-1]
+		}
+		return 0 // a record of another plan
+	case taking:
+		at = c.Add(1) - 1
+	case peeking:
+		at = c.Load()
+	}
+	if r.turned < maxTurnsTaken {
+		r.turns[r.turned] = at
+		r.turned++
+	}
+	return at
+}
+
+// takeProbe reports whether probation i of a layout falls to this decision.
+func (r *Record) takeProbe(i int, p *probe) bool {
+	now := r.request.NowNanos
+	var ok bool
+	switch r.state {
+	case replaying:
+		return int(r.probe) == i+1
+	case taking:
+		ok = p.counters.takeProbe(p.since, now)
+	case peeking:
+		ok = p.counters.mayProbe(p.since, now)
+	}
+	if ok {
+		r.probe = uint8(i + 1)
+	}
+	return ok
+}
+
+// Request is what was asked.
+func (r *Record) Request() Request { return r.request }

@@ -1,0 +1,257 @@
+package route
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+)
+
+// The bounds of a table. A gateway reads it from its disk and from its own
+// federation; a broken or hostile one must not exhaust it.
+const (
+	// MaxTableBytes bounds the JSON form: 50,000 services with ten endpoints
+	// each take about 100 MB.
+	MaxTableBytes = 256 << 20
+	// MaxPeers bounds the peers: every gateway holds links to each of them.
+	MaxPeers = 1000
+	// MaxGateways bounds one peer's roster.
+	MaxGateways = 64
+	// MaxBundleBytes bounds a trust bundle; one with a hundred keys has 100 kB.
+	MaxBundleBytes = 1 << 20
+	// MaxTableEndpoints bounds the own endpoints of all services together.
+	MaxTableEndpoints = catalog.MaxEndpoints
+	// maxTableProblems bounds what one refusal says.
+	maxTableProblems = 20
+)
+
+// ErrTableFormat is wrapped by Validate and DecodeTable for a table of a format
+// that this build does not read.
+var ErrTableFormat = errors.New("table format is not known")
+
+// DecodeTable reads one table in JSON and validates it. Unknown fields pass: a
+// change that an older gateway must not ignore raises the format.
+func DecodeTable(data []byte) (*Table, error) {
+	if len(data) > MaxTableBytes {
+		return nil, fmt.Errorf("table: has %d bytes, at most %d", len(data), MaxTableBytes)
+	}
+	// The format goes first: a newer one may not even decode.
+	var head struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return nil, fmt.Errorf("table: %w", err)
+	}
+	if head.Format != TableFormat {
+		return nil, formatError(head.Format)
+	}
+	t := new(Table)
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if err := dec.Decode(t); err != nil {
+		return nil, fmt.Errorf("table: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("table: has bytes behind its end")
+	}
+	if err := t.Validate(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func formatError(format int) error {
+	return fmt.Errorf("table: %w: %d, this build reads %d", ErrTableFormat, format, TableFormat)
+}
+
+// Validate reports what is wrong with a table, joined, up to a bound: its
+// format, bounds, order and references.
+func (t *Table) Validate() error {
+	if t.Format != TableFormat {
+		return formatError(t.Format)
+	}
+	c := new(tableCheck)
+	c.cluster(t)
+	c.peers(t)
+	c.services(t)
+	if err := (policy.Set{Intentions: t.Intentions}).Validate(); err != nil {
+		c.fail("intentions", err)
+	}
+	if c.dropped > 0 {
+		c.errs = append(c.errs, fmt.Errorf("and %d more problems", c.dropped))
+	}
+	return errors.Join(c.errs...)
+}
+
+type tableCheck struct {
+	errs    []error
+	dropped int
+	known   map[catalog.ClusterName]bool
+}
+
+func (c *tableCheck) fail(place string, err error) {
+	if err == nil {
+		return
+	}
+	if len(c.errs) >= maxTableProblems {
+		c.dropped++
+		return
+	}
+	c.errs = append(c.errs, fmt.Errorf("table %s: %w", place, err))
+}
+
+func (c *tableCheck) add(place, rule string, args ...any) { c.fail(place, fmt.Errorf(rule, args...)) }
+
+func (c *tableCheck) cluster(t *Table) {
+	if _, err := catalog.ParseClusterName(string(t.Cluster.Name)); err != nil {
+		c.fail("cluster.name", err)
+	}
+	c.fail("cluster.locality", t.Cluster.Locality.Validate())
+	c.fail("cluster.id", checkClusterID(t.Cluster.ID))
+	if t.Federation != "" {
+		c.fail("federation", catalog.CheckHostPort(t.Federation))
+	}
+}
+
+func checkClusterID(s string) error {
+	if len(s) > catalog.MaxSPIFFEIDLen {
+		return fmt.Errorf("has %d bytes, at most %d", len(s), catalog.MaxSPIFFEIDLen)
+	}
+	id, err := spiffeid.FromString(s)
+	if err != nil {
+		return fmt.Errorf("%q must be a SPIFFE ID: %w", s, err)
+	}
+	if id.Path() == "" {
+		return fmt.Errorf("%q must have a path: a trust domain is no cluster", s)
+	}
+	return nil
+}
+
+func (c *tableCheck) peers(t *Table) {
+	c.known = make(map[catalog.ClusterName]bool, min(len(t.Peers), MaxPeers))
+	if len(t.Peers) > MaxPeers {
+		c.add("peers", "has %d, at most %d", len(t.Peers), MaxPeers)
+		return
+	}
+	ids := map[string]bool{t.Cluster.ID: true}
+	asserts := make(map[catalog.ClusterName][]policy.IDPattern, len(t.Peers))
+	for i := range t.Peers {
+		p, place := &t.Peers[i], fmt.Sprintf("peers[%d]", i)
+		if _, err := catalog.ParseClusterName(string(p.Name)); err != nil {
+			c.fail(place+".name", err)
+		}
+		if p.Name == t.Cluster.Name {
+			c.add(place+".name", "%q is the own cluster", p.Name)
+		}
+		if i > 0 && t.Peers[i-1].Name >= p.Name {
+			c.add(place+".name", "%q: peers must be sorted by name, each once", p.Name)
+		}
+		c.fail(place+".locality", p.Locality.Validate())
+		c.fail(place+".id", checkClusterID(p.ID))
+		if ids[p.ID] {
+			c.add(place+".id", "%q speaks for two clusters", p.ID)
+		}
+		if len(p.Bundle) > MaxBundleBytes {
+			c.add(place+".bundle", "has %d bytes, at most %d", len(p.Bundle), MaxBundleBytes)
+		}
+		c.known[p.Name], ids[p.ID] = true, true
+		asserts[p.Name] = p.Asserts
+		c.roster(place, p)
+	}
+	c.fail("peers", policy.CheckAsserts(asserts))
+}
+
+// roster checks a peer's gateways: their IDs must lie below the peer's, or the
+// table would let one cluster's gateway speak for another.
+func (c *tableCheck) roster(place string, p *Peer) {
+	if len(p.Gateways) > MaxGateways {
+		c.add(place+".gateways", "has %d, at most %d", len(p.Gateways), MaxGateways)
+		return
+	}
+	for i, g := range p.Gateways {
+		at := fmt.Sprintf("%s.gateways[%d]", place, i)
+		if g.Name == "" && g.ID == "" { // a bootstrap address
+			if n := len(g.Addresses); n == 0 || n > catalog.MaxGatewayAddresses {
+				c.add(at+".addresses", "has %d, must be 1 to %d without a name", n, catalog.MaxGatewayAddresses)
+				continue
+			}
+			for _, a := range g.Addresses {
+				c.fail(at+".addresses", catalog.CheckHostPort(a))
+			}
+			continue
+		}
+		c.fail(at, g.Validate())
+		if want := p.ID + "/gateway/" + g.Name; g.ID != want {
+			c.add(at+".id", "%q must be %q", g.ID, want)
+		}
+	}
+}
+
+func (c *tableCheck) services(t *Table) {
+	if len(t.Services) > catalog.MaxServices {
+		c.add("services", "has %d, at most %d", len(t.Services), catalog.MaxServices)
+		return
+	}
+	endpoints := 0
+	for i := range t.Services {
+		s, place := &t.Services[i], fmt.Sprintf("services[%d]", i)
+		if i > 0 && t.Services[i-1].Name.Compare(s.Name) >= 0 {
+			c.add(place+".name", "%q: services must be sorted by namespace and name, each once", s.Name)
+		}
+		own := catalog.Service{Name: s.Name, Ports: s.Ports, Endpoints: s.Endpoints}
+		c.fail(place, own.Validate())
+		if endpoints += len(s.Endpoints); endpoints > MaxTableEndpoints {
+			c.add(place+".endpoints", "a table has at most %d", MaxTableEndpoints)
+			return
+		}
+		c.service(place, s)
+	}
+}
+
+func (c *tableCheck) service(place string, s *Service) {
+	if !slices.IsSorted(s.Quarantined) || len(s.Quarantined) > len(s.Endpoints) {
+		c.add(place+".quarantined", "must be IDs of endpoints, sorted")
+	}
+	if len(s.ExportedTo) > MaxPeers {
+		c.add(place+".exported_to", "has %d, at most %d", len(s.ExportedTo), MaxPeers)
+	} else {
+		for _, name := range s.ExportedTo {
+			if !c.known[name] {
+				c.add(place+".exported_to", "%q is no peer", name)
+			}
+		}
+	}
+	if len(s.Remote) > MaxPeers {
+		c.add(place+".remote", "has %d, at most %d", len(s.Remote), MaxPeers)
+		return
+	}
+	for i := range s.Remote {
+		r, at := &s.Remote[i], fmt.Sprintf("%s.remote[%d]", place, i)
+		if !c.known[r.Cluster] {
+			c.add(at+".cluster", "%q is no peer", r.Cluster)
+		}
+		if i > 0 && cmp.Compare(s.Remote[i-1].Cluster, r.Cluster) >= 0 {
+			c.add(at+".cluster", "%q: offers must be sorted by cluster, each once", r.Cluster)
+		}
+		c.fail(at, catalog.Summary{Service: r.Name, Ports: r.Ports, Rows: r.Rows}.Validate())
+	}
+	if s.Traffic != nil {
+		c.fail(place+".traffic", checkTraffic(*s.Traffic))
+	}
+}
+
+// checkTraffic accepts the default policy, too, which has no name and covers
+// what no other does.
+func checkTraffic(t policy.Traffic) error {
+	if t.Name == "" && len(t.Services) == 0 {
+		t.Name, t.Services = "default", []policy.ServicePattern{"*"}
+	}
+	return t.Validate()
+}

@@ -1,0 +1,261 @@
+package route
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+)
+
+// wheel draws one of its items by an algorithm: a candidate of a tier, or an
+// endpoint of a zone. It is immutable but for the round-robin position.
+type wheel struct {
+	algorithm policy.Algorithm
+	items     []item
+	sampler   sampler
+	schedule  []int32 // round robin only
+	rotation  *atomic.Uint64
+	// sound are the healthy items where not all are (panic).
+	sound []int32
+}
+
+// item holds what a draw reads, side by side in memory.
+type item struct {
+	counters *Counters
+	// lanes is how many calls at once cost no queueing: its ready endpoints.
+	lanes float64
+	// floor is the least that a call can take, in nanoseconds: the link's RTT.
+	floor  float64
+	weight uint64
+	// cluster and endpoint ("" for a peer) are what Tried remembers.
+	cluster  catalog.ClusterName
+	endpoint string
+	// inner draws the endpoint where the item is of the own cluster.
+	inner *wheel
+	// index is that of the candidate in its layout, or of the member in its set.
+	index int32
+	sound bool
+}
+
+func (w *wheel) add(it item) { w.items = append(w.items, it) }
+
+// finish builds the tables; no item is added afterwards.
+func (w *wheel) finish(c *compiler, key rotationKey) {
+	if len(w.items) == 0 {
+		return
+	}
+	weights := make([]uint64, len(w.items))
+	var sum uint64
+	for i := range w.items {
+		weights[i] = w.items[i].weight
+		sum += weights[i]
+		if w.items[i].sound {
+			w.sound = append(w.sound, int32(i))
+		}
+	}
+	if sum == 0 { // all held back by ramps: there is nothing better
+		for i := range w.items {
+			w.items[i].weight, weights[i] = 1, 1
+		}
+	}
+	if len(w.sound) == len(w.items) {
+		w.sound = nil
+	}
+	w.sampler = newSampler(weights)
+	if w.algorithm == policy.RoundRobin {
+		w.schedule = newSchedule(weights)
+		w.rotation = obtain(c.live.rotations, key)
+	}
+}
+
+// pick returns the index of the drawn item, -1 if all were tried.
+func (w *wheel) pick(rec *Record, d *draws, t *turn) int {
+	if len(w.items) == 0 {
+		return -1
+	}
+	switch w.algorithm {
+	case policy.RoundRobin:
+		return w.next(rec, t)
+	case policy.Random, policy.Weighted:
+		t.first = w.draw(d, &rec.request.Tried, -1)
+		return t.first
+	case policy.LeastRequest:
+		return w.better(rec, d, t, queueing)
+	case policy.P2C:
+	}
+	return w.better(rec, d, t, completion)
+}
+
+// turn is what a draw did, for the ledger: the one or two items drawn, and what
+// was read of them.
+type turn struct {
+	first, second int
+	a, b          reading
+	costA, costB  float64
+	position      uint64 // in the round robin
+	rotated       bool
+}
+
+// next takes the next turn of the schedule, passing over what was tried.
+func (w *wheel) next(rec *Record, t *turn) int {
+	t.position, t.rotated = rec.turn(w.rotation), true
+	n := uint64(len(w.schedule))
+	at := t.position % n
+	for range n {
+		if i := int(w.schedule[at]); !w.skip(i, &rec.request.Tried) {
+			t.first = i
+			return i
+		}
+		if at++; at == n {
+			at = 0
+		}
+	}
+	// What a ramp holds back has no turn, but may be all that is left.
+	t.first = w.scan(0, &rec.request.Tried, -1)
+	return t.first
+}
+
+// better draws two and returns the one of lower cost: the power of two choices
+// (Mitzenmacher 2001). At equal cost the first stays, so that weights decide.
+//
+// In panic the second is drawn from the healthy: a dead endpoint is then left as
+// soon as it has failed once, while an overloaded healthy one still gives way.
+func (w *wheel) better(rec *Record, d *draws, t *turn, cost costFunc) int {
+	tried := &rec.request.Tried
+	t.first = w.draw(d, tried, -1)
+	if t.first < 0 || len(w.items) == 1 {
+		return t.first
+	}
+	if len(w.sound) > 0 {
+		t.second = w.drawSound(d, tried, t.first)
+	} else {
+		t.second = w.draw(d, tried, t.first)
+	}
+	if t.second < 0 {
+		return t.first
+	}
+	a, b := &w.items[t.first], &w.items[t.second]
+	t.a, t.b = rec.look(a.counters), rec.look(b.counters)
+	t.costA, t.costB = cost(a, b, t.a, t.b)
+	if t.costB < t.costA {
+		return t.second
+	}
+	return t.first
+}
+
+// maxRedraws bounds the draws that meet a tried item before a full count.
+const maxRedraws = 4
+
+// draw returns an item by weight, neither tried nor not; -1 if there is none.
+func (w *wheel) draw(d *draws, tried *Tried, not int) int {
+	if not >= 0 && len(w.items) == 2 {
+		if i := 1 - not; !w.skip(i, tried) {
+			return i
+		}
+		return -1
+	}
+	for range maxRedraws {
+		if i := w.sampler.draw(d.next()); i != not && !w.skip(i, tried) {
+			return i
+		}
+	}
+	return w.scan(d.next(), tried, not)
+}
+
+// scan is draw by counting: exact, and as long as the wheel.
+func (w *wheel) scan(u uint64, tried *Tried, not int) int {
+	var sum uint64
+	spare := -1 // of weight 0
+	for i := range w.items {
+		if i == not || w.skip(i, tried) {
+			continue
+		}
+		if sum += w.items[i].weight; spare < 0 {
+			spare = i
+		}
+	}
+	if sum == 0 {
+		return spare
+	}
+	x := scale(u, sum)
+	for i := range w.items {
+		if i == not || w.skip(i, tried) {
+			continue
+		}
+		if x < w.items[i].weight {
+			return i
+		}
+		x -= w.items[i].weight
+	}
+	return spare
+}
+
+func (w *wheel) drawSound(d *draws, tried *Tried, not int) int {
+	n := uint64(len(w.sound))
+	at := scale(d.next(), n)
+	for range n {
+		if i := int(w.sound[at]); i != not && !w.skip(i, tried) {
+			return i
+		}
+		if at++; at == n {
+			at = 0
+		}
+	}
+	return -1
+}
+
+// skip reports whether item i was tried by this request; of the own cluster,
+// whether all of its endpoints were.
+func (w *wheel) skip(i int, tried *Tried) bool {
+	if tried.n == 0 {
+		return false
+	}
+	it := &w.items[i]
+	if it.inner == nil {
+		return tried.has(it.cluster, it.endpoint)
+	}
+	return tried.has(it.cluster, "") || it.inner.exhausted(tried)
+}
+
+func (w *wheel) exhausted(tried *Tried) bool {
+	if len(w.items) > tried.n {
+		return false
+	}
+	for i := range w.items {
+		if !w.skip(i, tried) {
+			return false
+		}
+	}
+	return true
+}
+
+// leastEstimate keeps calls in flight telling between candidates whose latency
+// estimate has decayed to nothing.
+const leastEstimate = float64(100 * time.Microsecond)
+
+type costFunc func(a, b *item, ra, rb reading) (costA, costB float64)
+
+// completion predicts how long a call would take: the peak EWMA, at least the
+// link's RTT, times the calls that share a lane with it. One lane gives tower's
+// est x (pending + 1). What has no estimate yet takes the other's, so that it
+// neither scares calls off nor draws all of them.
+func completion(a, b *item, ra, rb reading) (costA, costB float64) {
+	ea, eb := estimate(a, ra, b, rb), estimate(b, rb, a, ra)
+	return ea * queue(a, ra), eb * queue(b, rb)
+}
+
+func estimate(x *item, rx reading, y *item, ry reading) float64 {
+	e := float64(rx.ewma)
+	if !rx.known && ry.known {
+		e = float64(ry.ewma)
+	}
+	return max(e, x.floor, leastEstimate)
+}
+
+func queue(x *item, r reading) float64 { return 1 + float64(r.inFlight)/x.lanes }
+
+// queueing counts the calls in flight per lane.
+func queueing(a, b *item, ra, rb reading) (costA, costB float64) {
+	return queue(a, ra), queue(b, rb)
+}
