@@ -3,6 +3,7 @@ package discovery_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,9 +15,13 @@ import (
 func TestPollPublishesGoodReadsOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		var fetches []time.Duration
 		results := []error{nil, errors.New("throttled"), errors.New("throttled"), nil}
+		var mu sync.Mutex
+		var fetches []time.Duration
+		published := 0
 		p := discovery.Poll(time.Minute, 0, func(context.Context) (*catalog.Snapshot, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			fetches = append(fetches, time.Since(start))
 			if err := results[min(len(fetches), len(results))-1]; err != nil {
 				return nil, err
@@ -24,31 +29,39 @@ func TestPollPublishesGoodReadsOnly(t *testing.T) {
 			return world{"a": {"1"}}.snapshot(t), nil
 		})
 		ctx, cancel := context.WithCancel(t.Context())
-		published := 0
 		done := make(chan error)
-		go func() { done <- p.Run(ctx, func(*catalog.Snapshot) { published++ }) }()
+		go func() {
+			done <- p.Run(ctx, func(*catalog.Snapshot) {
+				mu.Lock()
+				defer mu.Unlock()
+				published++
+			})
+		}()
+		seen := func() ([]time.Duration, int) {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return fetches, published
+		}
 
 		time.Sleep(2 * time.Minute)
-		synctest.Wait()
+		if _, n := seen(); n != 1 {
+			t.Errorf("published %d", n)
+		}
 		if at, err := p.LastRead(); err == nil || !at.Equal(start) {
 			t.Errorf("after a failure: %v, %v", at, err)
 		}
-		if published != 1 {
-			t.Errorf("published %d", published)
-		}
 		// 0, +1 min; two failures: +2, +4 min.
 		time.Sleep(5 * time.Minute)
-		synctest.Wait()
-		if len(fetches) != 4 || fetches[2] != 3*time.Minute || fetches[3] != 7*time.Minute {
-			t.Errorf("fetched at %v", fetches)
+		if f, _ := seen(); len(f) != 4 || f[2] != 3*time.Minute || f[3] != 7*time.Minute {
+			t.Errorf("fetched at %v", f)
 		}
 		if at, err := p.LastRead(); err != nil || !at.Equal(start.Add(7*time.Minute)) {
 			t.Errorf("after the recovery: %v, %v", at, err)
 		}
 		p.Reread()
-		synctest.Wait()
-		if len(fetches) != 5 || published != 3 {
-			t.Errorf("asked to read again: %d fetches, %d published", len(fetches), published)
+		if f, n := seen(); len(f) != 5 || n != 3 {
+			t.Errorf("asked to read again: %d fetches, %d published", len(f), n)
 		}
 		cancel()
 		if err := <-done; err != nil {
