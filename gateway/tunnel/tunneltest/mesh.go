@@ -136,8 +136,7 @@ func (m *Mesh) Add(s Spec) *Gateway {
 	}
 	if m.Network != nil {
 		// One host per gateway: paths are between hosts.
-		n := len(m.gateways) + 1
-		g.Addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), 7443)
+		g.Addr = HostPort(len(m.gateways) + 1)
 	} else {
 		g.Addr = netip.MustParseAddrPort("127.0.0.1:0")
 	}
@@ -172,7 +171,7 @@ func (g *Gateway) Start() {
 			if err != nil {
 				return nil, err
 			}
-			return net.UDPAddrFromAddrPort(ap), nil
+			return UDPAddr(ap), nil
 		},
 	}
 	if g.Spec.Options != nil {

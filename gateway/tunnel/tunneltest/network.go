@@ -150,3 +150,12 @@ func (s *socket) Close() error {
 	s.box.close()
 	return s.SimConn.Close()
 }
+
+// HostPort is the address of the n-th host of a simulated network; gateways have
+// the first ones.
+func HostPort(n int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), 7443)
+}
+
+// UDPAddr is addr as quic wants it.
+func UDPAddr(addr netip.AddrPort) net.Addr { return net.UDPAddrFromAddrPort(addr) }
