@@ -108,15 +108,24 @@ func (b *Budgets) Of(service catalog.ServiceName) *Budget {
 	return budget
 }
 
-// Prune forgets the budgets of services for which keep says no.
-func (b *Budgets) Prune(keep func(catalog.ServiceName) bool) {
+// Prune forgets the budgets of services for which keep says no, and names them.
+func (b *Budgets) Prune(keep func(catalog.ServiceName) bool) (gone []catalog.ServiceName) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for service := range b.byService {
 		if !keep(service) {
 			delete(b.byService, service)
+			gone = append(gone, service)
 		}
 	}
+	return gone
+}
+
+// Has reports whether the service has a budget: it was called and is in the table.
+func (b *Budgets) Has(service catalog.ServiceName) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.byService[service] != nil
 }
 
 // Len is how many budgets are held.

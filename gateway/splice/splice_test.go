@@ -59,6 +59,11 @@ func newLine(t *testing.T, o splice.Options) *line {
 	farEnd, server := tcpPair(t)
 	l.client, l.server = client, server
 
+	t.Cleanup(func() { // after the mesh has stopped
+		if n := splicer.Open(); n != 0 {
+			t.Errorf("%d pairs are still spliced", n)
+		}
+	})
 	mesh := tunneltest.New(t, tunneltest.Config{Loopback: true})
 	near := mesh.Add(tunneltest.Spec{Cluster: "alpha", Gateway: "gw", Handler: tunneltest.Handler{}})
 	l.farGateway = mesh.Add(tunneltest.Spec{Cluster: "beta", Gateway: "gw", Handler: tunneltest.Handler{
@@ -83,9 +88,6 @@ func newLine(t *testing.T, o splice.Options) *line {
 		_ = l.server.Close()
 		cancel()
 		wg.Wait()
-		if n := splicer.Open(); n != 0 {
-			t.Errorf("%d pairs are still spliced", n)
-		}
 	})
 	return l
 }

@@ -13,10 +13,10 @@ import (
 // magic begins every file; the number is the version of the framing.
 const magic = "isthmus-table 1"
 
-// maxBytes bounds a file that is read: a table at its quota has about 16 MiB.
-const maxBytes = 256 << 20
+// maxBytes bounds a file that is read.
+const maxBytes = route.MaxTableBytes + 128 // the header line
 
-// ErrCorrupt: a file is cut short, was changed, or is no table.
+// ErrCorrupt: a file is cut short or was changed.
 var ErrCorrupt = errors.New("table file is corrupt")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -31,7 +31,8 @@ func encode(t *route.Table) ([]byte, error) {
 	return append([]byte(head), body...), nil
 }
 
-// decode is the inverse; it refuses every file that encode did not write.
+// decode is the inverse. It refuses every file that encode did not write, and a
+// table that is not valid.
 func decode(data []byte) (*route.Table, error) {
 	head, body, ok := bytes.Cut(data, []byte{'\n'})
 	if !ok {
@@ -41,9 +42,5 @@ func decode(data []byte) (*route.Table, error) {
 	if string(head) != want {
 		return nil, fmt.Errorf("%w: header does not match the content", ErrCorrupt)
 	}
-	t := new(route.Table)
-	if err := json.Unmarshal(body, t); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	return t, nil
+	return route.DecodeTable(body)
 }

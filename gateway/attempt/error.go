@@ -1,0 +1,44 @@
+package attempt
+
+import (
+	"fmt"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+// ReasonNoTable: the gateway has not had a route table yet.
+const ReasonNoTable = "no_table"
+
+// Error says why a call got no answer. Its Reason is of a closed vocabulary: a
+// word of route.Status or of a route.Verdict when no attempt was made, else of
+// wire.Status; or ReasonNoTable.
+type Error struct {
+	Reason  string
+	Service catalog.ServiceName
+	// Denied: a policy said no. Rule is the intention that did, if one did.
+	Denied bool
+	Rule   string
+	// Status is the last attempt's; wire.OK when none was made.
+	Status wire.Status
+	// Cluster is the one that the last attempt went to, "" when none was made.
+	Cluster  catalog.ClusterName
+	Attempts int
+	// Err is the cause; nil when Reason says it all.
+	Err error
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	switch {
+	case e.Err != nil:
+		return fmt.Sprintf("call to %s: %s after %d attempts: %v", e.Service, e.Reason, e.Attempts, e.Err)
+	case e.Rule != "":
+		return fmt.Sprintf("call to %s: %s (%s)", e.Service, e.Reason, e.Rule)
+	default:
+		return fmt.Sprintf("call to %s: %s", e.Service, e.Reason)
+	}
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }

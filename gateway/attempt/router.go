@@ -1,0 +1,134 @@
+package attempt
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/retry"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Board is what calls are decided by; *board.Board is one.
+type Board interface {
+	// Plan is the plan in force, nil before the first table.
+	Plan() *route.Plan
+	// Observe takes the outcome of an attempt.
+	Observe(target route.Target, endpoint *route.EndpointKey, outcome route.Outcome)
+}
+
+// Options configure a Router.
+type Options struct {
+	Board Board
+	// Random drives choices and jitter.
+	Random func() uint64
+	// Log receives retries at debug; nil discards them.
+	Log *slog.Logger
+	// Registerer receives the metrics; nil registers none.
+	Registerer prometheus.Registerer
+}
+
+// Router starts sequences. It holds the retry budgets.
+type Router struct {
+	o       Options
+	log     *slog.Logger
+	budgets retry.Budgets
+	metrics *metrics
+}
+
+// New returns a Router.
+func New(o Options) (*Router, error) {
+	if o.Board == nil || o.Random == nil {
+		return nil, errors.New("attempt: board and random are required")
+	}
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	return &Router{o: o, log: log, metrics: m}, nil
+}
+
+// Retire forgets budgets and series of services that keep says no to.
+func (r *Router) Retire(keep func(catalog.ServiceName) bool) {
+	for _, service := range r.budgets.Prune(keep) {
+		labels := prometheus.Labels{"service": service.String()}
+		r.metrics.retries.DeletePartialMatch(labels)
+		r.metrics.exhausted.DeletePartialMatch(labels)
+	}
+}
+
+// countRetry and countExhausted leave out a service that has gone meanwhile, so
+// that a late retry does not bring its series back.
+func (r *Router) countRetry(service catalog.ServiceName, reason string) {
+	if r.budgets.Has(service) {
+		r.metrics.retries.WithLabelValues(service.String(), reason).Inc()
+	}
+}
+
+func (r *Router) countExhausted(service catalog.ServiceName) {
+	if r.budgets.Has(service) {
+		r.metrics.exhausted.WithLabelValues(service.String()).Inc()
+	}
+}
+
+// Call is what a caller asks for.
+type Call struct {
+	Service catalog.ServiceName
+	// Port is a port name, "" for the only or default one.
+	Port string
+	// Pin restricts the call to one cluster.
+	Pin catalog.ClusterName
+	// Caller is the SPIFFE ID of who asks.
+	Caller string
+	// Idempotent calls may be executed twice.
+	Idempotent bool
+}
+
+// Start authorizes a call. The error is *Error.
+func (r *Router) Start(c Call) (*Sequence, error) {
+	plan := r.o.Board.Plan()
+	if plan == nil {
+		return nil, &Error{Reason: ReasonNoTable, Service: c.Service}
+	}
+	if v := plan.AuthorizeOutbound(c.Service, c.Caller); !v.Allowed {
+		return nil, &Error{
+			Reason: v.Reason, Rule: v.Rule, Service: c.Service,
+			Denied: v.Reason != route.ReasonUnknownService,
+		}
+	}
+	s := &Sequence{router: r, call: c, budget: r.budgets.Of(c.Service)}
+	s.budget.Call(time.Now())
+	return s, nil
+}
+
+type metrics struct {
+	retries   *prometheus.CounterVec
+	exhausted *prometheus.CounterVec
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_gateway_retries_total", Help: "Extra attempts of calls, by what the attempt before failed of.",
+		}, []string{"service", "reason"}),
+		exhausted: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_gateway_retry_budget_exhausted_total", Help: "Retries that were not made because the service's budget was used up.",
+		}, []string{"service"}),
+	}
+	if r == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{m.retries, m.exhausted} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("attempt metrics: %w", err)
+		}
+	}
+	return m, nil
+}

@@ -1,0 +1,219 @@
+package attempt
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/retry"
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+// Sequence is the attempts of one call. It is used by one goroutine at a time.
+type Sequence struct {
+	router   *Router
+	call     Call
+	budget   *retry.Budget
+	tried    route.Tried
+	attempts int
+	own      int                 // failures of own endpoints
+	last     *Error              // the last attempt's failure
+	cut      catalog.ClusterName // whose link failed once
+}
+
+// Attempts is how many were begun.
+func (s *Sequence) Attempts() int { return s.attempts }
+
+// Next chooses where the next attempt goes. When nothing is left to choose, the
+// error is the last attempt's *Error, or one with the decision's status.
+func (s *Sequence) Next() (*Attempt, error) {
+	now := time.Now()
+	choice, record := s.pick(now)
+	if choice.Status != route.OK {
+		if s.last != nil {
+			return nil, s.last
+		}
+		return nil, &Error{Reason: choice.Status.String(), Service: s.call.Service}
+	}
+	s.attempts++
+	a := &Attempt{Choice: choice, Record: record, Number: s.attempts - 1, sequence: s, began: now}
+	if choice.Endpoint != nil {
+		a.endpoint = route.EndpointKey{Service: s.call.Service, Port: choice.Port.Name, ID: choice.Endpoint.ID}
+	}
+	choice.Counters.Begin(now.UnixNano())
+	if choice.EndpointCounters != nil {
+		choice.EndpointCounters.Begin(now.UnixNano())
+	}
+	return a, nil
+}
+
+// ownPatience is how many endpoints of the own cluster may fail a call before it
+// goes elsewhere: with three dead ones the attempts would be used up here.
+const ownPatience = 2
+
+func (s *Sequence) pick(now time.Time) (choice route.Choice, record route.Record) {
+	plan := s.router.o.Board.Plan()
+	req := route.Request{
+		Service: s.call.Service, Port: s.call.Port, Pin: s.call.Pin,
+		Tried: s.tried, Random: s.router.o.Random(), NowNanos: now.UnixNano(),
+	}
+	if s.own >= ownPatience {
+		elsewhere := req
+		elsewhere.Tried.Add(plan.Table().Cluster.Name, "")
+		if choice, record = plan.Pick(&elsewhere); choice.Status == route.OK {
+			return choice, record
+		}
+	}
+	return plan.Pick(&req)
+}
+
+// Attempt is one try of a call.
+type Attempt struct {
+	Choice route.Choice
+	Record route.Record
+	// Number is 0 for the first.
+	Number int
+
+	sequence *Sequence
+	endpoint route.EndpointKey
+	began    time.Time
+	answered time.Time
+	ended    bool
+}
+
+// Header is what travels to the far gateway. deadline is the caller's, zero for
+// none.
+func (a *Attempt) Header(traceParent string, deadline time.Time) *wire.Header {
+	h := &wire.Header{
+		Service: a.Choice.Name.String(), Port: a.Choice.Port.Name, Caller: a.sequence.call.Caller,
+		TraceParent: traceParent, Attempt: uint8(min(a.Number, 255)),
+	}
+	if h.Caller != "" {
+		h.Assurance = wire.AssuranceListener
+	}
+	if !deadline.IsZero() {
+		// A deadline that has just passed still needs a value: 0 means none.
+		h.Deadline = max(time.Millisecond, time.Until(deadline))
+	}
+	return h
+}
+
+// Fail ends an attempt that got no answer, and says whether to go on: nil asks
+// for Next, after the delay has been waited. The error is *Error.
+func (a *Attempt) Fail(ctx context.Context, err error) error {
+	s := a.sequence
+	fault := retry.Classify(ctx, err)
+	a.finish(fault.Outcome)
+	s.exclude(a, fault, err)
+	s.last = &Error{
+		Reason: fault.Status.String(), Service: s.call.Service, Denied: fault.Status == wire.Denied,
+		Status: fault.Status, Cluster: a.Choice.Target.Cluster, Attempts: s.attempts, Err: err,
+	}
+	if !fault.May(s.call.Idempotent) || s.attempts > int(retries(a.Choice)) {
+		return s.last
+	}
+	if !s.budget.Take(time.Now()) {
+		s.router.countExhausted(s.call.Service)
+		return s.last
+	}
+	if waitErr := retry.Wait(ctx, retry.Delay(s.attempts, s.router.o.Random())); waitErr != nil {
+		return s.last
+	}
+	s.router.countRetry(s.call.Service, s.last.Reason)
+	s.router.log.Debug("attempt failed, going on", "service", s.call.Service.String(), "cluster", string(a.Choice.Target.Cluster),
+		"reason", s.last.Reason, "attempt", s.attempts, "err", err)
+	return nil
+}
+
+// retries is the most extra attempts that the traffic policy allows; what
+// route.Tried can hold is the most in any case.
+func retries(c route.Choice) uint32 {
+	if c.Traffic == nil || c.Traffic.Retries == nil {
+		return policy.DefaultRetries
+	}
+	return min(*c.Traffic.Retries, route.MaxTried-1)
+}
+
+// exclude keeps the failed choice from being chosen again, unless only a link to
+// it failed and another gateway may carry the call.
+func (s *Sequence) exclude(a *Attempt, fault retry.Fault, err error) {
+	cluster, endpoint := a.Choice.Target.Cluster, a.endpoint.ID
+	if fault.Outcome == route.LinkFailure && s.cut != cluster && !noLink(err) {
+		s.cut = cluster
+		return
+	}
+	s.tried.Add(cluster, endpoint)
+	if endpoint != "" {
+		s.own++
+	}
+}
+
+// noLink reports whether there was no link at all to try.
+func noLink(err error) bool {
+	e, ok := errors.AsType[*tunnel.LinkError](err)
+	return ok && e.Gateway == ""
+}
+
+// Answered records that the service answered: the connection is confirmed, or
+// the response's header is here. ok is false for an answer that says that the
+// service failed (HTTP 502, 503, 504).
+func (a *Attempt) Answered(ok bool) {
+	a.answered = time.Now()
+	outcome := route.Success
+	if !ok {
+		outcome = route.ServiceFailure
+	}
+	a.observe(outcome)
+	if !ok {
+		a.end(outcome)
+	}
+}
+
+// End ends an answered attempt, when its last byte has passed or it broke. It is
+// safe to call twice, and after Fail.
+func (a *Attempt) End() {
+	if !a.ended {
+		a.end(route.Success)
+	}
+}
+
+// finish observes and ends at once.
+func (a *Attempt) finish(outcome route.Outcome) {
+	if a.ended {
+		return
+	}
+	a.answered = time.Now()
+	a.observe(outcome)
+	a.end(outcome)
+}
+
+func (a *Attempt) observe(outcome route.Outcome) {
+	var endpoint *route.EndpointKey
+	if a.Choice.Endpoint != nil {
+		endpoint = &a.endpoint
+	}
+	a.sequence.router.o.Board.Observe(a.Choice.Target, endpoint, outcome)
+}
+
+func (a *Attempt) end(outcome route.Outcome) {
+	a.ended = true
+	now := time.Now()
+	took := a.answered.Sub(a.began)
+	for _, c := range []*route.Counters{a.Choice.Counters, a.Choice.EndpointCounters} {
+		switch {
+		case c == nil:
+		case outcome == route.ServiceFailure:
+			c.End(now.UnixNano(), took, false)
+		case outcome == route.Success && now.Sub(a.answered) <= route.Decay:
+			c.End(now.UnixNano(), took, true)
+		default:
+			// Either it says nothing of the service, or it said so long ago: how
+			// fast a connection was made an hour before is no sample of now.
+			c.Cancel()
+		}
+	}
+}

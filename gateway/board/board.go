@@ -1,0 +1,204 @@
+package board
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// MinInterval is the least time between two plans.
+const MinInterval = 50 * time.Millisecond
+
+// maxInterval is the most: distances and losses move without an event.
+const maxInterval = time.Second
+
+// Options configure a Board.
+type Options struct {
+	// Cluster is the own cluster; Self is where this gateway runs.
+	Cluster catalog.ClusterName
+	Self    catalog.Locality
+	// Links reports the state of the links; nil means that there are none.
+	Links func() []Link
+	// Ramp is the pace of fail-backs; zero means route.DefaultRamp.
+	Ramp route.RampOptions
+	// Ejector is the rule of ejections; zero means route.DefaultEjector.
+	Ejector route.EjectorOptions
+	// Random drives jitter; required.
+	Random func() uint64
+	// Log receives ejections and changes of links; nil discards them.
+	Log *slog.Logger
+	// Registerer receives the metrics; nil registers none.
+	Registerer prometheus.Registerer
+}
+
+// Board is the plan in force and what it rests on.
+type Board struct {
+	o       Options
+	log     *slog.Logger
+	metrics *metrics
+	live    *route.Live
+	plan    atomic.Pointer[route.Plan]
+	latest  atomic.Pointer[route.Evidence]
+	index   atomic.Pointer[index]
+	dirty   chan struct{}
+
+	// compiling guards what only plans are made of.
+	compiling sync.Mutex
+	table     *route.Table
+	clusters  map[catalog.ClusterName]*clusterState
+	ramps     map[route.Target]*serviceRamp
+
+	// mu guards what requests and reports write.
+	mu        sync.RWMutex
+	targets   map[route.Target]*targetState
+	endpoints map[route.EndpointKey]*endpointState
+	reports   map[catalog.ClusterName]map[string]farReport // by gateway
+}
+
+// New returns a board without a plan.
+func New(o Options) (*Board, error) {
+	if o.Random == nil {
+		return nil, errors.New("board: random is required")
+	}
+	if o.Links == nil {
+		o.Links = func() []Link { return nil }
+	}
+	if o.Ejector == (route.EjectorOptions{}) {
+		o.Ejector = route.DefaultEjector()
+	}
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	return &Board{
+		o: o, log: log, metrics: m, live: route.NewLive(), dirty: make(chan struct{}, 1),
+		clusters:  make(map[catalog.ClusterName]*clusterState),
+		ramps:     make(map[route.Target]*serviceRamp),
+		reports:   make(map[catalog.ClusterName]map[string]farReport),
+		targets:   make(map[route.Target]*targetState),
+		endpoints: make(map[route.EndpointKey]*endpointState),
+	}, nil
+}
+
+// Plan is the plan in force; nil before the first table.
+func (b *Board) Plan() *route.Plan { return b.plan.Load() }
+
+// Evidence is what the plan in force was compiled from; nil before the first
+// table. It must not be changed.
+func (b *Board) Evidence() *route.Evidence { return b.latest.Load() }
+
+// Live are the live counters.
+func (b *Board) Live() *route.Live { return b.live }
+
+// SetTable puts a checked table in force and returns when its plan is.
+func (b *Board) SetTable(t *route.Table) {
+	ix := indexOf(t)
+	b.compiling.Lock()
+	defer b.compiling.Unlock()
+	old := b.table
+	b.table = t
+	b.index.Store(ix)
+	b.forget(t, ix)
+	b.forgetRamps(t, ix)
+	b.live.Prune(b.compile(time.Now()))
+	b.metrics.retire(old, t)
+}
+
+// forgetRamps drops the state of clusters and targets that t does not know.
+func (b *Board) forgetRamps(t *route.Table, ix *index) {
+	for target := range b.ramps {
+		if !ix.hasTarget(target) {
+			delete(b.ramps, target)
+		}
+	}
+	for name := range b.clusters {
+		if !slices.ContainsFunc(t.Peers, func(p route.Peer) bool { return p.Name == name }) {
+			delete(b.clusters, name)
+		}
+	}
+}
+
+// Touch marks the board: something that its sources report has changed.
+func (b *Board) Touch() {
+	select {
+	case b.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// Run keeps the plan fresh until ctx ends.
+func (b *Board) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-b.dirty:
+		case <-timer.C:
+		}
+		next := b.refresh(time.Now())
+		timer.Reset(MinInterval)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C: // changes meanwhile wait in dirty
+		}
+		timer.Reset(max(0, min(maxInterval, time.Until(next))))
+	}
+}
+
+// refresh compiles a plan if there is a table, and returns when the evidence
+// changes by itself.
+func (b *Board) refresh(now time.Time) time.Time {
+	b.compiling.Lock()
+	defer b.compiling.Unlock()
+	next := now.Add(maxInterval)
+	if b.table == nil {
+		return next
+	}
+	b.compile(now)
+	for _, c := range b.clusters {
+		next = earlier(next, c.next)
+	}
+	for _, r := range b.ramps {
+		next = earlier(next, r.next)
+	}
+	for _, t := range b.latest.Load().Targets {
+		if t.EjectedUntil.After(now) {
+			next = earlier(next, t.EjectedUntil)
+		}
+	}
+	return next
+}
+
+func earlier(a, b time.Time) time.Time {
+	if !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// compile makes and publishes the plan of this moment. b.compiling is held.
+func (b *Board) compile(now time.Time) *route.Plan {
+	b.readLinks(now)
+	e := b.evidence(now)
+	plan := route.Compile(b.table, e, b.live)
+	b.latest.Store(e)
+	b.plan.Store(plan)
+	b.metrics.compiles.Inc()
+	b.metrics.compileSeconds.Observe(time.Since(now).Seconds())
+	return plan
+}

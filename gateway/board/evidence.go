@@ -1,0 +1,123 @@
+package board
+
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+)
+
+// serviceRamp is the fail-back of one target.
+type serviceRamp struct {
+	ramp  route.Ramp
+	wasIn bool // in service once, so that there is something to come back to
+	next  time.Time
+}
+
+// evidence gathers what is known at now. b.compiling is held.
+func (b *Board) evidence(now time.Time) *route.Evidence {
+	e := &route.Evidence{
+		Now: now, Self: b.o.Self,
+		Links:     make(map[catalog.ClusterName]route.LinkEvidence, len(b.clusters)),
+		Targets:   make(map[route.Target]route.TargetEvidence),
+		Endpoints: make(map[route.EndpointKey]route.EndpointEvidence),
+	}
+	for name, c := range b.clusters {
+		e.Links[name] = c.evidence
+	}
+	b.mu.Lock() // reported drops what is too old
+	defer b.mu.Unlock()
+	for i := range b.table.Services {
+		s := &b.table.Services[i]
+		for _, p := range s.Ports {
+			if ready, total := b.ownReadiness(s, p.Name, now); total > 0 {
+				t := route.Target{Service: s.Name, Port: p.Name, Cluster: b.o.Cluster}
+				b.target(e, t, route.TargetEvidence{}, ready, now)
+			}
+		}
+		for j := range s.Remote {
+			b.remote(e, s, &s.Remote[j], now)
+		}
+	}
+	for key, s := range b.endpoints {
+		if ev, ok := s.evidence(); ok {
+			e.Endpoints[key] = ev
+		}
+	}
+	return e
+}
+
+func (b *Board) remote(e *route.Evidence, s *route.Service, r *route.Remote, now time.Time) {
+	for _, p := range r.Ports {
+		var ev route.TargetEvidence
+		var ready uint32
+		if said, at, ok := b.reported(r.Cluster, farService{r.Name.String(), p.Name}, now); ok {
+			ev.Reported, ev.Ready, ev.Total, ev.ReportedAt = true, said.ready, said.total, at
+			ready = said.ready
+		} else {
+			for k := range r.Rows {
+				if r.Rows[k].Port == p.Name {
+					ready += r.Rows[k].Ready
+				}
+			}
+		}
+		b.target(e, route.Target{Service: s.Name, Port: p.Name, Cluster: r.Cluster}, ev, ready, now)
+	}
+}
+
+// target completes the evidence of one target and moves its ramp.
+func (b *Board) target(e *route.Evidence, t route.Target, ev route.TargetEvidence, ready uint32, now time.Time) {
+	ejected := false
+	if state := b.targets[t]; state != nil {
+		ev.EjectedUntil, ev.Reason = state.ejector.Until(), state.ejector.Reason()
+		ejected = !ev.EjectedUntil.IsZero() // on probation too: not back yet
+	}
+	ramp := b.ramps[t]
+	switch in := ready > 0 && !ejected; {
+	case ramp == nil && in:
+		ramp = &serviceRamp{wasIn: true}
+		b.ramps[t] = ramp
+	case ramp == nil:
+	case in:
+		ramp.ramp.Back(now)
+		ramp.wasIn = true
+	case ramp.wasIn:
+		ramp.ramp.Out()
+	}
+	if ramp != nil {
+		ev.Withheld, ramp.next = ramp.ramp.Withheld(now, b.o.Ramp)
+	}
+	if ev != (route.TargetEvidence{}) {
+		e.Targets[t] = ev
+	}
+}
+
+func (e *endpointState) evidence() (route.EndpointEvidence, bool) {
+	ev := route.EndpointEvidence{Healthy: true}
+	if e.checked {
+		ev.Healthy, ev.Reason, ev.Since = e.health.Healthy, e.health.Reason, e.health.Since
+	}
+	if e.ejector != nil && !e.ejector.Until().IsZero() {
+		ev.EjectedUntil = e.ejector.Until()
+		if ev.Reason == "" {
+			ev.Reason = e.ejector.Reason()
+		}
+	}
+	return ev, e.checked || !ev.EjectedUntil.IsZero()
+}
+
+// ownReadiness counts the own endpoints of a port. b.mu is held.
+func (b *Board) ownReadiness(s *route.Service, port string, now time.Time) (ready, total uint32) {
+	for i := range s.Endpoints {
+		ep := &s.Endpoints[i]
+		if ep.Port != port || ep.Health == catalog.Maintenance {
+			continue
+		}
+		total++
+		state := b.endpoints[route.EndpointKey{Service: s.Name, Port: port, ID: ep.ID}]
+		if ep.Health.Usable() && (state == nil || ((!state.checked || state.health.Healthy) && !state.out(now))) {
+			ready++
+		}
+	}
+	return ready, total
+}

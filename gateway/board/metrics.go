@@ -1,0 +1,85 @@
+package board
+
+import (
+	"fmt"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	compiles       prometheus.Counter
+	compileSeconds prometheus.Histogram
+	ejections      *prometheus.CounterVec
+	up             *prometheus.GaugeVec
+	withheld       *prometheus.GaugeVec
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		compiles: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "isthmus_gateway_plans_total", Help: "Plans compiled.",
+		}),
+		compileSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "isthmus_gateway_plan_compile_seconds", Help: "Time to compile a plan.",
+			Buckets: []float64{.0001, .001, .01, .05, .1, .5, 1},
+		}),
+		ejections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_gateway_ejections_total", Help: "Ejections of a service in a cluster by passive outcomes.",
+		}, []string{"service", "cluster"}),
+		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_gateway_cluster_up", Help: "1 while a link to the cluster takes new streams.",
+		}, []string{"cluster"}),
+		withheld: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_gateway_cluster_withheld_ratio", Help: "Part of the cluster's load that its fail-back still holds back.",
+		}, []string{"cluster"}),
+	}
+	if r == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{m.compiles, m.compileSeconds, m.ejections, m.up, m.withheld} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("board metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) reach(cluster catalog.ClusterName, up bool, withheld float64) {
+	v := 0.0
+	if up {
+		v = 1
+	}
+	m.up.WithLabelValues(string(cluster)).Set(v)
+	m.withheld.WithLabelValues(string(cluster)).Set(withheld)
+}
+
+// retire deletes the series of services and peers that the new table has no more.
+func (m *metrics) retire(old, now *route.Table) {
+	if old == nil {
+		return
+	}
+	services := make(map[catalog.ServiceName]bool, len(now.Services))
+	for i := range now.Services {
+		services[now.Services[i].Name] = true
+	}
+	for i := range old.Services {
+		if n := old.Services[i].Name; !services[n] {
+			m.ejections.DeletePartialMatch(prometheus.Labels{"service": n.String()})
+		}
+	}
+	peers := make(map[catalog.ClusterName]bool, len(now.Peers))
+	for i := range now.Peers {
+		peers[now.Peers[i].Name] = true
+	}
+	for i := range old.Peers {
+		n := old.Peers[i].Name
+		if peers[n] {
+			continue
+		}
+		m.ejections.DeletePartialMatch(prometheus.Labels{"cluster": string(n)})
+		m.up.DeleteLabelValues(string(n))
+		m.withheld.DeleteLabelValues(string(n))
+	}
+}
