@@ -119,6 +119,29 @@ func TestLateness(t *testing.T) {
 	}
 }
 
+// While we do not know who we are, a peer may have named our own domain; once we
+// know, what it said is dropped, in memory and from the cache file.
+func TestAPeerNeverSpeaksForTheOwnDomain(t *testing.T) {
+	st, now := cachedState(t)
+	own := st.domain()
+	early := (&state{}).clone()
+	early.peers[own] = st.api[own]
+	o := offer{svids: []*x509svid.SVID{st.svid}, bundles: map[spiffeid.TrustDomain][]*x509.Certificate{own: st.api[own].authorities}}
+	next, err := early.accept(o, spiffeid.ID{}, now)
+	if err != nil || next.peers[own] != nil || next.lookup(own).origin != OriginWorkloadAPI {
+		t.Fatalf("got %+v, %v", next, err)
+	}
+	st.peers[own] = newTrustBundle(own, st.api[own].authorities, OriginPeer, 9, 0, now)
+	sealed, err := st.marshalCache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored, err := parseCache(sealed, spiffeid.ID{}, now)
+	if err != nil || restored.peers[own] != nil {
+		t.Fatalf("got %+v, %v", restored, err)
+	}
+}
+
 // cachedState is a state as a Source would hold it, valid for an hour from the
 // returned time.
 func cachedState(tb testing.TB) (*state, time.Time) {

@@ -314,6 +314,19 @@ func TestStaticExpiresUnderFakeClock(t *testing.T) {
 	})
 }
 
+// An expired SVID ends the handshake also where the server never asks who we are.
+func TestExpiredClientIsToldByItself(t *testing.T) {
+	ca := identitytest.NewCA("a.test")
+	expired := identity.NewStatic(ca.Expired(ca.ID("/gw")), ca.Bundle())
+	incurious := ca.Source(ca.ID("/fed")).ServerTLS([]string{alpn}, identity.AuthorizeAny())
+	incurious.ClientAuth, incurious.VerifyConnection = tls.NoClientCert, nil
+	c, s := tcpPair(t)
+	cerr, _ := handshake(t, expired.ClientTLS([]string{alpn}, identity.AuthorizeAny()), incurious, c, s)
+	if reason(cerr) != identity.ReasonOwnSVIDExpired {
+		t.Fatalf("got %v", cerr)
+	}
+}
+
 func TestPeerID(t *testing.T) {
 	ca := identitytest.NewCA("a.test")
 	id, err := identity.PeerID(tls.ConnectionState{PeerCertificates: ca.SVID(ca.ID("/gw")).Certificates})

@@ -18,7 +18,7 @@ type state struct {
 	received time.Time // when svid arrived
 	// api and peers are kept apart so that precedence is a matter of lookup
 	// order, and a domain which the Workload API stops naming falls back to what
-	// the peer says.
+	// the peer says. With an SVID, api holds the own domain and peers does not.
 	api   map[spiffeid.TrustDomain]*trustBundle
 	peers map[spiffeid.TrustDomain]*trustBundle
 }
@@ -27,9 +27,6 @@ type state struct {
 func (st *state) lookup(td spiffeid.TrustDomain) *trustBundle {
 	if b := st.api[td]; b != nil {
 		return b
-	}
-	if td == st.domain() {
-		return nil // a peer never speaks for our own domain
 	}
 	return st.peers[td]
 }
@@ -92,7 +89,6 @@ func (st *state) effective() []*trustBundle {
 	if all == nil {
 		all = make(map[spiffeid.TrustDomain]*trustBundle, len(st.api))
 	}
-	delete(all, st.domain())
 	maps.Copy(all, st.api)
 	return sortedBundles(all)
 }

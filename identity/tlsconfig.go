@@ -3,7 +3,6 @@ package identity
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -26,8 +25,7 @@ func (s *Source) ServerTLS(alpn []string, authorize Authorizer) *tls.Config {
 	// nor counted. VerifyConnection runs in both cases.
 	cfg.ClientAuth = tls.RequestClientCert
 	cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		s.inspectHello(hello, alpn)
-		return nil, nil
+		return nil, s.inspectHello(hello, alpn)
 	}
 	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.ownCertificate() }
 	return cfg
@@ -106,15 +104,19 @@ func (s *Source) ownCertificate() (*tls.Certificate, error) {
 }
 
 // inspectHello counts and logs the refusals that crypto/tls is about to make by
-// itself: it knows the right alert to send, but tells nobody on our side why.
-func (s *Source) inspectHello(hello *tls.ClientHelloInfo, alpn []string) {
-	if !slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
-		_ = s.refused(refuse(spiffeid.ID{}, ReasonTLSVersion, fmt.Errorf("client offers %d versions without tls 1.3", len(hello.SupportedVersions))))
-		return
-	}
-	// No protocol at all passes here on TCP and is refused in admit.
+// itself: it knows the right alert to send, but tells nobody on our side why. A
+// client that offers no protocol at all is refused here, since what crypto/tls does
+// with it differs between TCP (it passes) and QUIC (an untyped error).
+func (s *Source) inspectHello(hello *tls.ClientHelloInfo, alpn []string) error {
+	none := spiffeid.ID{}
 	offered := func(p string) bool { return slices.Contains(hello.SupportedProtos, p) }
-	if len(hello.SupportedProtos) > 0 && len(alpn) > 0 && !slices.ContainsFunc(alpn, offered) {
-		_ = s.refused(refuse(spiffeid.ID{}, ReasonALPN, fmt.Errorf("client offers %d protocols, none of %q", len(hello.SupportedProtos), alpn)))
+	switch {
+	case !slices.Contains(hello.SupportedVersions, tls.VersionTLS13):
+		_ = s.refused(refusef(none, ReasonTLSVersion, "client offers %d versions, tls 1.3 is not among them", len(hello.SupportedVersions)))
+	case len(hello.SupportedProtos) == 0:
+		return s.refused(refusef(none, ReasonALPN, "client offers no protocol, want one of %q", alpn))
+	case len(alpn) > 0 && !slices.ContainsFunc(alpn, offered):
+		_ = s.refused(refusef(none, ReasonALPN, "client offers %d protocols, want one of %q", len(hello.SupportedProtos), alpn))
 	}
+	return nil
 }

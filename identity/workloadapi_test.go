@@ -148,11 +148,13 @@ func TestSourceFollowsTheWorkloadAPI(t *testing.T) {
 
 	serial := src.Serial()
 	second := a.SVID(gw)
-	w.Set(identitytest.Answer{SVIDs: []*x509svid.SVID{second}, Bundles: bundles(a.Bundle())})
+	w.Set(identitytest.Answer{SVIDs: []*x509svid.SVID{second}, Bundles: bundles(a.Bundle(), b.Bundle())})
 	eventually(t, src, "rotation", func() bool { return src.Serial() != serial })
-	if got, err := src.VerifyPeer(b.SVID(b.ID("/gw")).Certificates); reason(err) != identity.ReasonUnknownTrustDomain {
-		t.Fatalf("a domain that is no longer named is still trusted: %s, %v", got, err)
-	}
+	w.Set(identitytest.Answer{SVIDs: []*x509svid.SVID{second}, Bundles: bundles(a.Bundle())})
+	eventually(t, src, "removal of a domain that is no longer named, and of nothing else", func() bool {
+		_, err := src.VerifyPeer(b.SVID(b.ID("/gw")).Certificates)
+		return reason(err) == identity.ReasonUnknownTrustDomain
+	})
 	if got := counter(t, reg, "isthmus_identity_bundle_sequence", "trust_domain", "b.test"); got != -1 {
 		t.Fatal("series of a domain that is gone is still there")
 	}

@@ -47,12 +47,15 @@ func TestRootsRotateOverYears(t *testing.T) {
 					}
 				}
 			}
-			signer, err := next.signer(now)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !slept && signer.cert.NotAfter.Sub(now) < cfg.SVIDTTL-time.Second {
-				t.Fatalf("the signer has %s left, an svid lives %s", signer.cert.NotAfter.Sub(now), cfg.SVIDTTL)
+			between := now.Add(time.Duration(rapid.Int64Range(0, int64(again.Sub(now))).Draw(t, "issued after")))
+			for _, issued := range []time.Time{now, between} {
+				signer, err := next.signer(issued)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if left := signer.cert.NotAfter.Sub(issued); left < cfg.SVIDTTL {
+					t.Fatalf("the signer has %s left, an svid lives %s", left, cfg.SVIDTTL)
+				}
 			}
 			if len(next.list) > 3 {
 				t.Fatalf("%d roots", len(next.list))
