@@ -3,7 +3,10 @@ package tunnel
 import (
 	"bufio"
 	"context"
+	"errors"
+	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -70,10 +73,32 @@ func (n *Node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	ctx := context.WithValue(r.Context(), requestKey, &request{remote: c.remote, header: header})
-	n.o.Handler.ServeHTTP(rw, r.WithContext(ctx))
+	inner := r.WithContext(ctx)
+	inner.Body = &requestBody{ReadCloser: r.Body, outer: r, inner: inner}
+	n.o.Handler.ServeHTTP(rw, inner)
 	if rw.refused {
 		n.refusedBy(l, inboundDirection, rw.status)
 	}
+}
+
+// requestBody hands on the trailers: http3 puts them into the request that it
+// made, which is not the one that the handler has.
+type requestBody struct {
+	io.ReadCloser
+	outer, inner *http.Request
+}
+
+// Read implements io.Reader.
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) && len(b.outer.Trailer) > 0 {
+		// Into the same map, so that who kept the announced one finds the values.
+		if b.inner.Trailer == nil {
+			b.inner.Trailer = make(http.Header, len(b.outer.Trailer))
+		}
+		maps.Copy(b.inner.Trailer, b.outer.Trailer)
+	}
+	return n, err
 }
 
 // Refuse answers a request with a typed refusal that the near gateway gets as
