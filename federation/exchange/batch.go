@@ -1,0 +1,113 @@
+package exchange
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"time"
+	"unicode"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/merge"
+)
+
+// batch gathers the events from begin to sync.
+type batch struct {
+	cluster catalog.ClusterName
+	to      Position
+	delta   bool
+	began   time.Time
+
+	lines   int
+	totals  totals
+	puts    map[string]item
+	removes map[string]bool
+
+	gateways  []catalog.Gateway
+	bundle    json.RawMessage
+	conflicts []merge.Conflict
+}
+
+// put enters a value; within a batch each thing is said once.
+func (b *batch) put(key string, it item, l Limits) error {
+	if _, twice := b.puts[key]; twice || b.removes[key] {
+		return refuse(ReasonProtocol, "%.200s: is in one batch twice", key)
+	}
+	it.hash = hashItem(key, it.value)
+	it.totals.bytes = len(it.value)
+	b.totals.add(it.totals)
+	if err := b.totals.check(l); err != nil {
+		return err
+	}
+	b.puts[key] = it
+	return nil
+}
+
+// parseService reads the value of a service event, and counts it.
+func parseService(value json.RawMessage) (key string, it item, err error) {
+	s := new(catalog.Summary)
+	if err := json.Unmarshal(value, s); err != nil {
+		return "", item{}, &RefusedError{Reason: ReasonInvalid, What: "service", Err: err}
+	}
+	leftOut := leaveOutUnknown(s)
+	it = item{value: value, summary: s, totals: totals{services: 1, rows: len(s.Rows)}}
+	if leftOut && len(s.Ports) == 0 && !s.Service.IsZero() && !s.Service.IsFederation() {
+		it.summary = nil // a newer version's service, of which this one understands nothing
+		return serviceKey(s.Service), it, nil
+	}
+	if err := s.Validate(); err != nil {
+		return "", item{}, &RefusedError{Reason: ReasonInvalid, What: "service " + s.Service.String(), Err: err}
+	}
+	for _, r := range s.Rows {
+		it.totals.endpoints += int(r.Total)
+	}
+	return serviceKey(s.Service), it, nil
+}
+
+// leaveOutUnknown removes the ports of protocols that this version does not
+// know, and their rows; it reports whether there were any.
+func leaveOutUnknown(s *catalog.Summary) bool {
+	unknown := func(p catalog.Port) bool { return !p.Protocol.Valid() }
+	if !slices.ContainsFunc(s.Ports, unknown) {
+		return false
+	}
+	s.Rows = slices.DeleteFunc(s.Rows, func(r catalog.SummaryRow) bool {
+		return slices.ContainsFunc(s.Ports, func(p catalog.Port) bool { return p.Name == r.Port && unknown(p) })
+	})
+	s.Ports = slices.DeleteFunc(s.Ports, unknown)
+	return true
+}
+
+// parseConflicts reads what is shown to operators; entries that are no honest
+// text are left out, since nothing depends on them.
+func parseConflicts(value json.RawMessage, l Limits) ([]merge.Conflict, error) {
+	var raw []json.RawMessage
+	if err := json.Unmarshal(value, &raw); err != nil {
+		return nil, &RefusedError{Reason: ReasonInvalid, What: "conflicts", Err: err}
+	}
+	if len(raw) > l.Conflicts {
+		return nil, exceeds("conflicts", len(raw), l.Conflicts)
+	}
+	out := make([]merge.Conflict, 0, len(raw))
+	for _, r := range raw {
+		var c merge.Conflict
+		if json.Unmarshal(r, &c) == nil && isPlain(c) {
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b merge.Conflict) int {
+		return cmp.Or(a.Service.Compare(b.Service), cmp.Compare(a.Field, b.Field))
+	})
+	return out, nil
+}
+
+func isPlain(c merge.Conflict) bool {
+	texts := []string{c.Field, string(c.Why), c.Winner.Source, c.Winner.Value}
+	for _, s := range c.Losers {
+		texts = append(texts, s.Source, s.Value)
+	}
+	return !slices.ContainsFunc(texts, func(s string) bool {
+		const longest = 256
+		return len(s) > longest || slices.ContainsFunc([]rune(s), func(r rune) bool { return !unicode.IsPrint(r) })
+	})
+}

@@ -1,0 +1,158 @@
+package exchange
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"time"
+)
+
+var (
+	errSilent = fmt.Errorf("nothing was heard for %v", silence)
+	errEnded  = errors.New("the peer ended the stream")
+)
+
+// stream opens one stream and applies it until it ends. stable reports that it
+// was in sync for long enough to start the back-off anew.
+func (i *Importer) stream(ctx context.Context) (stable bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(silence, func() { cancel(errSilent) })
+	defer watchdog.Stop()
+
+	have, full := i.applier.Connected()
+	resp, err := i.get(ctx, CatalogPath, ask{watch: true, full: full, have: have}.query())
+	if err != nil {
+		return false, causeOf(ctx, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if err := checkAnswer(resp, "application/x-ndjson"); err != nil {
+		return false, err
+	}
+	i.log.Debug("exchange open", "epoch", have.Epoch, "version", have.Version)
+
+	lines := bufio.NewReaderSize(resp.Body, 64<<10)
+	var syncedAt time.Time
+	for {
+		line, err := readLine(lines, i.opts.Limits.Line)
+		if err != nil {
+			return isStable(syncedAt, i.opts.Now()), causeOf(ctx, err)
+		}
+		watchdog.Reset(silence)
+		now := i.opts.Now()
+		effect, err := i.applier.Apply(line, now)
+		if err != nil {
+			return isStable(syncedAt, now), err
+		}
+		if effect.Synced && syncedAt.IsZero() {
+			syncedAt = now
+			i.log.Info("exchange in sync", "epoch", i.applier.Snapshot().Position().Epoch, "version", i.applier.Snapshot().Position().Version)
+		}
+		i.took(effect, now)
+	}
+}
+
+func isStable(syncedAt, now time.Time) bool {
+	return !syncedAt.IsZero() && now.Sub(syncedAt) >= stableAfter
+}
+
+// took publishes what a line led to: every line that is taken renews the lease.
+func (i *Importer) took(effect Effect, now time.Time) {
+	peer := string(i.opts.Cluster)
+	if effect.Bundle != nil && i.opts.Bundle != nil {
+		if err := i.opts.Bundle(effect.Bundle); err != nil {
+			i.log.Warn("bundle refused, the one before stays", "err", err)
+		}
+	}
+	i.mu.Lock()
+	i.leaseFrom = now
+	if effect.Changed {
+		i.snapshot = i.applier.Snapshot()
+	}
+	i.mu.Unlock()
+	changed := i.update(func(s *Status) {
+		s.HeardAt, s.ControlLost = now, false
+		if effect.Synced {
+			s.State, s.Err = StateOK, nil
+		} else if s.State == StateControlLost {
+			s.State = StateConnecting
+		}
+	})
+	signal(i.heard)
+	i.metrics.heard.WithLabelValues(peer).Set(float64(now.UnixMilli()) / 1e3)
+	i.metrics.lost.WithLabelValues(peer).Set(0)
+	if effect.Synced {
+		i.metrics.connected.WithLabelValues(peer).Set(1)
+	}
+	if effect.Changed {
+		i.metrics.batches.WithLabelValues(peer).Inc()
+		i.metrics.services.WithLabelValues(peer).Set(float64(len(i.applier.Snapshot().Services())))
+		signal(i.dirty)
+	}
+	i.notify(changed || effect.Changed)
+}
+
+// get asks the peer's federation.
+func (i *Importer) get(ctx context.Context, path, query string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.opts.URL+path+"?"+query, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	// Without this the transport would ask for gzip and unpack it, and a line's
+	// bound would no longer bound what the peer sends.
+	req.Header.Set("Accept-Encoding", "identity")
+	return i.client.Do(req)
+}
+
+// checkAnswer tells the peer's refusals from its troubles.
+func checkAnswer(resp *http.Response, want string) error {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusBadRequest:
+		return refuse(ReasonDenied, "the peer's federation answers %d", resp.StatusCode)
+	default:
+		return fmt.Errorf("the peer's federation answers %d", resp.StatusCode)
+	}
+	if got, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || got != want {
+		return refuse(ReasonProtocol, "content type: value %.80q: must be %s", resp.Header.Get("Content-Type"), want)
+	}
+	return nil
+}
+
+// readLine returns one whole line without its newline, of at most limit bytes. A
+// rest without a newline is torn and is no line. The line is valid until the
+// next call.
+func readLine(r *bufio.Reader, limit int) ([]byte, error) {
+	var long []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		if len(long)+len(part) > limit+1 {
+			return nil, exceeds("line bytes", len(long)+len(part), limit)
+		}
+		switch {
+		case err == nil && long == nil:
+			return part[:len(part)-1], nil
+		case err == nil:
+			long = append(long, part...)
+			return long[:len(long)-1], nil
+		case errors.Is(err, bufio.ErrBufferFull):
+			long = append(long, part...)
+		case errors.Is(err, io.EOF):
+			return nil, errEnded
+		default:
+			return nil, err
+		}
+	}
+}
+
+// causeOf names the watchdog where it is what ended a request.
+func causeOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}

@@ -1,0 +1,101 @@
+package exchange
+
+import (
+	"errors"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// exporterMetrics are those of the server's side.
+type exporterMetrics struct {
+	streams, services, version *prometheus.GaugeVec
+	batches, refused           *prometheus.CounterVec
+}
+
+func newExporterMetrics(r prometheus.Registerer) (*exporterMetrics, error) {
+	m := &exporterMetrics{
+		streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_exchange_served_streams", Help: "Streams that a peer has open here.",
+		}, []string{"peer"}),
+		services: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_exchange_served_services", Help: "Services that are exported to a peer.",
+		}, []string{"peer"}),
+		version: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_exchange_served_version", Help: "Version of what a peer is told, within the epoch.",
+		}, []string{"peer"}),
+		batches: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_exchange_served_batches_total", Help: "Batches sent to a peer, full or delta.",
+		}, []string{"peer", "kind"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_exchange_served_refused_total", Help: "Requests that were answered with a problem.",
+		}, []string{"reason"}),
+	}
+	return m, register(r, m.streams, m.services, m.version, m.batches, m.refused)
+}
+
+func (m *exporterMetrics) remove(peer catalog.ClusterName) {
+	for _, v := range []interface {
+		DeletePartialMatch(prometheus.Labels) int
+	}{m.streams, m.services, m.version, m.batches} {
+		v.DeletePartialMatch(prometheus.Labels{"peer": string(peer)})
+	}
+}
+
+// ImporterMetrics are those of all Importers of a process, by peer.
+type ImporterMetrics struct {
+	connected, lost, heard, services *prometheus.GaugeVec
+	batches, refused, reconnects     *prometheus.CounterVec
+	saveErrors                       *prometheus.CounterVec
+}
+
+// NewImporterMetrics registers the instruments; a nil registerer registers none.
+func NewImporterMetrics(r prometheus.Registerer) (*ImporterMetrics, error) {
+	m := &ImporterMetrics{
+		connected: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_exchange_connected_state", Help: "1 while the peer's stream is open and in sync.",
+		}, []string{"peer"}),
+		lost: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_exchange_control_lost_state", Help: "1 while the peer's control plane has not been heard for its lease.",
+		}, []string{"peer"}),
+		heard: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_exchange_heard_timestamp_seconds", Help: "When the peer's federation was heard last, as Unix time.",
+		}, []string{"peer"}),
+		services: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_exchange_offered_services", Help: "Services that the peer offers, whether imported or not.",
+		}, []string{"peer"}),
+		batches: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_exchange_applied_batches_total", Help: "Batches of the peer that were applied.",
+		}, []string{"peer"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_exchange_refused_batches_total", Help: "Streams of the peer that ended with a refusal, by its reason.",
+		}, []string{"peer", "reason"}),
+		reconnects: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_exchange_connects_total", Help: "Attempts to open a stream to the peer.",
+		}, []string{"peer"}),
+		saveErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_exchange_save_errors_total", Help: "States of the peer that could not be kept on disk.",
+		}, []string{"peer"}),
+	}
+	return m, register(r, m.connected, m.lost, m.heard, m.services, m.batches, m.refused, m.reconnects, m.saveErrors)
+}
+
+// remove deletes a peer's series.
+func (m *ImporterMetrics) remove(peer catalog.ClusterName) {
+	for _, v := range []interface {
+		DeletePartialMatch(prometheus.Labels) int
+	}{m.connected, m.lost, m.heard, m.services, m.batches, m.refused, m.reconnects, m.saveErrors} {
+		v.DeletePartialMatch(prometheus.Labels{"peer": string(peer)})
+	}
+}
+
+func register(r prometheus.Registerer, all ...prometheus.Collector) error {
+	if r == nil {
+		return nil
+	}
+	var errs []error
+	for _, c := range all {
+		errs = append(errs, r.Register(c))
+	}
+	return errors.Join(errs...)
+}

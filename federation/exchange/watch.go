@@ -1,0 +1,262 @@
+package exchange
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+)
+
+// The reasons of an exporter's refusals: metric labels and problem types.
+const (
+	problemDenied     = "denied"
+	problemNotReady   = "not_ready"
+	problemBusy       = "busy"
+	problemBadRequest = "bad_request"
+	problemNotFound   = "not_found"
+	problemExplain    = "explain"
+)
+
+// ask is a parsed request for the catalog.
+type ask struct {
+	watch, full bool
+	have        Position
+}
+
+func parseAsk(raw string) (ask, error) {
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return ask{}, err
+	}
+	var a ask
+	for name, values := range query {
+		if len(values) != 1 {
+			return ask{}, fmt.Errorf("%s: is given %d times", name, len(values))
+		}
+		switch name {
+		case "watch":
+			a.watch, err = strconv.ParseBool(values[0])
+		case "full":
+			a.full, err = strconv.ParseBool(values[0])
+		case "epoch":
+			a.have.Epoch, err = strconv.ParseUint(values[0], 10, 64)
+		case "since":
+			a.have.Version, err = strconv.ParseUint(values[0], 10, 64)
+		}
+		if err != nil {
+			return ask{}, fmt.Errorf("%s: value %.80q: %w", name, values[0], err)
+		}
+	}
+	if a.have.Epoch >= MaxEpoch {
+		return ask{}, fmt.Errorf("epoch: value %d: below %d", a.have.Epoch, uint64(MaxEpoch))
+	}
+	return a, nil
+}
+
+func (a ask) query() string {
+	q := url.Values{"watch": {strconv.FormatBool(a.watch)}, "epoch": {strconv.FormatUint(a.have.Epoch, 10)}, "since": {strconv.FormatUint(a.have.Version, 10)}}
+	if a.full {
+		q.Set("full", "true")
+	}
+	return q.Encode()
+}
+
+func (e *Exporter) serveCatalog(w http.ResponseWriter, r *http.Request) {
+	peer, ok := e.identify(w, r)
+	if !ok {
+		return
+	}
+	a, err := parseAsk(r.URL.RawQuery)
+	if err != nil {
+		e.log.Warn("exchange request refused", "peer", peer, "err", err)
+		e.problem(w, http.StatusBadRequest, problemBadRequest)
+		return
+	}
+	t, problem, status := e.open(peer)
+	if t == nil {
+		if status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", "1")
+		}
+		e.problem(w, status, problem)
+		return
+	}
+	defer e.shut(peer, t)
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set("Cache-Control", "no-store")
+	s := &stream{exporter: e, peer: peer, told: t, out: newLineWriter(w), sent: a.have, full: a.full || !a.watch}
+	defer s.out.release()
+	err = s.run(r, a.watch)
+	e.log.Debug("exchange stream ended", "peer", peer, "address", r.RemoteAddr, "err", err)
+}
+
+// open admits one more stream of a peer.
+func (e *Exporter) open(peer catalog.ClusterName) (t *told, problem string, status int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t = e.told[peer]
+	switch {
+	case e.isDone || t == nil:
+		return nil, problemNotReady, http.StatusServiceUnavailable
+	case t.watches >= maxWatches:
+		return nil, problemBusy, http.StatusTooManyRequests
+	}
+	t.watches++
+	e.metrics.streams.WithLabelValues(string(peer)).Set(float64(t.watches))
+	return t, "", 0
+}
+
+func (e *Exporter) shut(peer catalog.ClusterName, t *told) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t.watches--
+	if e.told[peer] == t { // else its series are gone
+		e.metrics.streams.WithLabelValues(string(peer)).Set(float64(t.watches))
+	}
+}
+
+// stream is one peer's list or watch.
+type stream struct {
+	exporter *Exporter
+	peer     catalog.ClusterName
+	told     *told
+	out      *lineWriter
+	sent     Position
+	full     bool
+}
+
+var errStreamClosed = errors.New("stream is closed by the exporter")
+
+// run writes until the stream ends and returns why.
+func (s *stream) run(r *http.Request, watch bool) error {
+	heartbeat := time.NewTicker(HeartbeatEvery)
+	defer heartbeat.Stop()
+	pause := time.NewTimer(0) // the gap between two batches
+	defer pause.Stop()
+	for {
+		select {
+		case <-pause.C:
+		case <-r.Context().Done():
+			return r.Context().Err()
+		}
+		changed, err := s.batch()
+		if err != nil || !watch {
+			return err
+		}
+		heartbeat.Reset(HeartbeatEvery)
+		pause.Reset(batchGap)
+		for waiting := true; waiting; {
+			select {
+			case <-changed:
+				waiting = false
+			case <-heartbeat.C:
+				if err := s.heartbeat(); err != nil {
+					return err
+				}
+			case <-r.Context().Done():
+				return r.Context().Err()
+			case <-s.told.gone:
+				return errStreamClosed
+			case <-s.exporter.closed:
+				return errStreamClosed
+			}
+		}
+	}
+}
+
+// batch sends what the listener lacks and returns a channel that is closed at
+// the next change.
+func (s *stream) batch() (changed <-chan struct{}, err error) {
+	e := s.exporter
+	e.mu.Lock()
+	feed := s.told.feed
+	if !feed.knows(s.sent) {
+		e.log.Warn("peer has seen a newer state, epoch is raised", "peer", s.peer, "epoch", s.sent.Epoch, "version", s.sent.Version)
+		feed.raise(s.sent.Epoch)
+		e.saveEpoch(s.peer, feed.at.Epoch)
+		e.announce(s.peer, s.told)
+	}
+	o := feed.since(s.sent, s.full)
+	changed = s.told.changed
+	at := feed.at
+	e.mu.Unlock()
+
+	for ev := range o.events {
+		if err := s.out.write(ev); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.out.flush(); err != nil {
+		return nil, err
+	}
+	kind := "full"
+	if o.begin.Delta {
+		kind = "delta"
+	}
+	e.metrics.batches.WithLabelValues(string(s.peer), kind).Inc()
+	s.sent, s.full = at, false
+	return changed, nil
+}
+
+func (s *stream) heartbeat() error {
+	s.exporter.mu.Lock()
+	at, ev := s.told.feed.at, s.told.feed.heartbeat()
+	s.exporter.mu.Unlock()
+	if at != s.sent {
+		return nil // a batch is due, which says more
+	}
+	if err := s.out.write(ev); err != nil {
+		return err
+	}
+	return s.out.flush()
+}
+
+// lineWriter writes events to a client that may read slowly, but reads.
+type lineWriter struct {
+	w   http.ResponseWriter
+	rc  *http.ResponseController
+	buf *bufio.Writer
+}
+
+func newLineWriter(w http.ResponseWriter) *lineWriter {
+	l := &lineWriter{w: w, rc: http.NewResponseController(w)}
+	l.buf = bufio.NewWriterSize(l, 64<<10)
+	return l
+}
+
+// Write is the buffer's way out: each chunk has its own deadline.
+func (l *lineWriter) Write(p []byte) (int, error) {
+	if err := l.rc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	return l.w.Write(p)
+}
+
+// release takes the deadline off a connection that may serve another request.
+func (l *lineWriter) release() { _ = l.rc.SetWriteDeadline(time.Time{}) }
+
+func (l *lineWriter) write(e *Event) error {
+	line, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("event %s: %w", e.Type, err)
+	}
+	if _, err := l.buf.Write(line); err != nil {
+		return err
+	}
+	return l.buf.WriteByte('\n')
+}
+
+func (l *lineWriter) flush() error {
+	if err := l.buf.Flush(); err != nil {
+		return err
+	}
+	if err := l.rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
+}
