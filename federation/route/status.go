@@ -1,5 +1,10 @@
 package route
 
+import (
+	"math"
+	"slices"
+)
+
 // Status says how a decision ended. Its texts are a closed vocabulary, used in
 // the API, logs and metrics.
 type Status uint8
@@ -40,6 +45,13 @@ func (s Status) String() string {
 // MarshalText is String.
 func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads what MarshalText wrote, so that clients can read a Ledger.
+// A word of a newer version becomes one that no Status has.
+func (s *Status) UnmarshalText(b []byte) error {
+	*s = Status(indexOf(statusText[:], string(b)))
+	return nil
+}
+
 // Mode says in which frame of mind a choice was made.
 type Mode uint8
 
@@ -69,3 +81,16 @@ func (m Mode) String() string {
 
 // MarshalText is String.
 func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText is that of Status.
+func (m *Mode) UnmarshalText(b []byte) error {
+	*m = Mode(indexOf(modeText[:], string(b)))
+	return nil
+}
+
+func indexOf(words []string, word string) uint8 {
+	if i := slices.Index(words, word); i >= 0 {
+		return uint8(i)
+	}
+	return math.MaxUint8
+}
