@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"text/template"
 )
 
@@ -37,7 +39,7 @@ type peerData struct {
 // WriteFiles writes every configuration file and catalog below the plan's
 // folder.
 func (p *Plan) WriteFiles() error {
-	set, err := template.ParseFS(templates, "templates/*.yaml")
+	set, err := template.New("").Funcs(template.FuncMap{"q": quoted}).ParseFS(templates, "templates/*.yaml")
 	if err != nil {
 		return fmt.Errorf("demo templates: %w", err)
 	}
@@ -73,6 +75,15 @@ func (p *Plan) WriteFiles() error {
 		}
 	}
 	return nil
+}
+
+// quoted is its arguments, one after the other, as one YAML string.
+func quoted(parts ...any) string {
+	var b strings.Builder
+	for _, p := range parts {
+		fmt.Fprint(&b, p)
+	}
+	return strconv.Quote(b.String())
 }
 
 // entries are the identities that a trust domain's CA gives to this user.

@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/client"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+)
+
+func newExplain() *cobra.Command {
+	var port, pin, from, gateway string
+	c := reading("explain SERVICE", "Say where a call to a service would go, and why",
+		`Say where a call to a service would go now, and why: the candidates by tier, what is
+excluded and on what evidence, loads and scores, the choice, and what would have to be
+different for another one. The evidence is that of the cluster's own gateways.`, exactArgs("SERVICE"),
+		func(c *cobra.Command, api *client.Client, k *connection, args []string) error {
+			name, err := catalog.ParseServiceName(args[0])
+			if err != nil {
+				return usageError{err}
+			}
+			e, err := api.Explain(c.Context(), resource.ExplainQuery{
+				Service: name, Port: port, Pin: catalog.ClusterName(pin), From: catalog.ClusterName(from), Gateway: gateway,
+			})
+			if err != nil {
+				return err
+			}
+			if k.json {
+				return printJSON(c.OutOrStdout(), e)
+			}
+			_, err = fmt.Fprint(c.OutOrStdout(), explanation(e))
+			return err
+		})
+	c.Flags().StringVar(&port, "port", "", "port name (default: the only one)")
+	c.Flags().StringVar(&pin, "pin", "", "as if the call named this cluster")
+	c.Flags().StringVar(&from, "from", "", "ask this cluster's federation instead")
+	c.Flags().StringVar(&gateway, "gateway", "", "decide as this gateway would (default: the one with the freshest report)")
+	return c
+}
+
+// explanation is a ledger in lines that a person reads from top to bottom.
+func explanation(e *resource.Explanation) string {
+	var b strings.Builder
+	l := e.Ledger
+	fmt.Fprintf(&b, "%s\n", l.Why)
+	if l.Otherwise != "" {
+		fmt.Fprintf(&b, "%s\n", l.Otherwise)
+	}
+	fmt.Fprintf(&b, "\nasked of %s, gateway %s, by its report of %s ago; table %d.%d\n",
+		e.Cluster, e.Gateway, ms(e.ReportAge), e.Epoch, e.Version)
+	fmt.Fprintf(&b, "status %s, mode %s, algorithm %s\n", l.Status, l.Mode, l.Policy.Algorithm)
+	for _, t := range l.Tiers {
+		fmt.Fprintf(&b, "\ntier %d, %s: %d of %d ready, health %.0f %%, load %.0f %%%s\n",
+			t.Tier, t.Name, t.Ready, t.Total, t.Health, t.Load, flags(map[string]bool{
+				"panic": t.Panic, "refused": t.Refused, "ramp ignored": t.RampIgnored,
+			}))
+		for _, c := range t.Candidates {
+			explainCandidate(&b, c)
+		}
+	}
+	if len(l.Excluded) > 0 {
+		b.WriteString("\nexcluded\n")
+	}
+	for _, x := range l.Excluded {
+		fmt.Fprintf(&b, "  %s: %s", place(string(x.Cluster), x.Zone, x.Endpoint), x.Reason)
+		if x.Evidence != "" {
+			fmt.Fprintf(&b, ", %s", x.Evidence)
+		}
+		if x.Age > 0 {
+			fmt.Fprintf(&b, ", for %s", x.Age.Round(100_000_000))
+		}
+		b.WriteString("\n")
+	}
+	for _, d := range l.Draws {
+		fmt.Fprintf(&b, "\ndrew the %s by %s", d.Of, d.By)
+		if len(d.Among) > 0 {
+			fmt.Fprintf(&b, " among %s", strings.Join(d.Among, ", "))
+		}
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+func explainCandidate(b *strings.Builder, c route.LedgerCandidate) {
+	fmt.Fprintf(b, "  %s: %d of %d ready (%s), share %.0f %%, weight %.0f %%%s", place(string(c.Cluster), c.Zone, ""),
+		c.Ready, c.Total, c.Source, c.Share, c.Weight, flags(map[string]bool{
+			"control lost": c.ControlLost, "quarantined": c.Quarantined, string(c.Reason): c.Reason != "",
+		}))
+	if c.Score != nil {
+		fmt.Fprintf(b, ", predicted %s (answers %s, round trip %s, %d in flight)",
+			ms(c.Score.Predicted), ms(c.Score.EWMA), ms(c.Score.RTT), c.Score.InFlight)
+	}
+	b.WriteString("\n")
+	for _, ep := range c.Endpoints {
+		fmt.Fprintf(b, "    %s %s weight %d%s\n", ep.ID, ep.Address, ep.Weight, flags(map[string]bool{string(ep.Reason): ep.Reason != ""}))
+	}
+}
+
+func place(cluster, zone, endpoint string) string {
+	parts := []string{cluster}
+	for _, p := range []string{zone, endpoint} {
+		if p != "" {
+			parts = append(parts, p)
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+// flags lists what is set, in a fixed order.
+func flags(set map[string]bool) string {
+	var on []string
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		if set[name] {
+			on = append(on, name)
+		}
+	}
+	if len(on) == 0 {
+		return ""
+	}
+	return " [" + strings.Join(on, ", ") + "]"
+}

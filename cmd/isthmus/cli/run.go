@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/process"
+)
+
+func newRun() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Play the roles of the configuration file: federation, gateway or both",
+		Long: `Play the roles of the configuration file until SIGTERM or SIGINT, then drain: a
+gateway tells its peers, takes nothing new and lets what it carries finish. A second
+signal ends the process at once.`,
+		Args: exactArgs(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := config.Load(path)
+			if err != nil {
+				return err
+			}
+			log := newLogger(c.ErrOrStderr(), cfg.Log)
+			context.AfterFunc(c.Context(), func() {
+				log.Info("stopping", "reason", context.Cause(c.Context()))
+			})
+			return process.Run(c.Context(), cfg, log, readBuild().Version)
+		},
+	}
+	configFlag(c, &path)
+	return c
+}
+
+// newLogger writes to w in the form of the configuration, which is valid.
+func newLogger(w io.Writer, c config.Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}

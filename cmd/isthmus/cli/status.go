@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/client"
+)
+
+// status is what `isthmus status --json` prints.
+type status struct {
+	Version  resource.Version   `json:"version"`
+	Clusters []resource.Cluster `json:"clusters"`
+	Peers    []resource.Peer    `json:"peers"`
+	Gateways []resource.Gateway `json:"gateways"`
+	Links    []resource.Link    `json:"links"`
+	Sources  []resource.Source  `json:"sources"`
+	// Troubles says what is not as it should be, in words.
+	Troubles []string `json:"troubles"`
+}
+
+func newStatus() *cobra.Command {
+	return reading("status", "Show clusters, gateways, links and sources, and what is wrong with them",
+		"Show clusters, gateways, links and sources of the cluster whose federation is asked, and\nwhat is wrong with them.", exactArgs(),
+		func(c *cobra.Command, api *client.Client, k *connection, _ []string) error {
+			s, err := readStatus(c.Context(), api)
+			if err != nil {
+				return err
+			}
+			if k.json {
+				return printJSON(c.OutOrStdout(), s)
+			}
+			return s.print(c)
+		})
+}
+
+func readStatus(ctx context.Context, api *client.Client) (*status, error) {
+	var s status
+	var errs [6]error
+	s.Version, errs[0] = api.Version(ctx)
+	s.Clusters, errs[1] = api.Clusters().List(ctx)
+	s.Peers, errs[2] = api.Peers().List(ctx)
+	s.Gateways, errs[3] = api.Gateways().List(ctx)
+	s.Links, errs[4] = api.Links().List(ctx)
+	s.Sources, errs[5] = api.Sources().List(ctx)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	s.Troubles = s.troubles()
+	return &s, nil
+}
+
+func (s *status) troubles() []string {
+	out := []string{}
+	for _, p := range s.Peers {
+		if p.State != resource.PeerOK {
+			out = append(out, fmt.Sprintf("peer %s: %s %s", p.Name, p.State, p.Reason))
+		}
+	}
+	for _, g := range s.Gateways {
+		switch {
+		case g.State != "alive":
+			out = append(out, fmt.Sprintf("gateway %s: %s, last report %s", g.Name, g.State, ago(g.ReportedAt)))
+		case g.LinksUp < g.Links:
+			out = append(out, fmt.Sprintf("gateway %s: %d of %d links are up", g.Name, g.LinksUp, g.Links))
+		}
+	}
+	if len(s.Gateways) == 0 {
+		out = append(out, "no gateway has reported")
+	}
+	for _, src := range s.Sources {
+		if src.State != "ok" {
+			out = append(out, fmt.Sprintf("source %s: %s %s", src.Name, src.State, src.Error))
+		}
+	}
+	return out
+}
+
+func (s *status) print(c *cobra.Command) error {
+	rows := [][]string{{"CLUSTER", "LOCALITY", "STATE", "GATEWAYS", "SERVICES"}}
+	for _, v := range s.Clusters {
+		name := string(v.Name)
+		if v.Own {
+			name += " (own)"
+		}
+		rows = append(rows, []string{name, v.Locality.String(), string(v.State), fmt.Sprint(v.Gateways), fmt.Sprint(v.Services)})
+	}
+	rows = append(rows, nil, []string{"GATEWAY", "STATE", "REPORT", "LINKS UP", "TABLE"})
+	for _, g := range s.Gateways {
+		rows = append(rows, []string{g.Name, g.State, ago(g.ReportedAt), fmt.Sprintf("%d of %d", g.LinksUp, g.Links), fmt.Sprintf("%d.%d", g.Epoch, g.Version)})
+	}
+	rows = append(rows, nil, []string{"LINK FROM", "TO", "STATE", "RTT", "LOSS", "STREAMS", "SENT", "RECEIVED"})
+	for _, l := range s.Links {
+		state := l.State
+		if l.Reason != "" {
+			state += " (" + l.Reason + ")"
+		}
+		rows = append(rows, []string{
+			l.From, fmt.Sprintf("%s/%s", l.Cluster, dash(l.Gateway)), state, ms(l.RTT), fmt.Sprintf("%.2f %%", 100*l.Loss),
+			fmt.Sprint(l.Streams), size(l.BytesSent), size(l.BytesReceived),
+		})
+	}
+	rows = append(rows, nil, []string{"SOURCE", "KIND", "STATE", "LAST READ", "SERVICES", "ENDPOINTS", "HELD BACK"})
+	for _, v := range s.Sources {
+		rows = append(rows, []string{v.Name, v.Kind, v.State, ago(v.LastSuccess), fmt.Sprint(v.Services), fmt.Sprint(v.Endpoints), fmt.Sprint(len(v.Quarantined))})
+	}
+	if err := table(c, rows); err != nil {
+		return err
+	}
+	for _, t := range s.Troubles {
+		if _, err := fmt.Fprintln(c.OutOrStdout(), "! "+t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func size(n uint64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	case n >= 1<<10:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	default:
+		return fmt.Sprintf("%d B", n)
+	}
+}

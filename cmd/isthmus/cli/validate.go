@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
+)
+
+func newValidate() *cobra.Command {
+	var path string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "validate",
+		Short: "Check a configuration file and report every problem at once",
+		Long: `Check a configuration file. Every problem is reported at once, each with file,
+line, field, value and the rule that it breaks. Nothing but the file is touched.`,
+		Args: exactArgs(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := config.Load(path)
+			var problems strictyaml.Problems
+			if err != nil && !errors.As(err, &problems) {
+				return err
+			}
+			if asJSON {
+				if problems == nil {
+					problems = strictyaml.Problems{}
+				}
+				if err := printJSON(c.OutOrStdout(), problems); err != nil {
+					return err
+				}
+			}
+			switch {
+			case len(problems) > 0 && asJSON:
+				return fmt.Errorf("%s has %d problems", path, len(problems))
+			case len(problems) > 0:
+				return fmt.Errorf("%s has %d problems:\n%w", path, len(problems), problems)
+			case !asJSON:
+				_, err = fmt.Fprintf(c.OutOrStdout(), "%s is valid\n", path)
+				return err
+			}
+			return nil
+		},
+	}
+	configFlag(c, &path)
+	c.Flags().BoolVar(&asJSON, "json", false, "print the problems as JSON")
+	return c
+}
+
+func configFlag(c *cobra.Command, path *string) {
+	c.Flags().StringVarP(path, "config", "c", config.DefaultPath, "configuration file")
+}

@@ -1,0 +1,142 @@
+package config
+
+import (
+	"path/filepath"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/gateway"
+)
+
+// The defaults of the file.
+const (
+	DefaultPath    = "/etc/isthmus/isthmus.yaml"
+	DefaultDataDir = "/var/lib/isthmus"
+	// DefaultAPISocket is where the operator's commands find the federation.
+	DefaultAPISocket = "/run/isthmus/api.sock"
+	// DefaultAPIAddress is the same API for tools on the host, with a token.
+	DefaultAPIAddress = "127.0.0.1:7480"
+	// DefaultMesh is the federation's mTLS listener for its gateways and, through
+	// them, its peers.
+	DefaultMesh = "127.0.0.1:7483"
+)
+
+// Config is one process: which sections it has decides which roles it plays.
+type Config struct {
+	Cluster Cluster `yaml:"cluster"`
+	// DataDir holds what each role keeps in a folder of its own below it.
+	DataDir    string      `yaml:"data_dir"`
+	Identity   Identity    `yaml:"identity"`
+	Log        Log         `yaml:"log"`
+	Federation *Federation `yaml:"federation"`
+	Gateway    *Gateway    `yaml:"gateway"`
+}
+
+// Cluster is the own cluster. Zone is where this process runs.
+type Cluster struct {
+	Name   string `yaml:"name"`
+	Cloud  string `yaml:"cloud"`
+	Region string `yaml:"region"`
+	Zone   string `yaml:"zone"`
+}
+
+// Locality of the process.
+func (c Cluster) Locality() catalog.Locality {
+	return catalog.Locality{Cloud: c.Cloud, Region: c.Region, Zone: c.Zone}
+}
+
+// ClusterName is Name as the catalog's type.
+func (c Cluster) ClusterName() catalog.ClusterName { return catalog.ClusterName(c.Name) }
+
+// Identity says where SVIDs come from: any SPIFFE Workload API.
+type Identity struct {
+	TrustDomain string `yaml:"trust_domain"`
+	// WorkloadAPI is "unix:///path" or "tcp://ip:port".
+	WorkloadAPI string `yaml:"workload_api"`
+	// ClusterID is the federation's SPIFFE ID; the gateways' are ClusterID +
+	// "/gateway/NAME". Default: spiffe://TRUST_DOMAIN/isthmus/cluster/NAME.
+	ClusterID string `yaml:"cluster_id"`
+	// NoCache leaves key and SVID out of the data directory; the process then
+	// cannot start while the Workload API is down.
+	NoCache bool `yaml:"no_cache"`
+}
+
+// Log is the form of the log on standard error.
+type Log struct {
+	// Level is debug, info, warn or error.
+	Level string `yaml:"level"`
+	// Format is text or json.
+	Format string `yaml:"format"`
+}
+
+// Federation is the federation role.
+type Federation struct {
+	federation.Config `yaml:",inline"`
+	Sources           []Source `yaml:"sources"`
+}
+
+// Gateway is the gateway role. Federation is the host:port of the own
+// federation's mesh listener.
+type Gateway struct {
+	gateway.Config `yaml:",inline"`
+	Federation     string `yaml:"federation"`
+}
+
+// Default is the configuration before the file is read.
+func Default() Config {
+	return Config{DataDir: DefaultDataDir, Log: Log{Level: "info", Format: "text"}}
+}
+
+// fill completes what follows from other fields.
+func (c *Config) fill() {
+	if c.Identity.ClusterID == "" && c.Identity.TrustDomain != "" && c.Cluster.Name != "" {
+		c.Identity.ClusterID = "spiffe://" + c.Identity.TrustDomain + "/isthmus/cluster/" + c.Cluster.Name
+	}
+	if f := c.Federation; f != nil {
+		set(&f.Listen, DefaultMesh)
+		set(&f.DataDir, filepath.Join(c.DataDir, "federation"))
+		if f.API.Socket == "" && f.API.Address == "" {
+			f.API.Socket, f.API.Address = DefaultAPISocket, DefaultAPIAddress
+		}
+		for i := range f.Sources {
+			f.Sources[i].fill()
+		}
+	}
+	if g := c.Gateway; g != nil {
+		set(&g.DataDir, filepath.Join(c.DataDir, "gateway"))
+		if g.Federation == "" && c.Federation != nil {
+			g.Federation = c.Federation.Listen
+			if c.Federation.Advertise != "" {
+				g.Federation = c.Federation.Advertise
+			}
+		}
+		set(&g.Federation, DefaultMesh)
+		g.Config = g.WithDefaults()
+	}
+}
+
+// FederationID is the federation's SPIFFE ID.
+func (c *Config) FederationID() (spiffeid.ID, error) {
+	return spiffeid.FromString(c.Identity.ClusterID)
+}
+
+// GatewayID is the gateway's SPIFFE ID.
+func (c *Config) GatewayID() (spiffeid.ID, error) {
+	return spiffeid.FromString(c.Identity.ClusterID + "/gateway/" + c.Gateway.Name)
+}
+
+// CacheFile is where a role keeps its SVID, or "".
+func (c *Config) CacheFile(role string) string {
+	if c.Identity.NoCache {
+		return ""
+	}
+	return filepath.Join(c.DataDir, role, "identity.json")
+}
+
+func set(s *string, value string) {
+	if *s == "" {
+		*s = value
+	}
+}

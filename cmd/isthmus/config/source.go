@@ -1,0 +1,86 @@
+package config
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery"
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/discovery/consul"
+	"github.com/isthmus-mesh/isthmus/discovery/file"
+	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
+)
+
+// Source is one entry of federation.sources: exactly one of the kinds, and what
+// holds for all of them.
+type Source struct {
+	// Name is unique among the sources (DNS label); default: the kind.
+	Name string `yaml:"name"`
+	// Allow are the address ranges that the source may publish. Loopback,
+	// link-local and metadata addresses must be listed; none means every other
+	// address.
+	Allow []netip.Prefix `yaml:"allow"`
+	// Guard says which withdrawals are held back, and for how long.
+	Guard Guard `yaml:"guard"`
+
+	// Consul reads a Consul datacenter.
+	Consul *consul.Config `yaml:"consul"`
+	// File reads a YAML file.
+	File *file.Config `yaml:"file"`
+}
+
+// Guard is discovery.GuardOptions; 0 is the default of each field.
+type Guard struct {
+	// Count and Share: a withdrawal of more than the larger of Count endpoints
+	// and Share (0 to 1) of all is held back. Default 3 and 0.2.
+	Count int     `yaml:"count"`
+	Share float64 `yaml:"share"`
+	// Reads complete reads over at least Window must agree with it before it
+	// takes effect. Default 3 and 1m.
+	Reads  int           `yaml:"reads"`
+	Window time.Duration `yaml:"window"`
+}
+
+// Options is the guard as discovery takes it.
+func (g Guard) Options() discovery.GuardOptions {
+	return discovery.GuardOptions{Count: g.Count, Share: g.Share, Reads: g.Reads, Window: g.Window}
+}
+
+// Kind names the kind that is set, "" for none or several.
+func (s *Source) Kind() string {
+	kind := ""
+	for _, k := range []struct {
+		name string
+		set  bool
+	}{{"consul", s.Consul != nil}, {"file", s.File != nil}} {
+		switch {
+		case k.set && kind != "":
+			return ""
+		case k.set:
+			kind = k.name
+		}
+	}
+	return kind
+}
+
+func (s *Source) fill() { set(&s.Name, s.Kind()) }
+
+func (s *Source) validate() error {
+	var errs []error
+	if s.Kind() == "" {
+		errs = append(errs, strictyaml.Fail("", nil, "must have exactly one of consul, file"))
+	} else if _, err := catalog.ParseClusterName(s.Name); err != nil { // the same rule: a DNS label
+		errs = append(errs, strictyaml.Fail("name", s.Name, "must be a DNS label"))
+	}
+	if s.Consul != nil {
+		errs = append(errs, strictyaml.Within("consul", s.Consul.Validate()))
+	}
+	if s.File != nil {
+		errs = append(errs, strictyaml.Within("file", s.File.Validate()))
+	}
+	if g := s.Guard; g.Count < 0 || g.Share < 0 || g.Share > 1 || g.Reads < 0 || g.Window < 0 {
+		errs = append(errs, strictyaml.Fail("guard", nil, "count, reads and window must not be negative, share must be between 0 and 1"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,132 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
+)
+
+// Load reads and checks the file. The error is strictyaml.Problems when the
+// file could be read at all: every problem, with its place.
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse is Load of what a file holds.
+func Parse(path string, data []byte) (*Config, error) {
+	c := Default()
+	doc, err := strictyaml.Decode(path, data, &c)
+	var problems strictyaml.Problems
+	if err != nil && !errors.As(err, &problems) {
+		return nil, err
+	}
+	c.fill()
+	problems = append(problems, withoutRepeats(doc.Locate(c.Validate()), problems)...)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return &c, nil
+}
+
+// withoutRepeats drops what a check says of a field that could not be read.
+func withoutRepeats(found, read strictyaml.Problems) strictyaml.Problems {
+	bad := map[string]bool{}
+	for _, p := range read {
+		bad[p.Field] = true
+	}
+	var out strictyaml.Problems
+	for _, p := range found {
+		if !bad[p.Field] {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Validate reports every problem; fill has run.
+func (c *Config) Validate() error {
+	var errs []error
+	fail := func(field string, value any, rule string) {
+		errs = append(errs, strictyaml.Fail(field, value, rule))
+	}
+	if _, err := catalog.ParseClusterName(c.Cluster.Name); err != nil {
+		fail("cluster.name", c.Cluster.Name, "must be a DNS label, unique in the federation")
+	}
+	if err := c.Cluster.Locality().Validate(); err != nil {
+		fail("cluster", c.Cluster.Locality().String(), err.Error())
+	}
+	if c.DataDir == "" {
+		fail("data_dir", "", "must name a folder")
+	}
+	errs = append(errs, strictyaml.Within("identity", c.Identity.validate()), strictyaml.Within("log", c.Log.validate()))
+	if c.Federation == nil && c.Gateway == nil {
+		fail("", nil, "needs a federation section, a gateway section or both: they say what this process does")
+	}
+	if f := c.Federation; f != nil {
+		errs = append(errs, strictyaml.Within("federation", f.Validate()))
+		names := map[string]int{}
+		for i, s := range f.Sources {
+			at := fmt.Sprintf("federation.sources[%d]", i)
+			errs = append(errs, strictyaml.Within(at, s.validate()))
+			if first, twice := names[s.Name]; twice {
+				fail(at+".name", s.Name, fmt.Sprintf("is the name of sources[%d] already; give each a name", first))
+			}
+			names[s.Name] = i
+		}
+		for i, p := range f.Peers {
+			if string(p.Name) == c.Cluster.Name {
+				fail(fmt.Sprintf("federation.peers[%d].name", i), string(p.Name), "is the own cluster's name")
+			}
+		}
+	}
+	if g := c.Gateway; g != nil {
+		errs = append(errs, strictyaml.Within("gateway", g.Validate()))
+	}
+	return errors.Join(errs...)
+}
+
+func (i Identity) validate() error {
+	var errs []error
+	td, err := spiffeid.TrustDomainFromString(i.TrustDomain)
+	if err != nil {
+		errs = append(errs, strictyaml.Fail("trust_domain", i.TrustDomain, "must be a SPIFFE trust domain such as aws.example.org"))
+	}
+	if !strings.HasPrefix(i.WorkloadAPI, "unix:///") && !strings.HasPrefix(i.WorkloadAPI, "tcp://") {
+		errs = append(errs, strictyaml.Fail("workload_api", i.WorkloadAPI, "must be unix:///path or tcp://ip:port"))
+	}
+	if i.ClusterID != "" {
+		id, idErr := spiffeid.FromString(i.ClusterID)
+		switch {
+		case idErr != nil || id.Path() == "":
+			errs = append(errs, strictyaml.Fail("cluster_id", i.ClusterID, "must be a SPIFFE ID with a path"))
+		case err == nil && id.TrustDomain() != td:
+			errs = append(errs, strictyaml.Fail("cluster_id", i.ClusterID, "must be in the own trust domain "+td.Name()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l Log) validate() error {
+	var errs []error
+	switch l.Level {
+	case "debug", "info", "warn", "error":
+	default:
+		errs = append(errs, strictyaml.Fail("level", l.Level, "must be debug, info, warn or error"))
+	}
+	switch l.Format {
+	case "text", "json":
+	default:
+		errs = append(errs, strictyaml.Fail("format", l.Format, "must be text or json"))
+	}
+	return errors.Join(errs...)
+}
