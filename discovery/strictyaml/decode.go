@@ -44,7 +44,7 @@ func Decode(file string, data []byte, into any) (*Document, error) {
 		d.value(tree.Docs[0].Body, reflect.ValueOf(into).Elem(), "", 0)
 	}
 	if len(d.problems) > 0 {
-		sortProblems(d.problems)
+		d.problems.Sort()
 		return doc, d.problems
 	}
 	return doc, nil

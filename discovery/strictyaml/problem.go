@@ -104,11 +104,12 @@ func (d *Document) Locate(err error) Problems {
 		}
 		ps = append(ps, p)
 	}
-	sortProblems(ps)
+	ps.Sort()
 	return ps
 }
 
-func sortProblems(ps Problems) {
+// Sort orders by place.
+func (ps Problems) Sort() {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Field, b.Field))
 	})

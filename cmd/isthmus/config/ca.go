@@ -57,6 +57,7 @@ func LoadCA(path string) (*CA, error) {
 	found := errors.Join(c.Config().Validate(), strictyaml.Within("log", c.Log.validate()))
 	problems = append(problems, withoutRepeats(doc.Locate(found), problems)...)
 	if len(problems) > 0 {
+		problems.Sort()
 		return nil, problems
 	}
 	return &c, nil

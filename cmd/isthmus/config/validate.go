@@ -33,6 +33,7 @@ func Parse(path string, data []byte) (*Config, error) {
 	c.fill()
 	problems = append(problems, withoutRepeats(doc.Locate(c.Validate()), problems)...)
 	if len(problems) > 0 {
+		problems.Sort()
 		return nil, problems
 	}
 	return &c, nil
@@ -104,12 +105,12 @@ func (i Identity) validate() error {
 	if !strings.HasPrefix(i.WorkloadAPI, "unix:///") && !strings.HasPrefix(i.WorkloadAPI, "tcp://") {
 		errs = append(errs, strictyaml.Fail("workload_api", i.WorkloadAPI, "must be unix:///path or tcp://ip:port"))
 	}
-	if i.ClusterID != "" {
+	if err == nil && i.ClusterID != "" { // it may be made from the trust domain
 		id, idErr := spiffeid.FromString(i.ClusterID)
 		switch {
 		case idErr != nil || id.Path() == "":
 			errs = append(errs, strictyaml.Fail("cluster_id", i.ClusterID, "must be a SPIFFE ID with a path"))
-		case err == nil && id.TrustDomain() != td:
+		case id.TrustDomain() != td:
 			errs = append(errs, strictyaml.Fail("cluster_id", i.ClusterID, "must be in the own trust domain "+td.Name()))
 		}
 	}
