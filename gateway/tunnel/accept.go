@@ -17,7 +17,14 @@ func (n *Node) accept(ctx context.Context, listener *quic.Listener) error {
 		if err != nil {
 			return err
 		}
-		n.gate.complete(qc)
+		if !n.gate.complete(qc) {
+			n.metrics.accepted.WithLabelValues(wire.Overloaded.String()).Inc()
+			// Not here: closing waits for the connection's own goroutine.
+			n.spawn(func() {
+				_ = qc.CloseWithError(quic.ApplicationErrorCode(wire.Overloaded), wire.Overloaded.String())
+			})
+			continue
+		}
 		if !n.spawn(func() { n.serveAccepted(ctx, qc) }) {
 			_ = qc.CloseWithError(quic.ApplicationErrorCode(wire.Draining), wire.Draining.String())
 		}

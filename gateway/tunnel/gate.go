@@ -45,13 +45,15 @@ func (g *gate) admit(ctx context.Context, _ *quic.ClientInfo) (context.Context, 
 }
 
 // complete is told that qc came out of the handshake and counts it until it
-// ends.
-func (g *gate) complete(qc *quic.Conn) {
+// ends; false means that there are too many now. Handshakes in progress do not
+// count: strangers could keep peers out with them.
+func (g *gate) complete(qc *quic.Conn) bool {
 	if h, ok := qc.Context().Value(handshakeKey).(*handshake); ok {
 		h.finish()
 	}
-	g.accepted.Add(1)
+	within := g.accepted.Add(1) <= g.limit
 	context.AfterFunc(qc.Context(), func() { g.accepted.Add(-1) })
+	return within
 }
 
 func (g *gate) handshaking() int64 { return g.open.Load() }
