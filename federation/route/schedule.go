@@ -1,47 +1,50 @@
 package route
 
-import (
-	"cmp"
-	"container/heap"
-)
-
 // maxTurns bounds a round-robin schedule of uneven weights: finer ratios than
-// one in 4,096 are rounded.
-const maxTurns = 4096
+// one in 1,024 are rounded. Laying out costs turns x items.
+const maxTurns = 1024
 
-// newSchedule lays out one round of smooth weighted round robin: each index
-// occurs in proportion to its weight, as evenly spread as it can be, by earliest
-// deadline: the k-th turn of weight w is due at (k + 1/2)/w. The position in it
-// is a counter, so that a turn costs one atomic addition.
+// newSchedule lays out one round of nginx's smooth weighted round robin
+// (ngx_http_upstream_round_robin.c): in each turn every index gains its weight,
+// and the one that has most is served and pays the sum. Each occurs in
+// proportion to its weight, as evenly spread as it can be. With the round laid
+// out, a turn costs one atomic addition and needs no lock.
 func newSchedule(weights []uint64) []int32 {
 	turns := turnsOf(weights)
-	q := make(deadlines, 0, len(turns))
-	var length uint64
-	for i, t := range turns {
-		if t > 0 {
-			q = append(q, deadline{index: int32(i), turns: t})
-			length += t
-		}
+	var round int64
+	for _, t := range turns {
+		round += t
 	}
-	heap.Init(&q)
-	out := make([]int32, 0, length)
-	for range length {
-		out = append(out, q[0].index)
-		q[0].done++
-		heap.Fix(&q, 0)
+	out := make([]int32, 0, round)
+	if equal(weights) {
+		for i := range weights {
+			out = append(out, int32(i))
+		}
+		return out
+	}
+	credit := make([]int64, len(turns))
+	for range round {
+		best := 0
+		for i, t := range turns {
+			if credit[i] += t; credit[i] > credit[best] {
+				best = i
+			}
+		}
+		credit[best] -= round
+		out = append(out, int32(best))
 	}
 	return out
 }
 
 // turnsOf reduces weights to turns per round: exactly where a round of at most
 // maxTurns can hold them, else in proportion, at least one each.
-func turnsOf(weights []uint64) []uint64 {
+func turnsOf(weights []uint64) []int64 {
 	var divisor, sum uint64
 	for _, w := range weights {
 		divisor = gcd(divisor, w)
 		sum += w
 	}
-	turns := make([]uint64, len(weights))
+	turns := make([]int64, len(weights))
 	if sum == 0 {
 		return turns
 	}
@@ -49,9 +52,9 @@ func turnsOf(weights []uint64) []uint64 {
 		switch {
 		case w == 0:
 		case sum/divisor <= maxTurns:
-			turns[i] = w / divisor
+			turns[i] = int64(w / divisor)
 		default:
-			turns[i] = max(uint64(float64(w)/float64(sum)*maxTurns+0.5), 1)
+			turns[i] = max(int64(float64(w)/float64(sum)*maxTurns+0.5), 1)
 		}
 	}
 	return turns
@@ -62,27 +65,4 @@ func gcd(a, b uint64) uint64 {
 		a, b = b, a%b
 	}
 	return a
-}
-
-type deadline struct {
-	index       int32
-	turns, done uint64
-}
-
-// compare orders by due time (2*done+1)/(2*turns), in whole numbers.
-func (d deadline) compare(o deadline) int {
-	return cmp.Or(cmp.Compare((2*d.done+1)*o.turns, (2*o.done+1)*d.turns), cmp.Compare(d.index, o.index))
-}
-
-type deadlines []deadline
-
-func (q deadlines) Len() int           { return len(q) }
-func (q deadlines) Less(i, j int) bool { return q[i].compare(q[j]) < 0 }
-func (q deadlines) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
-func (q *deadlines) Push(x any)        { *q = append(*q, x.(deadline)) }
-func (q *deadlines) Pop() any {
-	old := *q
-	x := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return x
 }
