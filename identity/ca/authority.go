@@ -86,9 +86,6 @@ func (r roots) advance(now time.Time, cfg Config, create func(activates time.Tim
 		if lastSigning.Before(activates) {
 			activates = lastSigning
 		}
-		if activates.Before(now) {
-			activates = now
-		}
 	}
 	if due {
 		a, err := create(activates)

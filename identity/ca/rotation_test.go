@@ -1,15 +1,19 @@
 package ca_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/identity/ca"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // exchange makes one mutually authenticated connection over loopback TCP and sends
@@ -76,4 +80,37 @@ func TestRotationOfSVIDsAndRootsDisturbsNothing(t *testing.T) {
 	if roots > 3 {
 		t.Errorf("%d roots at once", roots)
 	}
+}
+
+// A root that cannot be saved is not used; the old ones sign on, and the step is
+// taken when there is room again.
+func TestRootsThatCannotBeSavedAreNotUsed(t *testing.T) {
+	t.Parallel()
+	cfg := config(t, domainA, "/gw")
+	cfg.SVIDTTL, cfg.CATTL = 3*time.Second, 12*time.Second
+	reg := prometheus.NewRegistry()
+	c, _ := start(t, cfg, ca.Options{Registerer: reg})
+	before, err := c.Bundle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a failed write", func() bool {
+		return testutil.ToFloat64(collector(t, reg, "isthmus_ca_write_errors_total")) > 0
+	})
+	if now, err := c.Bundle(); err != nil || !bytes.Equal(now, before) {
+		t.Fatalf("a root that is nowhere on disk was published: %s, %v", now, err)
+	}
+	if _, err := client(t, c).FetchX509SVID(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the next root", func() bool {
+		now, err := os.ReadFile(cfg.BundleFile)
+		return err == nil && !bytes.Equal(now, before)
+	})
 }
