@@ -29,7 +29,7 @@ func (c *compiler) local(s *Service, port catalog.Port) []candidate {
 			continue
 		}
 		key := zoneKey{locality: c.ownLocality(ep)}
-		if held[ep.ID] {
+		if ep.Quarantined || held[ep.ID] {
 			key = zoneKey{quarantined: true}
 		}
 		set := sets[key]

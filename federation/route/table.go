@@ -66,9 +66,8 @@ type Service struct {
 	Ports []catalog.Port      `json:"ports"`
 	// Endpoints are the own cluster's.
 	Endpoints []catalog.Endpoint `json:"endpoints,omitempty"`
-	// Quarantined are the IDs (sorted) of endpoints that the mass-withdrawal
-	// guard holds although their source no longer lists them. They are used
-	// last: the address may have a new owner.
+	// Quarantined are the IDs (sorted) of endpoints to be used last, besides
+	// those that are marked as quarantined themselves.
 	Quarantined []string `json:"quarantined,omitempty"`
 	// ExportedTo names the peers that may reach the own endpoints.
 	ExportedTo []catalog.ClusterName `json:"exported_to,omitempty"`

@@ -71,8 +71,8 @@ func (w *wheel) finish(c *compiler, key rotationKey) {
 
 // pick returns the index of the drawn item, -1 if all were tried.
 func (w *wheel) pick(rec *Record, d *draws, t *turn) int {
-	if len(w.items) == 0 {
-		return -1
+	if w.exhausted(&rec.request.Tried) {
+		return -1 // before a turn is taken
 	}
 	switch w.algorithm {
 	case policy.RoundRobin:
@@ -218,10 +218,8 @@ func (w *wheel) skip(i int, tried *Tried) bool {
 	return tried.has(it.cluster, "") || it.inner.exhausted(tried)
 }
 
+// exhausted reports whether nothing is left to draw.
 func (w *wheel) exhausted(tried *Tried) bool {
-	if len(w.items) > tried.n {
-		return false
-	}
 	for i := range w.items {
 		if !w.skip(i, tried) {
 			return false
