@@ -107,7 +107,7 @@ func (s *Source) watchOnce(ctx context.Context, rewatch <-chan struct{}) (again 
 
 // watcher receives from go-spiffe, on one goroutine.
 type watcher struct {
-	ctx context.Context //nolint:containedctx // go-spiffe's callbacks have none
+	ctx context.Context // go-spiffe's callbacks have none
 	s   *Source
 }
 

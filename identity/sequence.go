@@ -31,5 +31,5 @@ func contentSequence(authorities []*x509.Certificate) uint64 {
 	}
 	const counts = 256
 	count := min(len(authorities), counts-1)
-	return uint64(newest)*counts + uint64(counts-1-count) //nolint:gosec // newest is >= 0 by max with zero
+	return uint64(newest)*counts + uint64(counts-1-count) // newest is >= 0 by max with zero
 }

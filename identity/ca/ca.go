@@ -84,7 +84,7 @@ func New(cfg Config, opts Options) (*CA, error) {
 	}
 	c := &CA{
 		cfg: cfg.withDefaults(), log: opts.Log, now: opts.Now, metrics: newMetrics(),
-		uid:      uint32(os.Geteuid()), //nolint:gosec // a uid is an unsigned 32-bit number
+		uid:      uint32(os.Geteuid()), // a uid is an unsigned 32-bit number
 		stopping: make(chan struct{}), serving: make(chan struct{}),
 		table: slices.Clone(cfg.Entries), logged: rate.NewLimiter(refusalLogsPerSecond, refusalLogsBurst),
 	}
@@ -166,7 +166,7 @@ func (c *CA) Run(ctx context.Context) (err error) {
 	case <-ctx.Done():
 		close(c.stopping) // handlers say why before their connections go
 		srv.Stop()        // waits for them, closes and removes the socket
-		<-served
+		err = <-served    // nil: it was us who stopped it
 	case err = <-served:
 		close(c.stopping)
 		err = fmt.Errorf("workload api: %w", err)

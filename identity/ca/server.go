@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -109,9 +110,7 @@ func (a api) FetchX509SVID(_ *workload.X509SVIDRequest, stream grpc.ServerStream
 func (a api) FetchX509Bundles(_ *workload.X509BundlesRequest, stream grpc.ServerStreamingServer[workload.X509BundlesResponse]) error {
 	return a.follow(stream.Context(), func(v *view, _ []Entry) (time.Time, error) {
 		resp := &workload.X509BundlesResponse{Bundles: map[string][]byte{a.ca.cfg.TrustDomain.IDString(): v.bundle}}
-		for td, der := range v.federated {
-			resp.Bundles[td] = der
-		}
+		maps.Copy(resp.Bundles, v.federated)
 		return time.Time{}, stream.Send(resp)
 	})
 }

@@ -4,7 +4,7 @@ package keep
 
 import "errors"
 
-// ErrLocked: another process holds the lock.
+// ErrLocked is the error for a lock that another process holds.
 var ErrLocked = errors.New("another process uses it")
 
 // Lock is not implemented here.

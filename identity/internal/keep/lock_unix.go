@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// ErrLocked: another process holds the lock.
+// ErrLocked is the error for a lock that another process holds.
 var ErrLocked = errors.New("another process uses it")
 
 // Lock takes an exclusive lock on a file, which is made if needed, or fails at once
