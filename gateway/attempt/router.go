@@ -87,8 +87,6 @@ type Call struct {
 	Pin catalog.ClusterName
 	// Caller is the SPIFFE ID of who asks.
 	Caller string
-	// Idempotent calls may be executed twice.
-	Idempotent bool
 }
 
 // Start authorizes a call. The error is *Error.

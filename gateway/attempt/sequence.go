@@ -102,9 +102,21 @@ func (a *Attempt) Header(traceParent string, deadline time.Time) *wire.Header {
 	return h
 }
 
+// Replay says what of a call can be sent a second time.
+type Replay uint8
+
+const (
+	// Never: what was sent is not kept.
+	Never Replay = iota
+	// IfUndelivered: it is kept, and may be sent again if nobody got it.
+	IfUndelivered
+	// Always: it is kept, and may be executed twice.
+	Always
+)
+
 // Fail ends an attempt that got no answer, and says whether to go on: nil asks
 // for Next, after the delay has been waited. The error is *Error.
-func (a *Attempt) Fail(ctx context.Context, err error) error {
+func (a *Attempt) Fail(ctx context.Context, err error, replay Replay) error {
 	s := a.sequence
 	fault := retry.Classify(ctx, err)
 	a.finish(fault.Outcome)
@@ -113,7 +125,7 @@ func (a *Attempt) Fail(ctx context.Context, err error) error {
 		Reason: fault.Status.String(), Service: s.call.Service, Denied: fault.Status == wire.Denied,
 		Status: fault.Status, Cluster: a.Choice.Target.Cluster, Attempts: s.attempts, Err: err,
 	}
-	if !fault.May(s.call.Idempotent) || s.attempts > int(retries(a.Choice)) {
+	if replay == Never || !fault.May(replay == Always) || s.attempts > int(retries(a.Choice)) {
 		return s.last
 	}
 	if !s.budget.Take(time.Now()) {
@@ -173,10 +185,15 @@ func (a *Attempt) Answered(ok bool) {
 	}
 }
 
-// End ends an answered attempt, when its last byte has passed or it broke. It is
-// safe to call twice, and after Fail.
+// End ends an answered attempt, when its last byte has passed or it broke; or one
+// that its caller gave up before the answer. It is safe to call twice, and after
+// Fail.
 func (a *Attempt) End() {
-	if !a.ended {
+	switch {
+	case a.ended:
+	case a.answered.IsZero():
+		a.end(route.CallerFailure)
+	default:
 		a.end(route.Success)
 	}
 }

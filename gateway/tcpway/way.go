@@ -1,0 +1,148 @@
+package tcpway
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/gateway/account"
+	"github.com/isthmus-mesh/isthmus/gateway/attempt"
+	"github.com/isthmus-mesh/isthmus/gateway/outbound"
+	"github.com/isthmus-mesh/isthmus/gateway/splice"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+// firstBytes is how many bytes that have already arrived ride with the header:
+// what fits into the first packets of a flight.
+const firstBytes = 4 << 10
+
+// Options configure a Way. All fields but Port and Pin are required.
+type Options struct {
+	// Listener is what connections come from; its Accept gives only those that
+	// may be served (accept.Listener).
+	Listener net.Listener
+	// Service and Port are where every connection goes; Caller is who they are
+	// taken for.
+	Service catalog.ServiceName
+	Port    string
+	Caller  string
+	Dialer  *outbound.Dialer
+	Splicer *splice.Splicer
+	Account *account.Account
+}
+
+// Way serves one listener.
+type Way struct {
+	o       Options
+	address string
+	first   sync.Pool
+	conns   sync.WaitGroup
+}
+
+// New returns a Way. It serves nothing before Run.
+func New(o Options) (*Way, error) {
+	if o.Listener == nil || o.Service.IsZero() || o.Caller == "" || o.Dialer == nil || o.Splicer == nil || o.Account == nil {
+		return nil, errors.New("tcp way: an option is missing")
+	}
+	return &Way{
+		o: o, address: o.Listener.Addr().String(),
+		first: sync.Pool{New: func() any { return new([firstBytes]byte) }},
+	}, nil
+}
+
+// StopAccepting closes the listener; connections go on. It is safe to call twice.
+func (w *Way) StopAccepting() {
+	_ = w.o.Listener.Close() // it is gone either way
+}
+
+// Run serves until StopAccepting was called and the last connection has ended, or
+// ctx has, which resets those that are left. It returns an error only if
+// accepting failed for good.
+func (w *Way) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, w.StopAccepting)
+	defer stop()
+	defer w.conns.Wait()
+	for {
+		c, err := w.o.Listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		w.conns.Go(func() { w.serve(ctx, c) })
+	}
+}
+
+func (w *Way) serve(ctx context.Context, c net.Conn) {
+	near := splice.TCP(c)
+	e := w.o.Account.Begin(account.WayTCP)
+	e.Listener, e.Service, e.Port, e.Caller = w.address, w.o.Service, w.o.Port, w.o.Caller
+	defer e.End()
+
+	sent, received := e.Counters()
+	far, err := w.dial(ctx, c, sent)
+	if err != nil {
+		e.Reason, e.Err = reasonOf(err), err
+		near.Reset(wire.Refused)
+		return
+	}
+	result := w.o.Splicer.Run(ctx, near, &answering{Conn: far, entry: e}, splice.Counters{AB: sent, BA: received}, draining)
+	served := far.Served()
+	e.Cluster, e.Gateway, e.Endpoint, e.Attempts = served.Cluster, served.Gateway, served.Endpoint, far.Attempts()
+	if result.Status == wire.OK {
+		return
+	}
+	e.Reason, e.Err = result.Status.String(), result.Err
+	if result.FromA {
+		e.Reason = wire.Canceled.String() // the caller reset it
+	}
+	if failed, ok := errors.AsType[*attempt.Error](result.Err); ok {
+		e.Reason = failed.Reason
+	}
+}
+
+func draining() wire.Status { return wire.Draining }
+
+// dial opens the connection to the service with what the caller has sent already.
+func (w *Way) dial(ctx context.Context, c net.Conn, sent splice.Counter) (*outbound.Conn, error) {
+	buffer := w.first.Get().(*[firstBytes]byte) //nolint:errcheck // the pool holds nothing else
+	defer w.first.Put(buffer)
+	n := available(c, buffer[:])
+	far, err := w.o.Dialer.Dial(ctx, outbound.Request{
+		Call:  attempt.Call{Service: w.o.Service, Port: w.o.Port, Caller: w.o.Caller},
+		First: buffer[:n],
+	})
+	if err == nil && n > 0 {
+		sent.Add(float64(n))
+	}
+	return far, err
+}
+
+func reasonOf(err error) string {
+	if failed, ok := errors.AsType[*attempt.Error](err); ok {
+		return failed.Reason
+	}
+	return wire.Internal.String()
+}
+
+// answering tells the account when the service has accepted.
+type answering struct {
+	*outbound.Conn
+	entry *account.Entry
+	done  bool
+}
+
+// Read implements io.Reader.
+func (a *answering) Read(p []byte) (int, error) {
+	if !a.done {
+		if err := a.Confirm(); err != nil {
+			return 0, err
+		}
+		a.done = true
+		a.entry.Answered()
+	}
+	return a.Conn.Read(p)
+}
