@@ -1,7 +1,9 @@
 package exchange
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -184,24 +186,33 @@ func (s *Snapshot) item(key string) (item, bool) {
 }
 
 // lines are the batch that makes the snapshot, in a fixed order: the form in
-// which it is kept on disk.
-func (s *Snapshot) lines() []Event {
-	out := []Event{{Type: Begin, Format: Format, Cluster: string(s.cluster), Epoch: s.position.Epoch, Version: s.position.Version}}
+// which it is kept on disk. Values are written as they came, byte for byte, for
+// the digest is over those.
+func (s *Snapshot) lines() ([]byte, error) {
+	var b bytes.Buffer
+	write := func(e Event) error {
+		line, err := json.Marshal(e)
+		b.Write(append(line, '\n'))
+		return err
+	}
+	if err := write(Event{Type: Begin, Format: Format, Cluster: string(s.cluster), Epoch: s.position.Epoch, Version: s.position.Version}); err != nil {
+		return nil, err
+	}
 	for _, key := range slices.Sorted(maps.Keys(s.items)) {
-		value := s.items[key].value
+		kind, field := Service, "service"
 		switch key {
 		case rosterKey:
-			out = append(out, Event{Type: Roster, Gateways: value})
+			kind, field = Roster, "gateways"
 		case bundleKey:
-			out = append(out, Event{Type: Bundle, Bundle: value})
+			kind, field = Bundle, "bundle"
 		case conflictsKey:
-			out = append(out, Event{Type: Conflicts, Conflicts: value})
-		default:
-			out = append(out, Event{Type: Service, Service: value})
+			kind, field = Conflicts, "conflicts"
 		}
+		fmt.Fprintf(&b, "{%q:%q,%q:%s}\n", "type", kind, field, s.items[key].value)
 	}
-	return append(out, Event{
+	err := write(Event{
 		Type: Sync, Epoch: s.position.Epoch, Version: s.position.Version,
 		Services: s.totals.services, Digest: s.digest.String(),
 	})
+	return b.Bytes(), err
 }

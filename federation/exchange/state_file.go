@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -30,17 +31,15 @@ type stateHead struct {
 
 // encodeState writes a state as it is kept.
 func encodeState(s *Snapshot, id spiffeid.ID, heardAt time.Time) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	if err := enc.Encode(stateHead{Peer: s.cluster, ID: id.String(), HeardAt: heardAt.UTC(), Gateways: s.gateways, Bundle: s.bundle}); err != nil {
+	head, err := json.Marshal(stateHead{Peer: s.cluster, ID: id.String(), HeardAt: heardAt.UTC(), Gateways: s.gateways, Bundle: s.bundle})
+	if err != nil {
 		return nil, err
 	}
-	for _, e := range s.lines() {
-		if err := enc.Encode(e); err != nil {
-			return nil, err
-		}
+	lines, err := s.lines()
+	if err != nil {
+		return nil, err
 	}
-	return b.Bytes(), nil
+	return slices.Concat(head, []byte("\n"), lines), nil
 }
 
 // Restore puts a kept state into an Applier that has none. A state of another

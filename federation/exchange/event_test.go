@@ -1,0 +1,143 @@
+package exchange_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/federation/exchange"
+)
+
+func TestParseEventIsStrictAboutFormAndOpenAboutTheFuture(t *testing.T) {
+	for label, line := range map[string]string{
+		"heartbeat":      `{"type":"heartbeat","epoch":1,"version":2,"digest":"00"}`,
+		"unknown type":   `{"type":"weather","temperature":{"celsius":21}}`,
+		"unknown field":  `{"type":"heartbeat","mood":"good"}`,
+		"spaces":         ` { "type" : "sync" } `,
+		"nested objects": `{"type":"service","service":{"a":[{"b":1},{"b":2}]}}`,
+	} {
+		if _, err := exchange.ParseEvent([]byte(line)); err != nil {
+			t.Errorf("%s: %v", label, err)
+		}
+	}
+	deep := strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20)
+	for label, line := range map[string]string{
+		"nothing":                  ``,
+		"space":                    ` `,
+		"null":                     `null`,
+		"array":                    `[]`,
+		"string":                   `"begin"`,
+		"no type":                  `{}`,
+		"type is no string":        `{"type":1}`,
+		"cut":                      `{"type":"begin"`,
+		"two objects":              `{"type":"sync"}{"type":"sync"}`,
+		"garbage behind":           `{"type":"sync"}x`,
+		"name twice":               `{"type":"sync","epoch":1,"epoch":2}`,
+		"name twice, other case":   `{"type":"sync","epoch":1,"Epoch":2}`,
+		"name twice, folded":       `{"type":"sync","services":1,"ſervices":2}`,
+		"name twice, inside":       `{"type":"service","service":{"service":"a.b","service":"c.d"}}`,
+		"name twice, deep inside":  `{"type":"roster","gateways":[{"x":[{"id":1,"ID":2}]}]}`,
+		"negative epoch":           `{"type":"sync","epoch":-1}`,
+		"epoch beyond 64 bits":     `{"type":"sync","epoch":18446744073709551616}`,
+		"fraction":                 `{"type":"sync","epoch":1.5}`,
+		"epoch is a string":        `{"type":"sync","epoch":"1"}`,
+		"bad UTF-8":                "{\"type\":\"sync\xff\"}",
+		"nests too deep":           `{"type":"service","service":` + deep + `}`,
+		"very many names":          `{"type":"x",` + manyNames(100) + `}`,
+		"newline in the middle":    "{\"type\":\n\"sync\",}",
+		"comment":                  `{"type":"sync"} // really`,
+		"object ends as an array":  `{"type":"sync"]`,
+		"services is a float word": `{"type":"sync","services":NaN}`,
+	} {
+		if e, err := exchange.ParseEvent([]byte(line)); err == nil {
+			t.Errorf("%s: %q is read as %+v", label, line, e)
+		} else {
+			wantRefused(t, err, exchange.ReasonProtocol)
+		}
+	}
+}
+
+func manyNames(n int) string {
+	parts := make([]string, n)
+	for i := range parts {
+		parts[i] = `"n` + strings.Repeat("x", i) + `":1`
+	}
+	return strings.Join(parts, ",")
+}
+
+func seeds() []string {
+	s := newScript().full(1, 1).put("web.shop", 3).
+		roster("["+gatewayJSON("gw1", "gw1.example.org:7443")+"]").bundle(`{"keys":[]}`).conflicts(`[]`).sync(1, 1).
+		heartbeat(1, 1).delta(1, 2, 1).remove("web.shop").sync(1, 2)
+	return append(s.lines, `{}`, `null`, `{"type":"weather"}`, `{"type":"sync","epoch":1,"Epoch":2}`)
+}
+
+func FuzzParseEvent(f *testing.F) {
+	for _, l := range seeds() {
+		f.Add([]byte(l))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		e, err := exchange.ParseEvent(line)
+		if err != nil {
+			return
+		}
+		// What is read once means the same when it is written and read again.
+		again, err := json.Marshal(e)
+		if err != nil {
+			t.Fatalf("%q is read as %+v, which cannot be written: %v", line, e, err)
+		}
+		back, err := exchange.ParseEvent(again)
+		if err != nil {
+			t.Fatalf("%q is written as %q, which cannot be read: %v", line, again, err)
+		}
+		if once, _ := json.Marshal(back); string(once) != string(again) {
+			t.Fatalf("%q changes on the way: %q, %q", line, again, once)
+		}
+	})
+}
+
+// FuzzApplier throws lines at a listener that has a good state: it never panics,
+// never goes back, never takes more than its quotas, and either keeps the state
+// or has a complete new one.
+func FuzzApplier(f *testing.F) {
+	f.Add([]byte(strings.Join(seeds(), "\n")))
+	s := newScript().full(2, 5).put("db.shop", 1).sync(2, 5)
+	f.Add([]byte(strings.Join(s.lines, "\n")))
+	f.Add([]byte(strings.Join(s.lines[:2], "\n")))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a := newApplier(func(o *exchange.ApplierOptions) {
+			o.Limits = exchange.DefaultLimits()
+			o.Limits.Services, o.Limits.Bytes, o.Limits.Line = 4, 4096, 2048
+		})
+		if _, err := feed(a, newScript().full(1, 1).put("web.shop", 3).sync(1, 1).lines, t0); err != nil {
+			t.Fatal(err)
+		}
+		at := t0
+		for line := range strings.SplitSeq(string(data), "\n") {
+			at = at.Add(1e9)
+			before := a.Snapshot()
+			effect, err := a.Apply([]byte(line), at)
+			after := a.Snapshot()
+			switch {
+			case after.Position().Before(before.Position()):
+				t.Fatalf("%q: went back from %v to %v", line, before.Position(), after.Position())
+			case effect.Changed != (before != after):
+				t.Fatalf("%q: changed is %v", line, effect.Changed)
+			case err != nil && before != after:
+				t.Fatalf("%q: was refused (%v) and changed the state", line, err)
+			case len(after.Services()) > 4 || len(after.Gateways()) > 64:
+				t.Fatalf("%q: exceeds the quotas: %s", line, show(after))
+			}
+			for _, g := range after.Gateways() {
+				if !strings.HasPrefix(g.ID, peerID+"/gateway/") {
+					t.Fatalf("%q: a foreign gateway %s", line, g.ID)
+				}
+			}
+			for _, v := range after.Services() {
+				if err := v.Validate(); err != nil {
+					t.Fatalf("%q: an invalid service %v", line, err)
+				}
+			}
+		}
+	})
+}

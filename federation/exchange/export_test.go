@@ -1,0 +1,51 @@
+package exchange
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+)
+
+// Feed is the exporter's pure side, for property tests without a network.
+type Feed struct{ f *feed }
+
+// NewFeed starts one, as a process that remembers nothing above epoch.
+func NewFeed(cluster catalog.ClusterName, epoch uint64) *Feed { return &Feed{newFeed(cluster, epoch)} }
+
+// Set replaces the state.
+func (t *Feed) Set(s State) (bool, error) { return t.f.set(s, DefaultLimits()) }
+
+// At is the feed's position.
+func (t *Feed) At() Position { return t.f.at }
+
+// Since answers a listener as a stream does, line by line.
+func (t *Feed) Since(have Position, full bool) (lines []string) {
+	if !t.f.knows(have) {
+		t.f.raise(have.Epoch)
+	}
+	for e := range t.f.since(have, full).events {
+		lines = append(lines, mustLine(e))
+	}
+	return lines
+}
+
+// Heartbeat is one line.
+func (t *Feed) Heartbeat() string { return mustLine(t.f.heartbeat()) }
+
+func mustLine(e *Event) string {
+	b, err := json.Marshal(e)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+// Backoff and Silence show what an Importer waits.
+func Backoff(attempt int, random float64) time.Duration { return backoff(attempt, random) }
+
+// Silence is how long a stream may say nothing.
+const Silence = silence
+
+// MaxTombs bounds the removals that a feed remembers.
+const MaxTombs = maxTombs
