@@ -95,6 +95,7 @@ type compiler struct {
 	evidence *Evidence
 	live     *Live // locked
 	plan     *Plan
+	weights  []uint64 // scratch
 }
 
 func (c *compiler) service(s *Service) *servicePlan {

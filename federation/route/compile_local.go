@@ -58,7 +58,7 @@ func (c *compiler) local(s *Service, port catalog.Port) []candidate {
 
 func (c *compiler) ownCandidate(target Target, port catalog.Port, key zoneKey, set *endpointSet) candidate {
 	slices.SortFunc(set.members, func(a, b member) int { return a.endpoint.Compare(*b.endpoint) })
-	set.rotation = rotationKey{target: target, list: "zone " + key.locality.String()}
+	set.target, set.list = target, "zone "
 	cand := candidate{
 		target: target, name: target.Service, port: port,
 		counters:  obtain(c.live.targets, target),
@@ -69,7 +69,7 @@ func (c *compiler) ownCandidate(target Target, port catalog.Port, key zoneKey, s
 		place: place{list: c.ownRank(key.locality)},
 	}
 	if key.quarantined {
-		set.rotation.list = "quarantined"
+		set.list = "quarantined"
 		cand.place = place{list: lastPlace}
 	}
 	if set.ready == 0 {

@@ -13,8 +13,9 @@ type endpointSet struct {
 	locality catalog.Locality
 	members  []member
 	ready    int
-	// rotation is the round-robin position in the zone.
-	rotation rotationKey
+	// target and list name the round-robin position in the zone.
+	target Target
+	list   string
 	// healthy and all draw among the ready members and, for a panic, among all;
 	// they are one and the same where all are ready.
 	healthy, all *wheel
@@ -47,7 +48,7 @@ func (s *endpointSet) wheel(byHealth bool) *wheel {
 }
 
 func (s *endpointSet) newWheel(c *compiler, alg policy.Algorithm, byHealth bool) *wheel {
-	w := &wheel{algorithm: alg}
+	w := &wheel{algorithm: alg, items: make([]item, 0, len(s.members))}
 	for i := range s.members {
 		m := &s.members[i]
 		if byHealth && m.reason != "" {
@@ -62,6 +63,9 @@ func (s *endpointSet) newWheel(c *compiler, alg policy.Algorithm, byHealth bool)
 			lanes: 1, index: int32(i), weight: weight, sound: m.reason == "",
 		})
 	}
-	w.finish(c, s.rotation)
+	w.finish(c)
+	if alg == policy.RoundRobin {
+		w.rotate(c, rotationKey{target: s.target, list: s.list + s.locality.String()})
+	}
 	return w
 }

@@ -45,6 +45,11 @@ const maxProbes = 4
 func (c *compiler) layout(sp *servicePlan, port catalog.Port, side string, all []candidate) *layout {
 	slices.SortStableFunc(all, func(a, b candidate) int { return a.compare(&b) })
 	l := &layout{candidates: all, loaded: -1}
+	places := 0
+	for i := range all {
+		places += truth(i == 0 || all[i].place != all[i-1].place)
+	}
+	l.tiers = make([]tier, 0, places)
 	for i := range all {
 		if i == 0 || all[i].place != all[i-1].place {
 			l.tiers = append(l.tiers, tier{first: i, last: i})
@@ -61,10 +66,13 @@ func (c *compiler) layout(sp *servicePlan, port catalog.Port, side string, all [
 			l.loaded = i
 		}
 		t.refuse = t.panic && sp.traffic.FailClosed
-		t.wheel = c.tierWheel(sp, l, t, rotationKey{
-			target: Target{Service: sp.service.Name, Port: port.Name},
-			list:   side + " tier " + strconv.Itoa(i),
-		})
+		t.wheel = c.tierWheel(sp, l, t)
+		if t.wheel.algorithm == policy.RoundRobin {
+			t.wheel.rotate(c, rotationKey{
+				target: Target{Service: sp.service.Name, Port: port.Name},
+				list:   side + " tier " + strconv.Itoa(i),
+			})
+		}
 	}
 	l.findProbes()
 	return l
@@ -116,9 +124,9 @@ func (l *layout) keepLastWeights(t *policy.Traffic) {
 
 // tierWheel holds the tier's usable candidates; in panic all that can be
 // reached.
-func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier, key rotationKey) *wheel {
+func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier) *wheel {
 	byHealth := !t.panic || t.refuse
-	w := &wheel{algorithm: sp.traffic.Algorithm}
+	w := &wheel{algorithm: sp.traffic.Algorithm, items: make([]item, 0, t.last-t.first)}
 	for i := t.first; i < t.last; i++ {
 		cand := &l.candidates[i]
 		if byHealth && !cand.usable() || !byHealth && !cand.reachable() && !cand.usable() {
@@ -137,7 +145,7 @@ func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier, key rotationKe
 		}
 		w.add(it)
 	}
-	w.finish(c, key)
+	w.finish(c)
 	return w
 }
 

@@ -41,33 +41,37 @@ type item struct {
 func (w *wheel) add(it item) { w.items = append(w.items, it) }
 
 // finish builds the tables; no item is added afterwards.
-func (w *wheel) finish(c *compiler, key rotationKey) {
+func (w *wheel) finish(c *compiler) {
 	if len(w.items) == 0 {
 		return
 	}
-	weights := make([]uint64, len(w.items))
-	var sum uint64
+	weights, sum, sound := c.weights[:0], uint64(0), 0
 	for i := range w.items {
-		weights[i] = w.items[i].weight
-		sum += weights[i]
-		if w.items[i].sound {
-			w.sound = append(w.sound, int32(i))
-		}
+		weights = append(weights, w.items[i].weight)
+		sum += w.items[i].weight
+		sound += truth(w.items[i].sound)
 	}
 	if sum == 0 { // all held back by ramps: there is nothing better
 		for i := range w.items {
 			w.items[i].weight, weights[i] = 1, 1
 		}
 	}
-	if len(w.sound) == len(w.items) {
-		w.sound = nil
+	if sound > 0 && sound < len(w.items) {
+		for i := range w.items {
+			if w.items[i].sound {
+				w.sound = append(w.sound, int32(i))
+			}
+		}
 	}
 	w.sampler = newSampler(weights)
 	if w.algorithm == policy.RoundRobin {
 		w.schedule = newSchedule(weights)
-		w.rotation = obtain(c.live.rotations, key)
 	}
+	c.weights = weights
 }
+
+// rotate gives the wheel its round-robin position.
+func (w *wheel) rotate(c *compiler, key rotationKey) { w.rotation = obtain(c.live.rotations, key) }
 
 // pick returns the index of the drawn item, -1 if all were tried.
 func (w *wheel) pick(rec *Record, d *draws, t *turn) int {
