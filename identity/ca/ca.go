@@ -17,6 +17,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/identity/internal/keep"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
 )
 
 const (
@@ -166,9 +167,13 @@ func (c *CA) Run(ctx context.Context) (err error) {
 	case <-ctx.Done():
 		close(c.stopping) // handlers say why before their connections go
 		srv.Stop()        // waits for them, closes and removes the socket
-		err = <-served    // nil: it was us who stopped it
+		// Nil, or that it was stopped before it began: both are what was asked for.
+		if err = <-served; errors.Is(err, grpc.ErrServerStopped) {
+			err = nil
+		}
 	case err = <-served:
 		close(c.stopping)
+		srv.Stop()
 		err = fmt.Errorf("workload api: %w", err)
 	}
 	cancel()
