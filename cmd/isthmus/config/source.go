@@ -8,6 +8,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery"
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/discovery/consul"
+	"github.com/isthmus-mesh/isthmus/discovery/exec"
 	"github.com/isthmus-mesh/isthmus/discovery/file"
 	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
 )
@@ -28,6 +29,8 @@ type Source struct {
 	Consul *consul.Config `yaml:"consul"`
 	// File reads a YAML file.
 	File *file.Config `yaml:"file"`
+	// Exec reads what a program prints.
+	Exec *exec.Config `yaml:"exec"`
 }
 
 // Guard is discovery.GuardOptions; 0 is the default of each field.
@@ -53,7 +56,7 @@ func (s *Source) Kind() string {
 	for _, k := range []struct {
 		name string
 		set  bool
-	}{{"consul", s.Consul != nil}, {"file", s.File != nil}} {
+	}{{"consul", s.Consul != nil}, {"file", s.File != nil}, {"exec", s.Exec != nil}} {
 		switch {
 		case k.set && kind != "":
 			return ""
@@ -64,12 +67,22 @@ func (s *Source) Kind() string {
 	return kind
 }
 
-func (s *Source) fill() { set(&s.Name, s.Kind()) }
+// fill gives the source its name; that of an exec source may stand with the
+// command, which is told it.
+func (s *Source) fill() {
+	if s.Exec != nil {
+		set(&s.Name, s.Exec.Name)
+	}
+	set(&s.Name, s.Kind())
+	if s.Exec != nil {
+		set(&s.Exec.Name, s.Name)
+	}
+}
 
 func (s *Source) validate() error {
 	var errs []error
 	if s.Kind() == "" {
-		errs = append(errs, strictyaml.Fail("", nil, "must have exactly one of consul, file"))
+		errs = append(errs, strictyaml.Fail("", nil, "must have exactly one of consul, file, exec"))
 	} else if _, err := catalog.ParseClusterName(s.Name); err != nil { // the same rule: a DNS label
 		errs = append(errs, strictyaml.Fail("name", s.Name, "must be a DNS label"))
 	}
@@ -78,6 +91,9 @@ func (s *Source) validate() error {
 	}
 	if s.File != nil {
 		errs = append(errs, strictyaml.Within("file", s.File.Validate()))
+	}
+	if s.Exec != nil {
+		errs = append(errs, strictyaml.Within("exec", s.Exec.Validate()))
 	}
 	if g := s.Guard; g.Count < 0 || g.Share < 0 || g.Share > 1 || g.Reads < 0 || g.Window < 0 {
 		errs = append(errs, strictyaml.Fail("guard", nil, "count, reads and window must not be negative, share must be between 0 and 1"))

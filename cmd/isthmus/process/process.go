@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -154,8 +155,14 @@ func gatewayRole(c *config.Config, log *slog.Logger, registry *prometheus.Regist
 // newIdentity is the SVID of one role. Both roles of one process have their own,
 // told apart in the metrics by a label.
 func newIdentity(c *config.Config, roleName string, id spiffeid.ID, log *slog.Logger, registry prometheus.Registerer) (*identity.Source, error) {
+	cache := c.CacheFile(roleName)
+	if cache != "" {
+		if err := os.MkdirAll(filepath.Dir(cache), 0o700); err != nil {
+			return nil, fmt.Errorf("identity: %w", err)
+		}
+	}
 	source, err := identity.New(identity.Options{
-		WorkloadAPI: c.Identity.WorkloadAPI, ID: id, CacheFile: c.CacheFile(roleName), Log: log,
+		WorkloadAPI: c.Identity.WorkloadAPI, ID: id, CacheFile: cache, Log: log,
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"role": roleName}, registry),
 	})
 	if err != nil {

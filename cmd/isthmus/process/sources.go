@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/discovery"
 	"github.com/isthmus-mesh/isthmus/discovery/consul"
+	"github.com/isthmus-mesh/isthmus/discovery/exec"
 	"github.com/isthmus-mesh/isthmus/discovery/file"
 	"github.com/isthmus-mesh/isthmus/federation"
 )
@@ -26,6 +27,8 @@ func newSources(c *config.Config, log *slog.Logger, registry prometheus.Register
 			source, err = consul.New(consul.Options{Name: s.Name, Config: *s.Consul, Locality: home, Log: log, Registerer: registry})
 		case s.File != nil:
 			source, err = file.New(file.Options{Name: s.Name, Config: *s.File, Locality: home, Log: log})
+		case s.Exec != nil:
+			source, err = exec.New(exec.Options{Config: *s.Exec, Log: log})
 		}
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Name, err)
