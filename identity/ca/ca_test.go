@@ -314,7 +314,7 @@ func TestAnotherUIDGetsItsOwnIdentity(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), child)
 	cmd.Dir, cmd.Env = "/", []string{childSocket + "=" + c.Address()}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	out, err := cmd.CombinedOutput()
+	out, err := cmd.Output()
 	if got := strings.TrimSpace(string(out)); err != nil || got != "spiffe://a.test/nobody" {
 		t.Fatalf("got %q, %v", got, err)
 	}
