@@ -164,6 +164,7 @@ func (r *Runner) supervise(ctx context.Context) {
 		r.mu.Lock()
 		r.reading, r.offered = true, false
 		r.mu.Unlock()
+		began := time.Now()
 		err := r.opts.Source.Run(ctx, r.offer)
 		r.mu.Lock()
 		r.reading = false
@@ -178,8 +179,8 @@ func (r *Runner) supervise(ctx context.Context) {
 		r.err = err
 		r.status.Restarts++
 		r.failed(failEnd, err)
-		if r.offered {
-			attempt = 0
+		if r.offered && time.Since(began) >= restartMax {
+			attempt = 0 // it worked; one that publishes and dies at once did not
 		}
 		r.mu.Unlock()
 		delay := time.NewTimer(restartDelay(attempt, rand.Float64()))

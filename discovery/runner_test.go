@@ -158,6 +158,7 @@ func TestRunnerPublishesChangesAndTellsItsState(t *testing.T) {
 
 func TestRunnerStartsAnEndedSourceAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
 		src := newScripted()
 		g := start(t, discovery.RunnerOptions{Source: src})
 		one := world{"a": {"1"}}
@@ -175,13 +176,22 @@ func TestRunnerStartsAnEndedSourceAnew(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		src.reads <- one.snapshot(t)
 		g.want(discovery.OK, one)
-		for range 20 {
+		for range 20 { // it publishes and dies, again and again: the delay grows to its maximum
 			src.end <- errors.New("again")
-			time.Sleep(time.Minute)
-			synctest.Wait()
+			src.reads <- one.snapshot(t)
 		}
-		if src.runs.Load() != 23 {
-			t.Errorf("%d runs, want one at least every minute", src.runs.Load())
+		if took := time.Since(began); took < 3*time.Minute || took > 20*time.Minute {
+			t.Errorf("23 runs took %v", took)
+		}
+		time.Sleep(time.Minute) // this run works
+		src.end <- errors.New("again")
+		ended := time.Now()
+		src.reads <- one.snapshot(t)
+		if d := time.Since(ended); d > time.Second {
+			t.Errorf("started again after %v", d)
+		}
+		if n := src.runs.Load(); n != 24 {
+			t.Errorf("%d runs", n)
 		}
 	})
 }

@@ -45,7 +45,8 @@ type Backend struct {
 
 // Source runs the contract test. fresh makes a backend that holds nothing and is
 // gone at the end of its (sub)test. A source must notice a fault by itself and
-// report it: by discovery.Reporter, or by an error of Run.
+// report it: by discovery.Reporter, or by an error of Run. Nothing runs in
+// parallel, since leaked goroutines are looked for.
 func Source(t *testing.T, fresh func(t *testing.T) Backend) {
 	t.Helper()
 	one := Content{"web": {"10.0.0.1:80", "10.0.0.2:80"}, "billing": {"10.0.0.3:81"}}
