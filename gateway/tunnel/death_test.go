@@ -113,7 +113,7 @@ func TestOneWayCutIsSeenByBothEnds(t *testing.T) {
 // TestNoFalseDeath: jitter and loss of a bad day must not look like a cut.
 func TestNoFalseDeath(t *testing.T) {
 	hours := 2 * time.Hour
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		hours = 10 * time.Minute
 	}
 	synctest.Test(t, func(t *testing.T) {

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"errors"
+	"net"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -150,7 +151,7 @@ func (n *Node) serveStream(c *connection, qs *quic.Stream) {
 	defer n.leave(l)
 	if err := readHeader(qs, &in.Header); err != nil {
 		n.log.Debug("malformed stream", "cluster", c.remote.Cluster, "gateway", c.remote.Gateway, "err", err)
-		if c.alive() {
+		if !errors.Is(err, net.ErrClosed) { // the stream's own fault
 			n.refusedBy(l, inboundDirection, wire.Protocol)
 		}
 		in.Reset(wire.Protocol)

@@ -14,15 +14,35 @@ type pathMeter struct {
 	// probes: they see what a stream sees, waiting in the peer's process included.
 	smoothed, deviation, least time.Duration
 
-	// sent and lost count probes, and the packets of all connections as QUIC
-	// counts them. They fade by fade per housekeeping round, so that their ratio
-	// is the loss of about the last ten seconds.
-	sent, lost float64
+	// packets are what QUIC sent and lost on all connections, of about the last
+	// ten seconds: right on a busy link, and blind on a quiet one, where a probe
+	// timeout replaces every lost packet before it is declared lost. probes are
+	// our probes, of about the last half minute: few, but each is accounted for.
+	packets, probes losses
 
 	bytesSent, bytesReceived uint64
 }
 
-const fade = 0.9
+// losses counts what fades by a factor per housekeeping round.
+type losses struct{ sent, lost float64 }
+
+const (
+	packetFade = 0.9
+	probeFade  = 0.97
+)
+
+func (l *losses) add(sent, lost float64) { l.sent, l.lost = l.sent+sent, l.lost+lost }
+
+func (l *losses) fade(by float64) { l.sent, l.lost = l.sent*by, l.lost*by }
+
+// ratio is the share lost; quic-go takes packets back that were only late, so it
+// may dip below zero.
+func (l *losses) ratio() float64 {
+	if l.sent < 1 {
+		return 0
+	}
+	return max(0, min(l.lost/l.sent, 1))
+}
 
 // sample takes one measured round trip.
 func (m *pathMeter) sample(rtt time.Duration) {
@@ -43,8 +63,7 @@ func (m *pathMeter) sample(rtt time.Duration) {
 func (m *pathMeter) addProbes(sent, got uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sent += float64(sent)
-	m.lost += float64(sent) - float64(got)
+	m.probes.add(float64(sent), float64(sent)-float64(got))
 }
 
 // add takes the growth of one connection's statistics. quic-go's count of lost
@@ -54,8 +73,7 @@ func (m *pathMeter) add(before, after quic.ConnectionStats) (sent, received uint
 	sent, received = after.BytesSent-before.BytesSent, after.BytesReceived-before.BytesReceived
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sent += float64(after.PacketsSent - before.PacketsSent)
-	m.lost += float64(after.PacketsLost) - float64(before.PacketsLost)
+	m.packets.add(float64(after.PacketsSent-before.PacketsSent), float64(after.PacketsLost)-float64(before.PacketsLost))
 	m.bytesSent += sent
 	m.bytesReceived += received
 	return sent, received
@@ -65,8 +83,8 @@ func (m *pathMeter) add(before, after quic.ConnectionStats) (sent, received uint
 func (m *pathMeter) fadeOut() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sent *= fade
-	m.lost *= fade
+	m.packets.fade(packetFade)
+	m.probes.fade(probeFade)
 }
 
 // pathStats is a reading of a pathMeter.
@@ -79,14 +97,11 @@ type pathStats struct {
 func (m *pathMeter) read() pathStats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := pathStats{
+	return pathStats{
 		rtt: m.smoothed, least: m.least, jitter: m.deviation,
+		loss:      max(m.packets.ratio(), m.probes.ratio()),
 		bytesSent: m.bytesSent, bytesReceived: m.bytesReceived,
 	}
-	if m.sent >= 1 {
-		s.loss = max(0, min(m.lost/m.sent, 1))
-	}
-	return s
 }
 
 // delay is the smoothed round trip, 0 until measured.

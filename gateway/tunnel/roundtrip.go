@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -145,11 +146,12 @@ func (c *connection) requestError(ctx context.Context, l *link, err error, deliv
 		}
 		return c.streamError(err)
 	}
-	if c.alive() {
-		// The peer's HTTP is malformed, or ours would have been.
-		return &ResetError{Status: wire.Protocol, Remote: true}
+	// quic-go's errors of a connection all say so; its context may lag behind.
+	if errors.Is(err, net.ErrClosed) {
+		return c.linkError(err, true)
 	}
-	return c.linkError(err, true)
+	// The peer's HTTP is malformed, or ours would have been.
+	return &ResetError{Status: wire.Protocol, Remote: true}
 }
 
 // exchange is one request in progress; as the response's body it ends the count

@@ -226,8 +226,9 @@ func TestUnansweredStreamIsRefused(t *testing.T) {
 }
 
 func TestDeadlines(t *testing.T) {
-	release := make(chan struct{})
+	release, done := make(chan struct{}), make(chan struct{})
 	withStream(t, nil, func(t *testing.T, in *tunnel.Inbound) {
+		defer close(done)
 		_ = in.SetReadDeadline(time.Now().Add(-time.Second))
 		if _, err := in.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("far read: %v", err)
@@ -259,6 +260,7 @@ func TestDeadlines(t *testing.T) {
 		if _, err := io.ReadFull(s, b); err != nil || string(b) != "ok" {
 			t.Errorf("read %q, %v", b, err)
 		}
+		<-done
 	})
 }
 
