@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// Decay is the time constant of the latency estimate (Linkerd's default; see
-// features of its balancer): after 10 s without calls an estimate has fallen to
+// Decay is the time constant of the latency estimate (Linkerd's default): after 10 s without calls an estimate has fallen to
 // 37 %, so that a candidate that was slow once is tried again.
 const Decay = 10 * time.Second
 
@@ -39,10 +38,10 @@ type Counters struct {
 // and a step is 0.01 % of Decay.
 const stampShift = 20
 
-// Begin counts a call that starts at nowNanos (Unix time). Each Begin is
-// followed by one End.
-func (c *Counters) Begin(nowNanos int64) {
-	_ = nowNanos // kept in the contract: a queueing model needs arrival times
+// Begin counts a call that starts at a Unix time in nanoseconds (which no figure
+// uses so far; it makes pairs with End). Each Begin is followed by one End or
+// Cancel.
+func (c *Counters) Begin(_ int64) {
 	c.inFlight.Add(1)
 	c.requests.Add(1)
 }

@@ -29,8 +29,9 @@ const (
 type EjectorOptions struct {
 	// Failures in a row that eject.
 	Failures int
-	// Base is the first ejection's length; each further one without a success
-	// in between doubles it, up to Max.
+	// Base is the first ejection's length; each further one doubles it, up to
+	// Max. A target that stayed in service for Max starts from Base again: one
+	// success alone does not, or a target that flaps would be let in for ever.
 	Base, Max time.Duration
 	// Jitter spreads a length by up to this share of it, both ways, so that
 	// gateways do not probe in step.
@@ -57,9 +58,11 @@ func (o EjectorOptions) Room(ejected, total int) bool {
 // holds no clock and no lock.
 type Ejector struct {
 	options  EjectorOptions
-	failures int
-	ejected  int // ejections in a row
+	failures int // in a row, while closed
+	ejected  int // ejections since the last calm
+	refuted  int // failed probations of this ejection
 	until    time.Time
+	closed   time.Time // when the last ejection ended in a success
 }
 
 // NewEjector returns a closed ejector.
@@ -84,7 +87,7 @@ func (e *Ejector) Observe(o Outcome, now time.Time, random uint64, room bool) bo
 			// While ejected, a late answer to an older call proves nothing.
 			return false
 		}
-		e.until, e.ejected = time.Time{}, 0
+		e.until, e.closed, e.refuted = time.Time{}, now, 0
 		return true
 	case LinkFailure, Refusal, CallerFailure:
 	}
@@ -95,10 +98,16 @@ func (e *Ejector) fail(now time.Time, random uint64, room bool) bool {
 	if now.Before(e.until) {
 		return false
 	}
-	probation := !e.until.IsZero()
-	e.failures++
-	if !probation && (e.failures < e.options.Failures || !room) {
-		return false
+	if e.until.IsZero() {
+		e.failures++
+		if e.failures < e.options.Failures || !room {
+			return false
+		}
+		if now.Sub(e.closed) >= e.options.Max {
+			e.ejected = 0
+		}
+	} else {
+		e.refuted++
 	}
 	e.until = now.Add(e.length(random))
 	e.ejected++
@@ -106,7 +115,7 @@ func (e *Ejector) fail(now time.Time, random uint64, room bool) bool {
 	return true
 }
 
-// length is Base doubled per ejection in a row, at most Max, then spread.
+// length is Base doubled per ejection since the last calm, at most Max, then spread.
 func (e *Ejector) length(random uint64) time.Duration {
 	d := e.options.Max
 	if e.ejected < 32 && e.options.Base < e.options.Max>>e.ejected {
@@ -125,8 +134,8 @@ func (e *Ejector) Reason() string {
 	switch {
 	case e.until.IsZero():
 		return ""
-	case e.ejected > 1:
-		return fmt.Sprintf("failed its probation %d times", e.ejected-1)
+	case e.refuted > 0:
+		return fmt.Sprintf("%d failures in a row, then %d failed probations", e.options.Failures, e.refuted)
 	default:
 		return fmt.Sprintf("%d failures in a row", e.options.Failures)
 	}

@@ -74,9 +74,18 @@ func TestEjectionDoublesPerFailedProbation(t *testing.T) {
 	if !e.Observe(route.Success, now, middle, true) || !e.Until().IsZero() {
 		t.Fatal("a successful probation did not close it")
 	}
+	// It is not forgotten at once, or what flaps would be let in for ever ...
+	fail(e, now, 5)
+	if got := e.Until().Sub(now); got != time.Minute {
+		t.Errorf("right after a success the next ejection lasts %s", got)
+	}
+	// ... but after as long in service as the longest ejection.
+	now = e.Until()
+	e.Observe(route.Success, now, middle, true)
+	now = now.Add(time.Minute)
 	fail(e, now, 5)
 	if got := e.Until().Sub(now); got != time.Second {
-		t.Errorf("after a success the next ejection lasts %s", got)
+		t.Errorf("after a minute in service the next ejection lasts %s", got)
 	}
 }
 

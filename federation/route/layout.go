@@ -31,7 +31,8 @@ type tier struct {
 	wheel  *wheel
 }
 
-// probe is a candidate, or one endpoint of an own candidate, on probation.
+// probe is a candidate, or one endpoint of an own candidate, whose probation has
+// begun or begins at since: a plan need not be compiled anew for that.
 type probe struct {
 	tier, candidate int
 	member          int // -1: the candidate as a whole
@@ -40,7 +41,7 @@ type probe struct {
 }
 
 // maxProbes bounds the probations that one decision looks at.
-const maxProbes = 4
+const maxProbes = 8
 
 func (c *compiler) layout(sp *servicePlan, port catalog.Port, side string, all []candidate) *layout {
 	slices.SortStableFunc(all, func(a, b candidate) int { return a.compare(&b) })
@@ -152,7 +153,7 @@ func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier) *wheel {
 func (l *layout) findProbes() {
 	for i := range l.candidates {
 		c := &l.candidates[i]
-		if c.reason == OnProbation {
+		if c.reason == OnProbation || c.reason == Ejected {
 			l.probes = append(l.probes, probe{
 				tier: c.tier, candidate: i, member: -1, counters: c.counters, since: c.until.UnixNano(),
 			})
@@ -161,7 +162,7 @@ func (l *layout) findProbes() {
 			continue
 		}
 		for k := range c.endpoints.members {
-			if m := &c.endpoints.members[k]; m.reason == OnProbation {
+			if m := &c.endpoints.members[k]; m.reason == OnProbation || m.reason == Ejected {
 				l.probes = append(l.probes, probe{
 					tier: c.tier, candidate: i, member: k, counters: m.counters, since: m.until.UnixNano(),
 				})

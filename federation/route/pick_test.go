@@ -329,6 +329,17 @@ func TestProbationWaitsForTrafficOfItsTier(t *testing.T) {
 	wantShare(t, count(w.compile(), 100, nil), map[string]float64{"az1-0": 1}, 0)
 }
 
+// A plan that was compiled during the ejection lets the probation through when
+// its time has come.
+func TestProbationNeedsNoNewPlan(t *testing.T) {
+	w := newWorld().peer("b", "gcp", time.Millisecond, 3, 3).peer("far", "azure", 100*time.Millisecond, 3, 3).
+		target("b", route.TargetEvidence{EjectedUntil: epoch.Add(time.Second)})
+	p := w.compile()
+	wantShare(t, count(p, 50, nil), map[string]float64{"far": 1}, 0)
+	later := func(r *route.Request) { r.NowNanos += int64(time.Second) }
+	wantShare(t, count(p, 50, later), map[string]float64{"b": 0.02, "far": 0.98}, 0)
+}
+
 func TestOwnClusterOnProbation(t *testing.T) {
 	w := newWorld().local("az1", 2).peer("b", "gcp", time.Millisecond, 3, 3).
 		target(own, route.TargetEvidence{EjectedUntil: epoch})

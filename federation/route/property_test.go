@@ -206,6 +206,11 @@ func TestLedgerNamesWhatPickChose(t *testing.T) {
 		for _, h := range history {
 			agrees(t, "replay", p.Replay(h.record), h.choice)
 		}
+		// A record of another plan is of no use, but does no harm.
+		other := drawWorld(t).compile()
+		for _, h := range history {
+			other.Replay(h.record)
+		}
 		decisions += len(history)
 	})
 	if t.Logf("%d decisions replayed", decisions); decisions < 10_000 && !testing.Short() {
