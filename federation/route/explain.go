@@ -140,7 +140,7 @@ func (d *decision) score(rec *Record, w *wheel, n int, t *turn, here bool) *Scor
 	return &Score{
 		EWMA: time.Duration(r.ewma), Measured: r.known, RTT: time.Duration(it.floor),
 		InFlight: r.inFlight, Lanes: it.lanes,
-		Predicted: time.Duration(estimate(it, r, it, r) * queue(it, r)),
+		Predicted: time.Duration(estimate(it, r, r) * queue(it, r)),
 	}
 }
 

@@ -104,7 +104,7 @@ func (o *outage) outcome(ok bool, now time.Time) {
 func TestOutageAndReturn(t *testing.T) {
 	o := newOutage()
 	const from, until, end = 10, 50, 140
-	for ms := 0; ms < end*1000; ms++ {
+	for ms := range end * 1000 {
 		now := epoch.Add(time.Duration(ms) * time.Millisecond)
 		if ms%1000 == 0 {
 			o.compile(now) // the ramp's steps
@@ -157,7 +157,7 @@ func TestOutageAndReturn(t *testing.T) {
 // A service that flaps every second is left alone more and more.
 func TestFlapping(t *testing.T) {
 	o := newOutage()
-	for ms := 0; ms < 600_000; ms++ {
+	for ms := range 600_000 {
 		now := epoch.Add(time.Duration(ms) * time.Millisecond)
 		if ms%1000 == 0 {
 			o.compile(now)

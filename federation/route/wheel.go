@@ -243,11 +243,11 @@ type costFunc func(a, b *item, ra, rb reading) (costA, costB float64)
 // est x (pending + 1). What has no estimate yet takes the other's, so that it
 // neither scares calls off nor draws all of them.
 func completion(a, b *item, ra, rb reading) (costA, costB float64) {
-	ea, eb := estimate(a, ra, b, rb), estimate(b, rb, a, ra)
+	ea, eb := estimate(a, ra, rb), estimate(b, rb, ra)
 	return ea * queue(a, ra), eb * queue(b, rb)
 }
 
-func estimate(x *item, rx reading, y *item, ry reading) float64 {
+func estimate(x *item, rx, ry reading) float64 {
 	e := float64(rx.ewma)
 	if !rx.known && ry.known {
 		e = float64(ry.ewma)
