@@ -2,12 +2,17 @@ package federation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/federation/api"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 )
 
 // identityWait bounds how long Run waits for the first SVID.
@@ -20,6 +25,10 @@ type Federation struct {
 	registry *prometheus.Registry
 	ready    chan struct{}
 	addrs    Addrs
+
+	mu      sync.Mutex // serialises Run's start and Reload
+	plane   *plane     // while Run runs
+	running context.Context
 }
 
 // Addrs are what a Federation listens on, with the ports that were bound.
@@ -50,15 +59,184 @@ func New(opts Options) (*Federation, error) {
 }
 
 // Ready is closed once every listener is bound and the last good state is
-// loaded; Addrs may be read from then on.
+// loaded; Addrs may be read from then on. Whether the federation does its whole
+// work is what GET /readyz says.
 func (f *Federation) Ready() <-chan struct{} { return f.ready }
 
 // Addrs are valid once Ready is closed.
 func (f *Federation) Addrs() Addrs { return f.addrs }
 
+// doors are the bound listeners.
+type doors struct {
+	mesh, socket, loopback net.Listener
+}
+
+func (d *doors) close() {
+	for _, l := range []net.Listener{d.mesh, d.socket, d.loopback} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+}
+
 // Run serves until ctx ends, then stops in order and returns nil. It returns an
 // error where it cannot start: an address in use, a store that is locked or
-// damaged, no SVID in time.
+// damaged, no SVID in time. It is called once.
 func (f *Federation) Run(ctx context.Context) error {
+	wait, cancel := context.WithTimeoutCause(ctx, identityWait, fmt.Errorf("no svid within %v", identityWait))
+	err := f.opts.Identity.WaitReady(wait)
+	cancel()
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("federation: identity: %w", err)
+	}
+	if err := os.MkdirAll(f.opts.Config.DataDir, 0o700); err != nil {
+		return fmt.Errorf("federation: data directory: %w", err)
+	}
+	p, err := newPlane(ctx, f.opts, f.log, f.registry)
+	if err != nil {
+		return fmt.Errorf("federation: %w", err)
+	}
+	// Last of all: whatever runs may still write to it.
+	defer func() {
+		if err := p.store.Close(); err != nil {
+			f.log.Error("store not closed", "err", err)
+		}
+	}()
+	d, err := f.open()
+	if err != nil {
+		return fmt.Errorf("federation: %w", err)
+	}
+	if err := f.serve(ctx, p, d); err != nil {
+		return fmt.Errorf("federation: %w", err)
+	}
+	return nil
+}
+
+// open binds every listener, or none.
+func (f *Federation) open() (d *doors, err error) {
+	c := f.opts.Config
+	d = &doors{}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if d.mesh, err = net.Listen("tcp", c.Listen); err != nil {
+		return nil, err
+	}
+	f.addrs.Mesh = d.mesh.Addr()
+	if c.API.Socket != "" {
+		if d.socket, err = api.ListenSocket(c.API.Socket); err != nil {
+			return nil, err
+		}
+		f.addrs.Socket = d.socket.Addr()
+	}
+	if c.API.Address != "" {
+		if d.loopback, err = net.Listen("tcp", c.API.Address); err != nil {
+			return nil, err
+		}
+		f.addrs.API = d.loopback.Addr()
+	}
+	return d, nil
+}
+
+// serve runs everything until ctx ends or a part fails, and waits for all of it.
+func (f *Federation) serve(ctx context.Context, p *plane, d *doors) error {
+	handler, err := f.newAPI(p)
+	if err != nil {
+		d.close()
+		return err
+	}
+	if p.address = f.opts.Config.Advertise; p.address == "" {
+		p.address = d.mesh.Addr().String()
+	}
+	group, run := errgroup.WithContext(ctx)
+	p.events.note(eventStarted, string(f.opts.Cluster), fmt.Sprintf("epoch %d", p.loop.epoch))
+	// What is on disk is loaded before anybody is served: the runners publish it
+	// before they read, the importers as they are built.
+	for _, s := range p.sources {
+		group.Go(func() error { return s.runner.Run(run) })
+	}
+	f.mu.Lock()
+	err = p.setPeers(run, f.opts.Config.Peers)
+	f.plane, f.running = p, run
+	f.mu.Unlock()
+	if err != nil {
+		d.close()
+		group.Go(func() error { return err })
+		return group.Wait()
+	}
+	group.Go(func() error { return p.book.Run(run) })
+	group.Go(func() error { return p.runLoop(run) })
+	group.Go(func() error {
+		// Streams of peers end by themselves when the exporter closes; the listener
+		// would else wait for them.
+		<-run.Done()
+		p.exporter.Close()
+		return nil
+	})
+	group.Go(func() error { return p.mesh.Serve(run, d.mesh) })
+	if d.socket != nil {
+		group.Go(func() error { return handler.Serve(run, d.socket, api.Socket) })
+	}
+	if d.loopback != nil {
+		group.Go(func() error { return handler.Serve(run, d.loopback, api.Loopback) })
+	}
+	close(f.ready)
+	err = group.Wait()
+	p.peers.wg.Wait()
+	f.mu.Lock()
+	f.plane = nil
+	f.mu.Unlock()
+	f.log.Info("federation stopped", "cluster", f.opts.Cluster)
+	return err
+}
+
+func (f *Federation) newAPI(p *plane) (*api.Server, error) {
+	var token string
+	if f.opts.Config.API.Address != "" {
+		var err error
+		if token, err = api.LoadToken(f.opts.Config.API.TokenFile); err != nil {
+			return nil, err
+		}
+	}
+	return api.New(api.Options{
+		Backend: p, Lists: p.lists, Rules: p.book, Token: token, Log: f.log, Registry: f.registry,
+	})
+}
+
+// errRestart is what Reload answers to a change that needs a new process.
+var errRestart = errors.New("listen, advertise, api and data_dir change at a restart only")
+
+// Reload puts the peers and the policies of a new configuration in place of the
+// ones that run: peers that are gone are cut at once. On an error nothing has
+// changed.
+func (f *Federation) Reload(ctx context.Context, c Config) error {
+	c = c.WithDefaults()
+	opts := f.opts
+	opts.Config = c
+	if err := opts.validate(); err != nil {
+		return fmt.Errorf("federation: reload: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	have := f.opts.Config
+	if c.Listen != have.Listen || c.Advertise != have.Advertise || c.API != have.API || c.DataDir != have.DataDir {
+		return fmt.Errorf("federation: reload: %w", errRestart)
+	}
+	if f.plane == nil {
+		return errors.New("federation: reload: does not run")
+	}
+	if err := f.plane.setPeers(f.running, c.Peers); err != nil {
+		return fmt.Errorf("federation: reload: %w", err)
+	}
+	if err := f.plane.book.SetConfig(ctx, c.Policy()); err != nil {
+		return fmt.Errorf("federation: reload: %w", err)
+	}
+	f.opts.Config = c
+	f.plane.events.note(eventReloaded, string(f.opts.Cluster), "")
 	return nil
 }

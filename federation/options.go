@@ -8,6 +8,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery"
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
+	"github.com/isthmus-mesh/isthmus/federation/merge"
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -51,6 +52,9 @@ type NamedSource struct {
 	// are held back.
 	Ranges discovery.Ranges
 	Guard  discovery.GuardOptions
+	// Mapping filters and renames its services; the zero value takes all as they
+	// are.
+	Mapping merge.Mapping
 }
 
 // validate reports every problem of what the caller wires.

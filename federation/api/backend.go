@@ -49,6 +49,8 @@ const (
 	UnknownGateway ExplainReason = "unknown-gateway"
 	// NoGateway: no gateway of the cluster has reported.
 	NoGateway ExplainReason = "no-gateway"
+	// RefusedByPeer: the service is not shared with the peer, or it says no.
+	RefusedByPeer ExplainReason = "refused-by-peer"
 	// PeerUnreachable: the peer's federation did not answer.
 	PeerUnreachable ExplainReason = "peer-unreachable"
 )

@@ -17,7 +17,7 @@ func schemaName(t reflect.Type, hint string) string {
 		t = t.Elem()
 	}
 	switch pkg := path.Base(t.PkgPath()); pkg {
-	case "catalog", "route":
+	case "catalog", "route", "merge":
 		return strings.ToUpper(pkg[:1]) + pkg[1:] + name
 	case "v2": // of huma
 		return strings.ReplaceAll(name, "ErrorModel", "Problem")

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/merge"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 )
@@ -42,6 +43,9 @@ type Peer struct {
 	State       PeerState           `json:"state" enum:"connecting,ok,control_lost,refused"`
 	// Reason says why the state is not ok.
 	Reason string `json:"reason,omitempty"`
+	// ControlLost is set once the peer has not been heard for its lease: what it
+	// said last is kept, and marked.
+	ControlLost bool `json:"control_lost,omitempty"`
 	// Via is the own gateway through which the exchange runs.
 	Via       string             `json:"via,omitempty"`
 	HeardAt   time.Time          `json:"heard_at,omitzero"`
@@ -52,6 +56,8 @@ type Peer struct {
 	Asserts   []policy.IDPattern `json:"asserts,omitempty" doc:"Caller IDs that the peer's gateways may speak for."`
 	Offered   int                `json:"offered" doc:"Services that the peer offers."`
 	Imported  int                `json:"imported" doc:"Services that are taken."`
+	// Conflicts are what the peer's merge found against what we export to it.
+	Conflicts []merge.Conflict `json:"conflicts,omitempty" doc:"What the peer found against what is exported to it."`
 }
 
 // Gateway is one gateway of the own cluster, as its last report describes it.

@@ -18,8 +18,12 @@ type Source struct {
 	Version     uint64        `json:"version"`
 	Services    int           `json:"services"`
 	Endpoints   int           `json:"endpoints"`
-	// Quarantined are withdrawals that the guard holds back.
-	Quarantined []string `json:"quarantined,omitempty" doc:"Withdrawals that the guard holds back until they are confirmed or released."`
+	// Refused counts endpoints of the last read whose address is not allowed.
+	Refused int `json:"refused,omitempty" doc:"Endpoints of the last read whose address the source may not publish."`
+	// Quarantined are the first of the withdrawals that the guard holds back,
+	// "SERVICE/ENDPOINT".
+	Quarantined      []string `json:"quarantined,omitempty" doc:"The first withdrawals that the guard holds back until they are confirmed or released."`
+	QuarantinedCount int      `json:"quarantined_count,omitempty"`
 }
 
 // Event is one entry of the journal: what changed, and why.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/merge"
 )
 
 // Service is one service as this cluster sees it: own endpoints and peers' offers.
@@ -18,7 +19,7 @@ type Service struct {
 	// ExportedTo names the peers to which the own endpoints are offered.
 	ExportedTo []catalog.ClusterName `json:"exported_to,omitempty"`
 	Remote     []Offer               `json:"remote,omitempty"`
-	Conflicts  []Conflict            `json:"conflicts,omitempty"`
+	Conflicts  []merge.Conflict      `json:"conflicts,omitempty"`
 	// TrafficPolicy names the policy that covers the service.
 	TrafficPolicy string `json:"traffic_policy,omitempty"`
 }
@@ -33,15 +34,9 @@ type Offer struct {
 	Total    uint64               `json:"total"`
 	Capacity uint64               `json:"capacity,omitempty"`
 	Rows     []catalog.SummaryRow `json:"rows,omitempty"`
-}
-
-// Conflict is a disagreement between those who offer a service, and who won.
-type Conflict struct {
-	Kind    string   `json:"kind"`
-	Field   string   `json:"field,omitempty"`
-	Winner  string   `json:"winner,omitempty"`
-	Losers  []string `json:"losers,omitempty"`
-	Message string   `json:"message"`
+	// Import names the rule that takes it.
+	Import      string `json:"import"`
+	ControlLost bool   `json:"control_lost,omitempty"`
 }
 
 // Endpoint is one endpoint of the own cluster.

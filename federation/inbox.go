@@ -1,0 +1,43 @@
+package federation
+
+import "sync"
+
+// change says how much must be worked out anew.
+type change uint8
+
+const (
+	// evidenceChanged: what gateways saw; summaries and lists.
+	evidenceChanged change = 1 << iota
+	// catalogChanged: sources, peers or policy; everything.
+	catalogChanged
+	// epochRaised: the table must go out anew, also if it says the same.
+	epochRaised
+)
+
+// inbox gathers changes until the loop takes them: however many there are, there
+// is one bit of each.
+type inbox struct {
+	mu      sync.Mutex
+	pending change
+	epoch   uint64        // to go on above
+	wake    chan struct{} // cap 1
+}
+
+// touch tells the loop that something has changed. It never blocks.
+func (p *plane) touch(c change) {
+	p.inbox.mu.Lock()
+	p.inbox.pending |= c
+	p.inbox.mu.Unlock()
+	select {
+	case p.inbox.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *plane) takeChanges() (c change, above uint64) {
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	c, above = p.inbox.pending, p.inbox.epoch
+	p.inbox.pending, p.inbox.epoch = 0, 0
+	return c, above
+}

@@ -1,0 +1,66 @@
+package federation
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/api/feed"
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+)
+
+// maxEvents bounds the journal.
+const maxEvents = 1000
+
+// eventKind is the closed vocabulary of the journal.
+type eventKind string
+
+const (
+	eventStarted         eventKind = "started"
+	eventEpochRaised     eventKind = "epoch_raised"
+	eventSourceState     eventKind = "source_state"
+	eventSourceReleased  eventKind = "source_released"
+	eventGatewayJoined   eventKind = "gateway_joined"
+	eventGatewaySilent   eventKind = "gateway_silent"
+	eventGatewayLeft     eventKind = "gateway_left"
+	eventPeerAdded       eventKind = "peer_added"
+	eventPeerRemoved     eventKind = "peer_removed"
+	eventPeerState       eventKind = "peer_state"
+	eventPeerBundle      eventKind = "peer_bundle"
+	eventPolicyChanged   eventKind = "policy_changed"
+	eventExportRefused   eventKind = "export_refused"
+	eventCatalogPartial  eventKind = "catalog_partial"
+	eventReloaded        eventKind = "reloaded"
+	eventTableNotPublish eventKind = "table_not_published"
+)
+
+// journal remembers the last events and logs each.
+type journal struct {
+	cluster catalog.ClusterName
+	log     *slog.Logger
+	now     func() time.Time
+	feed    *feed.Feed[resource.Event]
+
+	mu   sync.Mutex
+	last uint64
+}
+
+func newJournal(cluster catalog.ClusterName, base uint64, log *slog.Logger, now func() time.Time) *journal {
+	equal := func(a, b resource.Event) bool { return a == b }
+	return &journal{cluster: cluster, log: log, now: now, feed: feed.New(base, equal)}
+}
+
+// note enters one event: what happened to what, and why.
+func (j *journal) note(kind eventKind, subject, reason string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.last++
+	e := resource.Event{
+		Sequence: j.last, At: j.now().UTC(), Kind: string(kind), Subject: subject, Cluster: j.cluster, Reason: reason,
+	}
+	// Keys of one length, so that their order is that of the numbers.
+	j.feed.Append(feed.Entry[resource.Event]{Key: fmt.Sprintf("%020d", j.last), Item: e}, maxEvents)
+	j.log.Info("event", "status", string(kind), "path", subject, "reason", reason)
+}

@@ -1,0 +1,237 @@
+package federation
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/api"
+	"github.com/isthmus-mesh/isthmus/federation/api/feed"
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+)
+
+// newLists makes the lists of the REST API. What moves all the time without
+// anything having happened (ages) is no change.
+func newLists(base uint64, j *journal) api.Lists {
+	return api.Lists{
+		Clusters: deepFeed[resource.Cluster](base),
+		Peers: feed.New(base, func(a, b resource.Peer) bool {
+			a.HeardAt = b.HeardAt
+			return reflect.DeepEqual(a, b)
+		}),
+		Services:  deepFeed[resource.Service](base),
+		Endpoints: feed.New(base, sameEndpoint),
+		Gateways: feed.New(base, func(a, b resource.Gateway) bool {
+			a.ReportedAt = b.ReportedAt
+			return reflect.DeepEqual(a, b)
+		}),
+		Links: deepFeed[resource.Link](base),
+		Sources: feed.New(base, func(a, b resource.Source) bool {
+			a.Age, a.LastSuccess = b.Age, b.LastSuccess
+			return reflect.DeepEqual(a, b)
+		}),
+		Events: j.feed,
+	}
+}
+
+func deepFeed[T any](base uint64) *feed.Feed[T] {
+	return feed.New(base, func(a, b T) bool { return reflect.DeepEqual(a, b) })
+}
+
+// sameEndpoint is written out: there may be very many.
+func sameEndpoint(a, b resource.Endpoint) bool {
+	return a.Key == b.Key && a.Address == b.Address && a.Health == b.Health && a.Weight == b.Weight &&
+		a.Locality == b.Locality && a.Source == b.Source && a.Quarantined == b.Quarantined &&
+		maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Verdicts, b.Verdicts)
+}
+
+// refreshLists brings the lists in line with what the changes touch.
+func (p *plane) refreshLists(c change) {
+	now := p.now()
+	fresh := p.gateways.fresh(now)
+	p.nudge(fresh)
+	p.refreshGateways()
+	verdicts := newVerdicts(fresh)
+	// Every report comes with evidence; mostly it says what it said before.
+	if c&(catalogChanged|epochRaised) != 0 || !maps.EqualFunc(verdicts, p.loop.verdicts, slices.Equal) {
+		p.loop.verdicts = verdicts
+		p.refreshServices()
+		p.failHeld(p.loop.view, verdicts)
+	}
+	p.refreshPeers()
+}
+
+// refreshGateways lists gateways and links, silent gateways included.
+func (p *plane) refreshGateways() {
+	now := p.now()
+	var list []feed.Entry[resource.Gateway]
+	var links []feed.Entry[resource.Link]
+	for _, h := range p.gateways.all() {
+		r := h.report
+		g := resource.Gateway{
+			Name: r.Gateway.Name, ID: r.Gateway.ID, Addresses: r.Gateway.Addresses, Draining: r.Gateway.Draining,
+			Locality: r.Locality, State: "alive", ReportedAt: h.at.UTC(), StartedAt: r.StartedAt, Build: r.Build,
+			Epoch: r.Epoch, Version: r.Version, Links: len(r.Links),
+		}
+		for _, l := range r.Links {
+			if l.State == "up" {
+				g.LinksUp++
+			}
+		}
+		if !h.alive(now) {
+			g.State = "silent"
+		}
+		list = append(list, feed.Entry[resource.Gateway]{Key: g.Name, Item: g})
+		if !h.alive(now) {
+			continue // what its links were is no longer known
+		}
+		for _, l := range r.Links {
+			side := "accepted"
+			if l.Dialed {
+				side = "dialed"
+			}
+			key := fmt.Sprintf("%s/%s/%s/%s/%s", g.Name, l.Cluster, cmp.Or(l.Gateway, "-"), side, l.Address)
+			links = append(links, feed.Entry[resource.Link]{Key: key, Item: resource.Link{Key: key, From: g.Name, LinkReport: l}})
+		}
+	}
+	p.lists.Gateways.Replace(list)
+	p.lists.Links.Replace(unique(links))
+}
+
+// unique sorts entries by key and drops repetitions: a gateway decides what it
+// reports.
+func unique[T any](entries []feed.Entry[T]) []feed.Entry[T] {
+	slices.SortStableFunc(entries, func(a, b feed.Entry[T]) int { return cmp.Compare(a.Key, b.Key) })
+	return slices.CompactFunc(entries, func(a, b feed.Entry[T]) bool { return a.Key == b.Key })
+}
+
+// refreshServices lists services and endpoints.
+func (p *plane) refreshServices() {
+	var services []feed.Entry[resource.Service]
+	var endpoints []feed.Entry[resource.Endpoint]
+	names := make([]catalog.ClusterName, 0, len(p.peers.all()))
+	for _, q := range p.peers.all() {
+		names = append(names, q.config.Name)
+	}
+	for s := range p.loop.view.All() {
+		item := resource.Service{Name: s.Name, Ports: s.Ports, Conflicts: s.Conflicts}
+		if t := p.loop.index.TrafficFor(s.Name); t.Name != "" {
+			item.TrafficPolicy = t.Name
+		}
+		for _, o := range s.Offers {
+			offer := resource.Offer{Cluster: o.Cluster, Name: o.Name, Ports: o.Ports, Rows: o.Rows, Import: o.Rule, ControlLost: o.ControlLost}
+			for _, r := range o.Rows {
+				offer.Ready, offer.Total, offer.Capacity = offer.Ready+uint64(r.Ready), offer.Total+uint64(r.Total), offer.Capacity+r.Capacity
+			}
+			item.Remote = append(item.Remote, offer)
+		}
+		if s.Local != nil {
+			item.ExportedTo = p.loop.index.ExportedTo(s.Name, names)
+			for i := range s.Local.Endpoints {
+				e := &s.Local.Endpoints[i]
+				item.Endpoints++
+				if p.loop.verdicts.ready(s.Name, e) {
+					item.Ready++
+				}
+				if !slices.Contains(item.Sources, e.Source) {
+					item.Sources = append(item.Sources, e.Source)
+				}
+				key := s.Name.String() + "/" + e.Port + "/" + e.ID
+				endpoints = append(endpoints, feed.Entry[resource.Endpoint]{Key: key, Item: resource.Endpoint{
+					Key: key, Service: s.Name, Endpoint: *e, Verdicts: p.loop.verdicts.of(s.Name, e),
+				}})
+			}
+			slices.Sort(item.Sources)
+		}
+		services = append(services, feed.Entry[resource.Service]{Key: s.Name.String(), Item: item})
+	}
+	p.metrics.catalog(services, len(endpoints))
+	p.lists.Services.Replace(unique(services))
+	p.lists.Endpoints.Replace(unique(endpoints))
+}
+
+// refreshSources lists the sources.
+func (p *plane) refreshSources() {
+	list := make([]feed.Entry[resource.Source], 0, len(p.sources))
+	for _, s := range p.sources {
+		st := s.runner.Status()
+		item := resource.Source{
+			Name: st.Name, Kind: st.Kind, State: string(st.State), Error: cmp.Or(st.Err, st.StoreErr),
+			LastSuccess: st.LastSuccess.UTC(), Age: st.Age, Version: st.Version, Services: st.Services, Endpoints: st.Endpoints,
+			QuarantinedCount: st.QuarantinedCount,
+		}
+		if st.LastSuccess.IsZero() {
+			item.LastSuccess = st.LastSuccess
+		}
+		for _, q := range st.Quarantined {
+			item.Quarantined = append(item.Quarantined, q.Service.String()+"/"+q.ID)
+		}
+		for _, n := range st.Refused {
+			item.Refused += n
+		}
+		list = append(list, feed.Entry[resource.Source]{Key: s.Name, Item: item})
+	}
+	p.lists.Sources.Replace(unique(list))
+}
+
+// refreshPeers lists peers and clusters.
+func (p *plane) refreshPeers() {
+	imported := make(map[catalog.ClusterName]int)
+	own := 0
+	for s := range p.loop.view.All() {
+		if s.Local != nil {
+			own++
+		}
+		for _, o := range s.Offers {
+			imported[o.Cluster]++
+		}
+	}
+	now := p.now()
+	gateways := 0
+	for _, h := range p.gateways.fresh(now) {
+		if !h.report.Gateway.Draining {
+			gateways++
+		}
+	}
+	clusters := []feed.Entry[resource.Cluster]{{Key: string(p.opts.Cluster), Item: resource.Cluster{
+		Name: p.opts.Cluster, ID: p.id.String(), Locality: p.opts.Locality, Own: true,
+		State: resource.PeerOK, Gateways: gateways, Services: own,
+	}}}
+	var list []feed.Entry[resource.Peer]
+	for _, q := range p.peers.all() {
+		item := p.peerItem(q, imported[q.config.Name])
+		list = append(list, feed.Entry[resource.Peer]{Key: string(item.Name), Item: item})
+		c := resource.Cluster{
+			Name: item.Name, ID: item.ID, Locality: item.Locality, State: item.State, Services: item.Imported,
+		}
+		for _, g := range item.Gateways {
+			if !g.Draining {
+				c.Gateways++
+			}
+		}
+		clusters = append(clusters, feed.Entry[resource.Cluster]{Key: string(item.Name), Item: c})
+	}
+	p.lists.Peers.Replace(list)
+	p.lists.Clusters.Replace(unique(clusters))
+}
+
+func (p *plane) peerItem(q *peer, imported int) resource.Peer {
+	st, snapshot := q.importer.Status(), q.importer.Snapshot()
+	item := resource.Peer{
+		Name: q.config.Name, ID: q.config.ID, TrustDomain: q.id.TrustDomain().Name(), Locality: q.config.Locality(),
+		State: resource.PeerState(st.State), ControlLost: st.ControlLost, HeardAt: st.HeardAt.UTC(),
+		Epoch: st.Position.Epoch, Version: st.Position.Version, Via: q.dialer.lastVia(),
+		Bootstrap: q.config.Gateways, Gateways: snapshot.Gateways(), Asserts: q.config.Asserts,
+		Offered: len(snapshot.Services()), Imported: imported, Conflicts: snapshot.Conflicts(),
+	}
+	if st.HeardAt.IsZero() {
+		item.HeardAt = st.HeardAt
+	}
+	if st.Err != nil {
+		item.Reason = st.Err.Error()
+	}
+	return item
+}

@@ -1,0 +1,232 @@
+package federation
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery"
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/exchange"
+	"github.com/isthmus-mesh/isthmus/federation/merge"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/federation/tables"
+)
+
+const (
+	// coalesce is how long changes gather before they are worked out: a table
+	// reaches gateways within twice this, and a burst costs one.
+	coalesce = 50 * time.Millisecond
+	// lookEvery is how often what changes by time alone is looked at: gateways
+	// that fall silent, ages of sources, leases.
+	lookEvery = time.Second
+	// sourceGrace is how long a start waits for a source that has nothing on
+	// disk: until then a table or an export could only withdraw what the source
+	// is about to say.
+	sourceGrace = 30 * time.Second
+	// rosterGrace is how long a start waits for the gateways of before: they
+	// report every second, and come back within a few.
+	rosterGrace = 5 * time.Second
+	// bundleLook is how often bundle files are read again.
+	bundleLook = 30 * time.Second
+)
+
+// loopState belongs to the goroutine of loop.
+type loopState struct {
+	epoch, version uint64
+	index          *policy.Index
+	view           *merge.View
+	table          *route.Table
+	summarizer     tables.Summarizer
+	complete       bool // every source has spoken, or had its time
+	rosterKnown    bool // the gateways of before have reported, or had their time
+	expected       []string
+	served         time.Time // when the doors opened
+	lastBundleLook time.Time
+
+	verdicts verdicts
+	alive    map[string]bool
+	states   map[catalog.ClusterName]exchange.PeerState
+	linkUp   map[catalog.ClusterName]bool
+}
+
+// runLoop works out what follows from what has changed, until ctx ends.
+func (p *plane) runLoop(ctx context.Context) error {
+	p.loop.served = p.now()
+	p.loop.lastBundleLook = p.now()
+	p.loop.expected = p.loadExpected(ctx)
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	gather := time.NewTimer(0) // the first round is due at once
+	defer gather.Stop()
+	waiting := true
+	p.touch(catalogChanged)
+	for {
+		select {
+		case <-p.inbox.wake:
+			if !waiting {
+				gather.Reset(coalesce)
+				waiting = true
+			}
+		case <-gather.C:
+			waiting = false
+			p.work(ctx)
+		case <-look.C:
+			p.look(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// work brings everything in line with the changes that have gathered.
+func (p *plane) work(ctx context.Context) {
+	began := time.Now()
+	changes, above := p.takeChanges()
+	if changes == 0 {
+		return
+	}
+	if changes&epochRaised != 0 {
+		p.goAbove(ctx, above)
+	}
+	if !p.ready() {
+		// What is known goes to the lists; gateways and peers keep what they have.
+		p.merge()
+		p.refreshLists(changes)
+		return
+	}
+	if changes&(catalogChanged|epochRaised) != 0 {
+		p.merge()
+		p.publishTable()
+	}
+	p.export(ctx)
+	p.refreshLists(changes)
+	p.metrics.work.Observe(time.Since(began).Seconds())
+}
+
+// ready reports whether the own catalog is complete enough to speak of.
+func (p *plane) ready() bool {
+	if p.loop.complete {
+		return true
+	}
+	silent := p.silent()
+	waited := p.now().Sub(p.loop.served)
+	if len(silent) > 0 && waited < sourceGrace {
+		return false
+	}
+	p.loop.complete = true
+	if len(silent) > 0 {
+		p.log.Error("go on without sources that have said nothing", "count", len(silent), "duration", waited, "reason", strings.Join(silent, " "))
+		p.events.note(eventCatalogPartial, strings.Join(silent, " "), "nothing read and nothing on disk")
+	}
+	return true
+}
+
+// merge makes the view of now.
+func (p *plane) merge() {
+	set := p.book.Set()
+	if p.loop.index == nil || !p.loop.index.Set().Equal(set) {
+		p.loop.index = policy.NewIndex(set)
+	}
+	in := merge.Input{
+		Cluster: p.opts.Cluster, Sources: p.mergeSources(), Order: p.peers.precedence(),
+		Import: tables.Imports(p.loop.index),
+	}
+	for _, q := range p.peers.all() {
+		in.Peers = append(in.Peers, merge.Peer{
+			Cluster: q.config.Name, Summaries: q.importer.Snapshot().Services(), ControlLost: q.importer.Status().ControlLost,
+		})
+	}
+	p.loop.view = merge.Update(p.loop.view, in)
+}
+
+// publishTable hands gateways a table if it says something new.
+func (p *plane) publishTable() {
+	in := tables.Input{
+		Cluster:    route.Cluster{Name: p.opts.Cluster, Locality: p.opts.Locality, ID: p.id.String()},
+		Federation: p.address, View: p.loop.view, Policy: p.loop.index,
+		Epoch: p.loop.epoch, Version: p.loop.version + 1,
+	}
+	for _, q := range p.peers.all() {
+		in.Peers = append(in.Peers, q.entry())
+	}
+	t := tables.Build(in)
+	if p.loop.table != nil && p.loop.table.Epoch == t.Epoch && tables.Same(p.loop.table, t) {
+		return
+	}
+	if err := p.mesh.Publish(t); err != nil {
+		p.log.Error("table not published, gateways keep the one before", "epoch", t.Epoch, "version", t.Version, "err", err)
+		p.events.note(eventTableNotPublish, fmt.Sprintf("(%d, %d)", t.Epoch, t.Version), err.Error())
+		return
+	}
+	p.loop.version, p.loop.table = t.Version, t
+	p.tables.add(t)
+	p.metrics.table(t)
+	p.log.Debug("table published", "epoch", t.Epoch, "version", t.Version, "count", len(t.Services))
+}
+
+// raiseEpoch is told that a gateway has a table of an epoch that is not below
+// ours, and of another line: a federation that has lost its data directory
+// starts at 1 again.
+func (p *plane) raiseEpoch(gateway string, epoch uint64) {
+	if epoch >= maxEpoch {
+		p.log.Error("gateway has a table of an impossible epoch", "gateway", gateway, "epoch", epoch)
+		return
+	}
+	p.inbox.mu.Lock()
+	p.inbox.epoch = max(p.inbox.epoch, epoch)
+	p.inbox.mu.Unlock()
+	p.touch(epochRaised)
+}
+
+func (p *plane) goAbove(ctx context.Context, epoch uint64) {
+	if epoch < p.loop.epoch {
+		return // raised since
+	}
+	next, err := p.epochs.raise(ctx, epoch)
+	if err != nil {
+		p.log.Error("epoch is not kept", "epoch", epoch, "err", err)
+		next = epoch + 1
+	}
+	p.events.note(eventEpochRaised, string(p.opts.Cluster), fmt.Sprintf("from %d to %d: a gateway has a table of epoch %d", p.loop.epoch, next, epoch))
+	p.loop.epoch, p.loop.version = next, 0
+}
+
+// look does what is due by time alone.
+func (p *plane) look(ctx context.Context) {
+	now := p.now()
+	p.noteGateways(now)
+	p.noteSources()
+	p.notePeers()
+	if now.Sub(p.loop.lastBundleLook) >= bundleLook {
+		p.loop.lastBundleLook = now
+		p.rereadBundles()
+	}
+	if !p.loop.complete || !p.loop.rosterKnown {
+		p.touch(catalogChanged)
+	}
+	p.metrics.ages(p, now)
+}
+
+// noteSources keeps the list of sources, and the journal of their states.
+func (p *plane) noteSources() {
+	for _, s := range p.sources {
+		st := s.runner.Status()
+		if st.State != s.state {
+			if s.state != "" || st.State != discovery.Starting {
+				p.events.note(eventSourceState, s.Name, string(st.State)+reasonAfter(st.Err))
+			}
+			s.state = st.State
+		}
+	}
+	p.refreshSources()
+}
+
+func reasonAfter(err string) string {
+	if err == "" {
+		return ""
+	}
+	return ": " + err
+}

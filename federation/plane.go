@@ -1,0 +1,175 @@
+package federation
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/api"
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/exchange"
+	"github.com/isthmus-mesh/isthmus/federation/mesh"
+	"github.com/isthmus-mesh/isthmus/federation/rulebook"
+	"github.com/isthmus-mesh/isthmus/federation/store"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+)
+
+// plane is a federation that runs: everything between its doors.
+type plane struct {
+	opts     Options
+	log      *slog.Logger
+	registry *prometheus.Registry
+	random   func() uint64
+	started  time.Time
+
+	id        spiffeid.ID
+	store     *store.Bolt
+	epochs    counter
+	book      *rulebook.Book
+	events    *journal
+	lists     api.Lists
+	metrics   *metrics
+	importers *exchange.ImporterMetrics
+
+	mesh     *mesh.Server
+	exporter *exchange.Exporter
+	gateways *gateways
+	peers    *peers
+	sources  []*source
+	address  string // of the mesh listener, as gateways are told
+
+	inbox  inbox
+	tables tableHistory
+	// The loop's own: nobody else touches it.
+	loop loopState
+
+	mu       sync.Mutex
+	refusals map[catalog.ClusterName]string // why a peer's export is not what it should be
+}
+
+// newPlane opens what is on disk and wires the parts; nothing runs yet. The
+// caller closes it.
+func newPlane(ctx context.Context, opts Options, log *slog.Logger, registry *prometheus.Registry) (_ *plane, err error) {
+	p := &plane{
+		opts: opts, log: log, registry: registry, random: rand.Uint64, started: opts.Now().UTC(),
+		id: opts.Identity.ID(), gateways: newGateways(), peers: newPeers(),
+		refusals: make(map[catalog.ClusterName]string),
+	}
+	p.inbox.wake = make(chan struct{}, 1)
+	if p.store, err = store.OpenBolt(store.BoltOptions{Path: p.path("store.db"), Log: log}); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = p.store.Close()
+		}
+	}()
+	p.epochs = counter{store: p.store, name: epochName}
+	epoch, err := p.epochs.raise(ctx, 0)
+	if err != nil {
+		if epoch == 0 {
+			return nil, fmt.Errorf("epoch: %w", err)
+		}
+		// Gateways find out by the order of tables, and have the epoch raised.
+		log.Error("epoch is not kept", "epoch", epoch, "err", err)
+	}
+	if epoch > maxEpoch {
+		return nil, fmt.Errorf("epoch: value %d: at most %d", epoch, maxEpoch)
+	}
+	p.loop.epoch = epoch
+	base := epoch << 32
+	p.events = newJournal(opts.Cluster, base, log, opts.Now)
+	p.book, err = rulebook.New(ctx, rulebook.Options{
+		Store: p.store, Config: opts.Config.Policy(), Base: base, Log: log,
+		Changed: func() {
+			p.touch(catalogChanged)
+			p.events.note(eventPolicyChanged, string(opts.Cluster), "")
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.lists = newLists(base, p.events)
+	if p.metrics, err = newMetrics(registry); err != nil {
+		return nil, err
+	}
+	if p.importers, err = exchange.NewImporterMetrics(registry); err != nil {
+		return nil, err
+	}
+	if err := p.newSources(); err != nil {
+		return nil, err
+	}
+	return p, p.newDoors()
+}
+
+// newDoors builds the mesh server and the exporter behind it.
+func (p *plane) newDoors() (err error) {
+	p.exporter, err = exchange.NewExporter(exchange.ExporterOptions{
+		Cluster: p.opts.Cluster,
+		Peer:    peerFrom,
+		LoadEpoch: func(peer catalog.ClusterName) (uint64, error) {
+			n, _, err := p.exchangeEpoch(peer).load(context.Background())
+			return n, err
+		},
+		SaveEpoch: func(peer catalog.ClusterName, n uint64) error {
+			return p.exchangeEpoch(peer).set(context.Background(), n)
+		},
+		Explain: p.explainForPeer,
+		Log:     p.log, Registerer: p.registry,
+	})
+	if err != nil {
+		return err
+	}
+	p.mesh, err = mesh.New(mesh.Options{
+		Identity: p.opts.Identity, Cluster: p.id,
+		Report: p.takeReport, Ahead: p.raiseEpoch,
+		Exchange: func(peer catalog.ClusterName) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				p.exporter.ServeHTTP(w, r.WithContext(withPeer(r.Context(), peer)))
+			})
+		},
+		Log: p.log, Registerer: p.registry,
+	})
+	return err
+}
+
+func (p *plane) exchangeEpoch(peer catalog.ClusterName) counter {
+	return counter{store: p.store, name: "exchange-" + string(peer)}
+}
+
+type peerKey struct{}
+
+func withPeer(ctx context.Context, peer catalog.ClusterName) context.Context {
+	return context.WithValue(ctx, peerKey{}, peer)
+}
+
+// peerFrom is who the mesh listener has authenticated.
+func peerFrom(r *http.Request) (catalog.ClusterName, error) {
+	peer, ok := r.Context().Value(peerKey{}).(catalog.ClusterName)
+	if !ok {
+		return "", fmt.Errorf("request of nobody")
+	}
+	return peer, nil
+}
+
+func (p *plane) now() time.Time { return p.opts.Now() }
+
+func (p *plane) path(name string) string { return filepath.Join(p.opts.Config.DataDir, name) }
+
+// Version describes the process.
+func (p *plane) Version() resource.Version {
+	v := resource.Version{
+		API: "v1", Build: p.opts.Build, Cluster: p.opts.Cluster, ID: p.id.String(), StartedAt: p.started,
+	}
+	if t := p.tables.current(); t != nil {
+		v.Epoch, v.TableVersion = t.Epoch, t.Version
+	}
+	return v
+}

@@ -1,0 +1,102 @@
+package federation
+
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/exchange"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+)
+
+// takeReport keeps what a gateway says of itself; the mesh listener has checked
+// who says it.
+func (p *plane) takeReport(r *route.Report) error {
+	if err := r.Gateway.Validate(); err != nil {
+		return err
+	}
+	joined, err := p.gateways.take(r, p.now())
+	if err != nil {
+		return err
+	}
+	if joined {
+		p.events.note(eventGatewayJoined, r.Gateway.Name, "")
+	}
+	if t := p.tables.current(); t != nil && ahead(r, t) {
+		p.raiseEpoch(r.Gateway.Name, r.Epoch)
+	}
+	p.touch(evidenceChanged)
+	return nil
+}
+
+// ahead: the gateway routes by a table that this federation has not made.
+func ahead(r *route.Report, t *route.Table) bool {
+	return r.Epoch > t.Epoch || r.Epoch == t.Epoch && r.Version > t.Version
+}
+
+// noteGateways keeps the journal of gateways that come and go, and wakes the
+// importers of peers that can be reached again.
+func (p *plane) noteGateways(now time.Time) {
+	for _, name := range p.gateways.sweep(now) {
+		p.events.note(eventGatewayLeft, name, "silent for "+forgetAfter.String())
+		p.metrics.forgetGateway(name)
+		p.touch(evidenceChanged)
+	}
+	alive := make(map[string]bool)
+	for _, h := range p.gateways.all() {
+		name := h.report.Gateway.Name
+		alive[name] = h.alive(now)
+		if p.loop.alive[name] && !alive[name] {
+			p.events.note(eventGatewaySilent, name, "no report for "+aliveFor.String())
+			p.touch(evidenceChanged)
+		}
+	}
+	p.loop.alive = alive
+}
+
+// nudge wakes importers whose peer has a link again: their back-off may have
+// grown long while there was none.
+func (p *plane) nudge(fresh []heard) {
+	up := make(map[catalog.ClusterName]bool)
+	for _, h := range fresh {
+		for _, l := range h.report.Links {
+			if l.State == "up" {
+				up[l.Cluster] = true
+			}
+		}
+	}
+	for _, q := range p.peers.all() {
+		name := q.config.Name
+		if up[name] && !p.loop.linkUp[name] && q.importer.Status().State != exchange.StateOK {
+			q.importer.Nudge()
+		}
+	}
+	p.loop.linkUp = up
+}
+
+// notePeers keeps the journal of the peers' states.
+func (p *plane) notePeers() {
+	states := make(map[catalog.ClusterName]exchange.PeerState)
+	for _, q := range p.peers.all() {
+		st := q.importer.Status()
+		name := q.config.Name
+		states[name] = st.State
+		if before, known := p.loop.states[name]; !known || before != st.State {
+			reason := string(st.State)
+			if st.Err != nil {
+				reason += reasonAfter(st.Err.Error())
+			}
+			p.events.note(eventPeerState, string(name), reason)
+		}
+	}
+	p.loop.states = states
+	p.refreshPeers()
+}
+
+// rereadBundles takes bundle files that have changed.
+func (p *plane) rereadBundles() {
+	for _, q := range p.peers.all() {
+		if q.foreign && q.config.Bundle.File != "" {
+			p.loadBundleFile(q)
+		}
+	}
+}
