@@ -139,9 +139,6 @@ func (n *Node) keepConnection(l *link, addr net.Addr, number uint32) {
 	for {
 		start := time.Now()
 		err := n.serveDialed(l, addr, number)
-		if number >= httpNumber {
-			l.httpReady()
-		}
 		if l.ctx.Err() != nil || l.leaving() {
 			return
 		}

@@ -20,7 +20,7 @@ type half struct {
 
 	// writing is held by Write and by what must not run beside it.
 	writing  sync.Mutex
-	finished atomic.Bool // FIN was sent
+	finished atomic.Bool // FIN or a reset was sent
 	over     atomic.Bool // Close or Reset was called
 }
 
@@ -53,7 +53,7 @@ func (h *half) closeRead(status wire.Status) { h.qs.CancelRead(quic.StreamErrorC
 // reset aborts what is not finished. What was written before stays deliverable,
 // as it is behind a TCP connection that is reset after its last byte was sent.
 func (h *half) reset(status wire.Status) (first bool) {
-	if !h.finished.Load() {
+	if !h.finished.Swap(true) {
 		h.qs.SetReliableBoundary()
 		h.qs.CancelWrite(quic.StreamErrorCode(status))
 	}

@@ -31,7 +31,7 @@ type link struct {
 	ctx      context.Context // ends with the link
 	cancel   context.CancelFunc
 	drained  chan struct{} // closed when the peer says that it drains
-	httpOpen chan struct{} // closed when the first HTTP connection is there, or failed
+	httpOpen chan struct{} // closed when the first HTTP connection is there
 
 	// rttNanos is the path's delay, kept where pick reads it for every stream.
 	rttNanos atomic.Int64
@@ -116,7 +116,7 @@ func (l *link) publish() {
 	l.http.Store(&http)
 }
 
-// httpReady lets a new link be used: the first HTTP connection came, or failed.
+// httpReady lets a new link be used: the first HTTP connection is there.
 func (l *link) httpReady() { l.httpOnce.Do(func() { close(l.httpOpen) }) }
 
 // up lets the link take streams.
@@ -191,8 +191,11 @@ func (l *link) close(status wire.Status, cause error) {
 	l.node.linkEnded(l)
 }
 
-// transit changes the state under the lock, and tells the node if f did.
+// transit changes the state, and the routes with it: who sees a link up can use
+// it. f says whether it changed anything. No lock may be held.
 func (l *link) transit(f func() bool) bool {
+	n := l.node
+	n.mu.Lock()
 	l.mu.Lock()
 	before := l.state
 	changed := f()
@@ -201,7 +204,11 @@ func (l *link) transit(f func() bool) bool {
 	}
 	l.mu.Unlock()
 	if changed {
-		l.node.linkChanged()
+		n.rebuild()
+	}
+	n.mu.Unlock()
+	if changed {
+		notify(n.changes)
 	}
 	return changed
 }

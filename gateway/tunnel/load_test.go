@@ -174,12 +174,21 @@ func metric(t *testing.T, r prometheus.Gatherer, name string) float64 {
 	return 0
 }
 
-func TestStreamsArePerLinkBounded(t *testing.T) {
+func TestStreamsAreBounded(t *testing.T) {
 	const limit = 10
+	for name, set := range map[string]func(*tunnel.Options){
+		"per link":    func(o *tunnel.Options) { o.MaxStreamsPerLink = limit },
+		"per process": func(o *tunnel.Options) { o.MaxStreams = limit },
+	} {
+		t.Run(name, func(t *testing.T) { testStreamBound(t, limit, set) })
+	}
+}
+
+func testStreamBound(t *testing.T, limit int, set func(*tunnel.Options)) {
 	m := tunneltest.New(t, tunneltest.Config{Loopback: true})
 	defer m.Close()
 	a := m.Add(tunneltest.Spec{Cluster: "east", Gateway: "gw1", Handler: tunneltest.Echo()})
-	b := m.Add(tunneltest.Spec{Cluster: "west", Gateway: "gw1", Handler: tunneltest.Echo(), Options: func(o *tunnel.Options) { o.MaxStreamsPerLink = limit }})
+	b := m.Add(tunneltest.Spec{Cluster: "west", Gateway: "gw1", Handler: tunneltest.Echo(), Options: set})
 	m.Connect()
 	var open []*tunnel.Stream
 	refused := 0

@@ -9,15 +9,12 @@ import (
 // and replaced when a link changes: a stream costs no lock.
 type routes map[string][]*link
 
-// linkChanged is called after a link changed its state, without locks.
-func (n *Node) linkChanged() {
+// reroute rebuilds the routes after a change that is not a link's own.
+func (n *Node) reroute() {
 	n.mu.Lock()
 	n.rebuild()
 	n.mu.Unlock()
-	select {
-	case n.changes <- struct{}{}:
-	default: // one is pending already
-	}
+	notify(n.changes)
 }
 
 // rebuild replaces the routes. mu is held.

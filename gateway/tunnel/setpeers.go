@@ -24,7 +24,7 @@ func (n *Node) SetPeers(peers []Peer) error {
 	n.mu.Unlock()
 
 	n.sweep(false)
-	n.linkChanged()
+	n.reroute()
 	for cluster := range last.peers {
 		if !n.knows(cluster) {
 			n.metrics.forgetCluster(cluster)

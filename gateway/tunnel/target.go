@@ -136,7 +136,7 @@ func (t *target) note(address string, err error) {
 		}
 	}
 	if news {
-		n.linkChanged()
+		n.reroute()
 	}
 }
 
