@@ -241,19 +241,15 @@ func TestStreamsOfOnePeerAreBounded(t *testing.T) {
 	s := newSite(t, p, e)
 	set(t, e, state(summary("web.shop", 1)))
 	c := newClient(t, p, awsID)
-	var open []*http.Response
-	defer func() {
-		for _, r := range open {
-			_ = r.Body.Close()
-		}
-	}()
+	var open []io.Reader
 	last := 0
 	for range 20 {
 		resp, err := c.Get(s.url() + exchange.CatalogPath + "?watch=true")
 		if err != nil {
 			t.Fatal(err)
 		}
-		open = append(open, resp)
+		defer func() { _ = resp.Body.Close() }()
+		open = append(open, resp.Body)
 		if last = resp.StatusCode; last != http.StatusOK {
 			break
 		}
@@ -263,8 +259,8 @@ func TestStreamsOfOnePeerAreBounded(t *testing.T) {
 	}
 	e.Close()
 	e.Close()
-	for _, r := range open { // all end, so that a server can shut down
-		_, _ = io.ReadAll(r.Body)
+	for _, body := range open { // all end, so that a server can shut down
+		_, _ = io.ReadAll(body)
 	}
 }
 

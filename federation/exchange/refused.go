@@ -30,14 +30,6 @@ const (
 	ReasonDenied Reason = "denied"
 )
 
-// Reasons are all of them.
-func Reasons() []Reason {
-	return []Reason{
-		ReasonFormat, ReasonOrigin, ReasonStale, ReasonGap, ReasonDigest,
-		ReasonProtocol, ReasonInvalid, ReasonQuota, ReasonRate, ReasonDenied,
-	}
-}
-
 // RefusedError means that what a peer said was not applied; the last good state
 // stays as it is.
 type RefusedError struct {

@@ -3,8 +3,7 @@ package exchange_test
 import (
 	"context"
 	"errors"
-	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -108,7 +107,7 @@ func (s *site) heal() {
 	s.address = l.Addr().String()
 	s.server = &http.Server{
 		Handler: s, TLSConfig: s.source.ServerTLS([]string{"h2", "http/1.1"}, identity.AuthorizeIDs(awsID, gcpID)),
-		ReadHeaderTimeout: 5 * time.Second, ErrorLog: log.New(io.Discard, "", 0),
+		ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
 	s.done = make(chan struct{})
 	go func() {

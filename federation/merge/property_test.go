@@ -241,8 +241,8 @@ func TestPortsAgreeWithTheRule(t *testing.T) {
 			offers := slices.Clone(s.Offers)
 			slices.SortFunc(offers, func(a, b merge.Offer) int { return strings.Compare(rank(a.Cluster), rank(b.Cluster)) })
 			want := map[string]catalog.Protocol{}
-			for i := len(offers) - 1; i >= 0; i-- {
-				for _, p := range offers[i].Ports {
+			for _, o := range slices.Backward(offers) {
+				for _, p := range o.Ports {
 					want[p.Name] = p.Protocol
 				}
 			}
