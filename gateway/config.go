@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/account"
 )
 
 // The defaults of Config. Ports are those of design section 11.
@@ -36,8 +39,37 @@ type Config struct {
 	// DrainTimeout is how long streams may finish after the stop signal;
 	// default DefaultDrainTimeout.
 	DrainTimeout time.Duration `yaml:"drain_timeout,omitempty"`
+	// FailBack is the pace at which a cluster or service that was out gets its
+	// load back.
+	FailBack FailBack `yaml:"fail_back,omitempty"`
+	// AccessLog says which connections and requests are logged: all (default),
+	// errors or off.
+	AccessLog account.Log `yaml:"access_log,omitempty"`
 	// Limits bound what the process takes on.
 	Limits Limits `yaml:"limits,omitempty"`
+}
+
+// FailBack is the pace of a fail-back; the zero value is route.DefaultRamp: 60 s,
+// then 10 % per 10 s.
+type FailBack struct {
+	// Hold is how long it must have been well before it gets anything.
+	Hold time.Duration `yaml:"hold,omitempty"`
+	// Step is the share of its load, above 0 and at most 1, that it gets more per
+	// Interval.
+	Step     float64       `yaml:"step,omitempty"`
+	Interval time.Duration `yaml:"interval,omitempty"`
+}
+
+func (f FailBack) validate(p *problems) {
+	if f.Hold < 0 {
+		p.add("fail_back.hold", f.Hold.String(), "must not be negative")
+	}
+	if f.Step <= 0 || f.Step > 1 {
+		p.add("fail_back.step", strconv.FormatFloat(f.Step, 'g', -1, 64), "must be above 0 and at most 1")
+	}
+	if f.Interval <= 0 {
+		p.add("fail_back.interval", f.Interval.String(), "must be above 0")
+	}
 }
 
 // Listen holds the addresses of a gateway, each ip:port. An empty HTTP or
@@ -86,6 +118,12 @@ func (c Config) WithDefaults() Config {
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = DefaultDrainTimeout
 	}
+	if c.FailBack == (FailBack{}) {
+		c.FailBack = FailBack(route.DefaultRamp())
+	}
+	if c.AccessLog == "" {
+		c.AccessLog = account.LogAll
+	}
 	c.Limits = c.Limits.withDefaults()
 	return c
 }
@@ -127,6 +165,10 @@ func (c Config) Validate() error {
 	}
 	if c.DrainTimeout < 0 {
 		p.add("drain_timeout", c.DrainTimeout.String(), "must not be negative")
+	}
+	c.FailBack.validate(&p)
+	if !c.AccessLog.Valid() {
+		p.add("access_log", string(c.AccessLog), "must be all, errors or off")
 	}
 	c.Limits.validate(&p)
 	return errors.Join(p...)

@@ -1,107 +1,266 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
-	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/isthmus-mesh/isthmus/gateway/accept"
+	"github.com/isthmus-mesh/isthmus/gateway/account"
+	"github.com/isthmus-mesh/isthmus/gateway/admin"
+	"github.com/isthmus-mesh/isthmus/gateway/attempt"
+	"github.com/isthmus-mesh/isthmus/gateway/board"
+	"github.com/isthmus-mesh/isthmus/gateway/control"
+	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
+	"github.com/isthmus-mesh/isthmus/gateway/health"
+	"github.com/isthmus-mesh/isthmus/gateway/httpway"
+	"github.com/isthmus-mesh/isthmus/gateway/origin"
+	"github.com/isthmus-mesh/isthmus/gateway/outbound"
+	"github.com/isthmus-mesh/isthmus/gateway/splice"
+	"github.com/isthmus-mesh/isthmus/gateway/tablestore"
+	"github.com/isthmus-mesh/isthmus/gateway/tcpway"
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
-
-// TableSource brings route tables from the own federation. Run blocks until ctx
-// ends, reconnects by itself, and calls publish for each table in the order in
-// which the federation wrote them; publish does not block for long and may
-// refuse a table (older, invalid), which the gateway reports.
-type TableSource interface {
-	Run(ctx context.Context, publish func(*route.Table)) error
-}
-
-// ReportSink takes the gateway's report to the own federation. Send is called
-// about once a second and never twice at once; a report that cannot be sent is
-// dropped, the next one replaces it.
-type ReportSink interface {
-	Send(ctx context.Context, report *route.Report) error
-}
-
-// Options are what a Gateway is made of.
-type Options struct {
-	// Config is used with its defaults filled in.
-	Config Config
-	// Cluster and Locality are the own ones.
-	Cluster  catalog.ClusterName
-	Locality catalog.Locality
-	// Identity holds the gateway's SVID: <cluster id>/gateway/<name>.
-	Identity *identity.Source
-	// Tables is where route tables come from; nil serves from disk alone.
-	Tables TableSource
-	// Reports takes the reports; nil drops them.
-	Reports ReportSink
-	// Log receives the log; nil discards it.
-	Log *slog.Logger
-	// Registry receives the metrics and is what the admin listener serves; nil
-	// makes a private one.
-	Registry *prometheus.Registry
-	// Build names the build in reports.
-	Build string
-	// PacketConn replaces the UDP socket of the link port; the Gateway closes it.
-	PacketConn net.PacketConn
-	// Listen and Dial replace the network of TCP listeners and of connections to
-	// endpoints (a simulated network, listeners inherited from a parent process).
-	Listen func(network, address string) (net.Listener, error)
-	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
-}
-
-// Addrs are the addresses that a Gateway listens on, with the ports that the
-// system chose for port 0. Those of listeners that are off are not valid.
-type Addrs struct {
-	Link, HTTP, Admin, Control netip.AddrPort
-	// TCP is in the order of Config.TCP.
-	TCP []netip.AddrPort
-}
 
 // Gateway is one gateway process's data plane.
 type Gateway struct {
-	config Config
-	log    *slog.Logger
-	ready  chan struct{}
-	addrs  Addrs
+	o       Options
+	config  Config
+	log     *slog.Logger
+	metrics *metrics
+	started time.Time
+
+	listeners  *listeners
+	slots      *accept.Slots
+	requests   *accept.Slots
+	conditions *admin.Conditions
+	tables     *tables
+
+	account   *account.Account
+	board     *board.Board
+	checker   *health.Checker
+	router    *attempt.Router
+	endpoints *endpoint.Pools
+	splicer   *splice.Splicer
+	origin    *origin.Handler
+	node      *tunnel.Node
+	tcp       []*tcpway.Way
+	http      *httpway.Way // nil if off
+	control   *control.Server
+	admin     *admin.Server
+	reports   *reports
 }
 
-// New checks the options and binds every listener, so that a port that is taken
-// is an error here and Addrs is complete. Nothing is served before Run, which
-// must be called once: it is what closes the listeners.
+// The conditions of readiness.
+const (
+	conditionIdentity = "identity"
+	conditionTable    = "table"
+	conditionServing  = "serving"
+	// Those below only inform: a gateway serves from what it has.
+	conditionOffer      = "table_offer"
+	conditionDisk       = "table_disk"
+	conditionFederation = "federation"
+	conditionLinks      = "links"
+)
+
+// New checks the options, loads the last good table from disk and binds every
+// listener, so that a port that is taken is an error here and Addrs is complete.
+// Nothing is served before Run, which must be called once: it is what closes the
+// listeners.
 func New(o Options) (*Gateway, error) {
 	if err := o.Config.Validate(); err != nil {
 		return nil, fmt.Errorf("gateway config: %w", err)
 	}
-	if o.Identity == nil {
-		return nil, errors.New("gateway: identity is missing")
+	if o.Identity == nil || o.Cluster == "" {
+		return nil, errors.New("gateway: identity and cluster are required")
 	}
-	log := o.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+	g := &Gateway{o: o, config: o.Config.WithDefaults(), log: o.Log, started: time.Now()}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
 	}
-	return &Gateway{config: o.Config.WithDefaults(), log: log, ready: make(chan struct{})}, nil
+	if g.o.Registry == nil {
+		g.o.Registry = prometheus.NewRegistry()
+	}
+	store, err := tablestore.Open(filepath.Join(g.config.DataDir, "tables"), o.Cluster)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	if g.listeners, err = bind(g.config, o); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	if err := g.build(store); err != nil {
+		g.listeners.close()
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	return g, nil
+}
+
+// build makes the parts, from those that need nothing to those that need all.
+func (g *Gateway) build(store *tablestore.Store) (err error) {
+	reg := g.o.Registry
+	g.conditions = admin.NewConditions(
+		[]string{conditionIdentity, conditionTable, conditionServing},
+		[]string{conditionOffer, conditionDisk, conditionFederation, conditionLinks},
+	)
+	g.slots = accept.NewSlots(g.connectionLimit())
+	g.requests = accept.NewSlots(g.config.Limits.Streams)
+	g.splicer = splice.New(splice.Options{})
+	if g.metrics, err = newMetrics(reg, g); err != nil {
+		return err
+	}
+	if g.account, err = account.New(account.Options{Access: g.config.AccessLog, Log: g.log, Registerer: reg}); err != nil {
+		return err
+	}
+	if g.board, err = board.New(board.Options{
+		Cluster: g.o.Cluster, Self: g.o.Locality, Links: g.boardLinks, Ramp: route.RampOptions(g.config.FailBack),
+		Random: rand.Uint64, Log: g.log, Registerer: reg,
+	}); err != nil {
+		return err
+	}
+	if g.checker, err = health.New(health.Options{
+		Dial: g.o.Dial, Random: rand.Uint64, Log: g.log, Registerer: reg,
+		Changed: func(k route.EndpointKey, s health.State) {
+			g.board.SetHealth(k, s)
+			g.reports.wake() // peers should hear of it before they find out
+		},
+	}); err != nil {
+		return err
+	}
+	if g.router, err = attempt.New(attempt.Options{Board: g.board, Random: rand.Uint64, Log: g.log, Registerer: reg}); err != nil {
+		return err
+	}
+	g.endpoints = endpoint.New(endpoint.Options{Dial: g.o.Dial, Own: g.listeners.own()})
+	if g.origin, err = origin.New(origin.Options{
+		Cluster: g.o.Cluster, Identity: g.ownID, Router: g.router, Endpoints: g.endpoints, Splicer: g.splicer,
+		Account: g.account, Federation: g.federationAddress, Report: g.board.TakeReport, Dial: g.o.Dial, Log: g.log,
+	}); err != nil {
+		return err
+	}
+	key, err := resetKey(g.config.DataDir)
+	if err != nil {
+		return err
+	}
+	if g.node, err = tunnel.New(tunnel.Options{
+		PacketConn: g.listeners.link, Identity: g.o.Identity, Cluster: string(g.o.Cluster), Gateway: g.config.Name,
+		Handler: g.origin, ResetKey: key, MaxStreams: g.config.Limits.Streams, Resolve: g.o.Resolve, Log: g.log, Registerer: reg,
+	}); err != nil {
+		return err
+	}
+	g.tables = newTables(g, store)
+	g.reports = newReports(g)
+	if err := g.buildWays(); err != nil {
+		return err
+	}
+	g.tables.boot()
+	return nil
+}
+
+// buildWays makes what listens.
+func (g *Gateway) buildWays() error {
+	dialer, err := outbound.New(outbound.Options{Router: g.router, Links: g.node, Endpoints: g.endpoints})
+	if err != nil {
+		return err
+	}
+	for i, l := range g.config.TCP {
+		accepted, err := g.listeners.tcpListener(g, i)
+		if err != nil {
+			return err
+		}
+		name, err := catalog.ParseServiceName(l.Service)
+		if err != nil {
+			return err
+		}
+		way, err := tcpway.New(tcpway.Options{
+			Listener: accepted, Service: name, Port: l.Port, Caller: l.Caller,
+			Dialer: dialer, Splicer: g.splicer, Account: g.account,
+		})
+		if err != nil {
+			return err
+		}
+		g.tcp = append(g.tcp, way)
+	}
+	if g.config.HTTP != "" {
+		accepted, err := g.listeners.httpListener(g)
+		if err != nil {
+			return err
+		}
+		if g.http, err = httpway.New(httpway.Options{
+			Listener: accepted, Caller: g.config.HTTPCaller, Identity: g.ownID, Router: g.router, Links: g.node,
+			Endpoints: g.endpoints, Dialer: dialer, Splicer: g.splicer, Account: g.account, Requests: g.requests, Log: g.log,
+		}); err != nil {
+			return err
+		}
+	}
+	controlled, err := g.listeners.controlListener(g)
+	if err != nil {
+		return err
+	}
+	if g.control, err = control.New(control.Options{
+		Listener: controlled, Identity: g.o.Identity, Federation: g.federationID, Cluster: g.o.Cluster,
+		Links: g.node, Splicer: g.splicer, Account: g.account, Log: g.log,
+	}); err != nil {
+		return err
+	}
+	watched, err := g.listeners.adminListener(g)
+	if err != nil {
+		return err
+	}
+	g.admin, err = admin.New(admin.Options{
+		Listener: watched, Gatherer: g.o.Registry, Conditions: g.conditions, Plan: g.board.Plan, Links: g.linkReports, Log: g.log,
+	})
+	return err
+}
+
+// connectionLimit is what the configuration says, but at most half of the file
+// descriptors: the rest is for endpoints, links and files.
+func (g *Gateway) connectionLimit() int {
+	limit := g.config.Limits.Connections
+	if n, ok := accept.Descriptors(); ok && n/2 < limit {
+		limit = max(1, n/2)
+	}
+	return limit
 }
 
 // Addrs returns what the gateway listens on.
-func (g *Gateway) Addrs() Addrs { return g.addrs }
+func (g *Gateway) Addrs() Addrs { return g.listeners.addrs }
 
 // Ready returns a channel that is closed when the gateway has an identity and a
 // route table and its listeners are served.
-func (g *Gateway) Ready() <-chan struct{} { return g.ready }
+func (g *Gateway) Ready() <-chan struct{} { return g.conditions.Ready() }
 
-// Run serves until ctx ends and then drains: it stops being ready, tells the
-// peers, stops accepting, lets streams finish until DrainTimeout, and closes.
-// It returns nil on that path, and the failure otherwise. It has waited for
-// every goroutine that it started.
-func (g *Gateway) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+func (g *Gateway) ownID() string {
+	id := g.o.Identity.ID()
+	if id.IsZero() {
+		return ""
+	}
+	return id.String()
+}
+
+// federationID is the own federation's ID, from the own SVID: a gateway's is
+// <cluster id>/gateway/<name>. It is zero while there is none, or a wrong one.
+func (g *Gateway) federationID() spiffeid.ID {
+	cluster, ok := strings.CutSuffix(g.ownID(), "/gateway/"+g.config.Name)
+	if !ok {
+		return spiffeid.ID{}
+	}
+	id, err := spiffeid.FromString(cluster)
+	if err != nil {
+		return spiffeid.ID{}
+	}
+	return id
+}
+
+func (g *Gateway) federationAddress() string {
+	if plan := g.board.Plan(); plan != nil {
+		return plan.Table().Federation
+	}
+	return ""
 }

@@ -19,6 +19,7 @@ const (
 	WayStream  = "stream"
 	WayRequest = "request"
 	WayControl = "control"
+	WayAdmin   = "admin"
 )
 
 // ReasonOK is the reason of what ended well.

@@ -1,6 +1,6 @@
-// Package attempt runs the attempts of one call of a caller in this cluster:
-// authorize, choose, try, judge, choose again. Every way in uses it, so that one
-// place decides what is retried and whom a failure is charged to.
+// Package attempt runs the attempts of one call: authorize, choose, try, judge,
+// choose again. Every way in uses it, and the far end for its own endpoints, so
+// that one place decides what is retried and whom a failure is charged to.
 //
 // A way in starts a Sequence and asks for its Next attempt until one is
 // answered. Each Attempt is ended exactly once, by Fail before it was answered or

@@ -21,6 +21,8 @@ type Error struct {
 	Rule   string
 	// Status is the last attempt's; wire.OK when none was made.
 	Status wire.Status
+	// Undelivered: of no attempt can anything have been executed.
+	Undelivered bool
 	// Cluster is the one that the last attempt went to, "" when none was made.
 	Cluster  catalog.ClusterName
 	Attempts int

@@ -89,21 +89,39 @@ type Call struct {
 	Caller string
 }
 
-// Start authorizes a call. The error is *Error.
+// Start authorizes a call of a caller in this cluster. The error is *Error.
 func (r *Router) Start(c Call) (*Sequence, error) {
 	plan := r.o.Board.Plan()
 	if plan == nil {
 		return nil, &Error{Reason: ReasonNoTable, Service: c.Service}
 	}
 	if v := plan.AuthorizeOutbound(c.Service, c.Caller); !v.Allowed {
-		return nil, &Error{
-			Reason: v.Reason, Rule: v.Rule, Service: c.Service,
-			Denied: v.Reason != route.ReasonUnknownService,
-		}
+		return nil, refusal(c, v)
 	}
-	s := &Sequence{router: r, call: c, budget: r.budgets.Of(c.Service)}
+	return r.begin(&Sequence{router: r, call: c, most: route.MaxTried - 1}), nil
+}
+
+// StartInbound authorizes a call that a peer's gateway carries. Its attempts go to
+// endpoints of the own cluster only, two at most. The error is *Error.
+func (r *Router) StartInbound(c Call, peer catalog.ClusterName) (*Sequence, error) {
+	plan := r.o.Board.Plan()
+	if plan == nil {
+		return nil, &Error{Reason: ReasonNoTable, Service: c.Service}
+	}
+	if v := plan.AuthorizeInbound(peer, c.Service, c.Caller); !v.Allowed {
+		return nil, refusal(c, v)
+	}
+	return r.begin(&Sequence{router: r, call: c, local: true, most: 1}), nil
+}
+
+func (r *Router) begin(s *Sequence) *Sequence {
+	s.budget = r.budgets.Of(s.call.Service)
 	s.budget.Call(time.Now())
-	return s, nil
+	return s
+}
+
+func refusal(c Call, v route.Verdict) *Error {
+	return &Error{Reason: v.Reason, Rule: v.Rule, Service: c.Service, Denied: v.Reason != route.ReasonUnknownService}
 }
 
 type metrics struct {

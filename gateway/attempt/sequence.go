@@ -18,9 +18,12 @@ type Sequence struct {
 	router   *Router
 	call     Call
 	budget   *retry.Budget
+	local    bool // own endpoints only
+	most     int  // extra attempts, beyond what the policy says
 	tried    route.Tried
 	attempts int
 	own      int                 // failures of own endpoints
+	exposed  bool                // an attempt may have been executed
 	last     *Error              // the last attempt's failure
 	cut      catalog.ClusterName // whose link failed once
 }
@@ -60,6 +63,9 @@ func (s *Sequence) pick(now time.Time) (choice route.Choice, record route.Record
 	req := route.Request{
 		Service: s.call.Service, Port: s.call.Port, Pin: s.call.Pin,
 		Tried: s.tried, Random: s.router.o.Random(), NowNanos: now.UnixNano(),
+	}
+	if s.local {
+		return plan.PickLocal(&req)
 	}
 	if s.own >= ownPatience {
 		elsewhere := req
@@ -121,11 +127,12 @@ func (a *Attempt) Fail(ctx context.Context, err error, replay Replay) error {
 	fault := retry.Classify(ctx, err)
 	a.finish(fault.Outcome)
 	s.exclude(a, fault, err)
+	s.exposed = s.exposed || !fault.Undelivered
 	s.last = &Error{
-		Reason: fault.Status.String(), Service: s.call.Service, Denied: fault.Status == wire.Denied,
+		Undelivered: !s.exposed, Reason: fault.Status.String(), Service: s.call.Service, Denied: fault.Status == wire.Denied,
 		Status: fault.Status, Cluster: a.Choice.Target.Cluster, Attempts: s.attempts, Err: err,
 	}
-	if replay == Never || !fault.May(replay == Always) || s.attempts > int(retries(a.Choice)) {
+	if replay == Never || !fault.May(replay == Always) || s.attempts > min(s.most, int(retries(a.Choice))) {
 		return s.last
 	}
 	if !s.budget.Take(time.Now()) {
@@ -141,13 +148,12 @@ func (a *Attempt) Fail(ctx context.Context, err error, replay Replay) error {
 	return nil
 }
 
-// retries is the most extra attempts that the traffic policy allows; what
-// route.Tried can hold is the most in any case.
+// retries is the most extra attempts that the traffic policy allows.
 func retries(c route.Choice) uint32 {
 	if c.Traffic == nil || c.Traffic.Retries == nil {
 		return policy.DefaultRetries
 	}
-	return min(*c.Traffic.Retries, route.MaxTried-1)
+	return *c.Traffic.Retries
 }
 
 // exclude keeps the failed choice from being chosen again, unless only a link to

@@ -133,6 +133,11 @@ func (p *Pools) dialHTTP(ctx context.Context, _, address string) (net.Conn, erro
 	if err != nil {
 		return nil, &dialError{err}
 	}
+	if spare, ok := ctx.Value(spareKey{}).(*Spare); ok {
+		if c := spare.take(a); c != nil {
+			return c, nil
+		}
+	}
 	c, err := p.connect(ctx, a)
 	if err != nil {
 		return nil, &dialError{err}

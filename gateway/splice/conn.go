@@ -1,6 +1,7 @@
 package splice
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -49,10 +50,14 @@ func (c *TCPConn) Reset(wire.Status) {
 	if !c.reset.CompareAndSwap(false, true) {
 		return
 	}
-	if l, ok := c.Conn.(interface{ SetLinger(sec int) error }); ok {
+	inner := c.Conn
+	if t, ok := inner.(*tls.Conn); ok {
+		inner = t.NetConn() // past the close_notify that would say an orderly end
+	}
+	if l, ok := inner.(interface{ SetLinger(sec int) error }); ok {
 		_ = l.SetLinger(0) // fails only on a connection that is already gone
 	}
-	_ = c.Conn.Close() // the reset is the message; there is nobody to tell more
+	_ = inner.Close() // the reset is the message; there is nobody to tell more
 }
 
 // statusOf is the code that tells the other end why this end failed.

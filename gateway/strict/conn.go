@@ -2,6 +2,7 @@ package strict
 
 import (
 	"errors"
+	"io"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -12,6 +13,9 @@ type Listener struct {
 	net.Listener
 	// MaxHead bounds a request's head in bytes.
 	MaxHead int
+	// HalfClose lets callers close their side before the answer, see
+	// Conn.HoldEOF.
+	HalfClose bool
 }
 
 // Accept returns the next connection, a *Conn.
@@ -20,7 +24,11 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewConn(c, l.MaxHead), nil
+	judged := NewConn(c, l.MaxHead)
+	if l.HalfClose {
+		judged.HoldEOF()
+	}
+	return judged, nil
 }
 
 // Conn is a server's side of a connection.
@@ -29,12 +37,16 @@ type Conn struct {
 	framing  framing
 	err      error
 	released atomic.Bool
+	hold     *hold
 }
 
 // NewConn judges what is read from c.
 func NewConn(c net.Conn, maxHead int) *Conn {
 	return &Conn{Conn: c, framing: framing{maxHead: maxHead}}
 }
+
+// NetConn is the connection behind.
+func (c *Conn) NetConn() net.Conn { return c.Conn }
 
 // Release ends the judging: what follows is another protocol's. It is called
 // between two requests, after the connection was taken over from the server.
@@ -46,8 +58,14 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, c.err
 	}
 	n, err := c.Conn.Read(p)
-	if n == 0 || c.released.Load() {
+	if c.released.Load() {
 		return n, err
+	}
+	if n == 0 {
+		if c.hold != nil && errors.Is(err, io.EOF) && c.framing.between() {
+			return 0, c.hold.wait()
+		}
+		return 0, err
 	}
 	good, violation := c.framing.follow(p[:n])
 	if violation != nil {

@@ -13,6 +13,11 @@
 // than one Content-Length or one that is no plain number, malformed chunks, and
 // heads beyond the limit. What a peer pipelines is judged request by request.
 //
+// A caller that closes its side after its request is taken by net/http for one
+// that has gone, which cancels the request. Where bytes are carried for a caller
+// (a TCP way in), that would break what a direct connection allows; HoldEOF keeps
+// the end of the stream from the server until it has answered.
+//
 // An HTTP/2 preface as the first line opens the way for good, and so does Release,
 // after an Upgrade.
 package strict

@@ -69,6 +69,9 @@ func (f *framing) follow(p []byte) (good int, err error) {
 	return len(p), nil
 }
 
+// between reports whether the last request is whole and none has begun after it.
+func (f *framing) between() bool { return f.state == inRequestLine && len(f.line) == 0 }
+
 func (f *framing) bodyDone() {
 	if f.state == inBody {
 		f.nextRequest()

@@ -1,0 +1,151 @@
+package httpway
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httputil"
+
+	"github.com/isthmus-mesh/isthmus/gateway/account"
+	"github.com/isthmus-mesh/isthmus/gateway/attempt"
+	"github.com/isthmus-mesh/isthmus/gateway/authority"
+	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
+	"github.com/isthmus-mesh/isthmus/gateway/relay"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+// ServeHTTP serves one request.
+func (w *Way) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	w.requests.Add(1)
+	defer w.requests.Done()
+	if w.draining.Load() {
+		// On HTTP/2 this becomes GOAWAY.
+		rw.Header().Set("Connection", "close")
+	}
+	e := w.o.Account.Begin(account.WayHTTP)
+	e.Listener, e.Caller = w.address, w.o.Caller
+	out := &recorder{ResponseWriter: rw}
+	// Deferred, since a broken answer ends the handler by a panic of net/http's.
+	defer func() {
+		if e.Status == 0 {
+			e.Status = out.status
+		}
+		e.End()
+	}()
+
+	if !w.o.Requests.TryAcquire() {
+		w.refuse(out, r, e, relay.Problem{Status: http.StatusTooManyRequests, Reason: wire.Overloaded.String()})
+		return
+	}
+	defer w.o.Requests.Release()
+	if r.Method == http.MethodConnect || r.Method == http.MethodTrace {
+		// CONNECT names an address, TRACE shows what gateways add.
+		w.refuse(out, r, e, relay.Problem{Status: http.StatusMethodNotAllowed, Reason: reasonMethod, Detail: "method " + r.Method})
+		return
+	}
+	name, err := authority.Parse(r.Host)
+	if err != nil {
+		p := relay.Problem{Status: http.StatusNotFound, Reason: reasonAuthority, Detail: err.Error()}
+		if errors.Is(err, authority.ErrReserved) {
+			p.Status, p.Reason = http.StatusForbidden, reasonReserved
+		}
+		w.refuse(out, r, e, p)
+		return
+	}
+	e.Service, e.Port = name.Service, name.Port
+	relay.Strip(r.Header)
+	ctx, cancel := withTimeout(r)
+	defer cancel()
+	call := attempt.Call{Service: name.Service, Port: name.Port, Pin: name.Cluster, Caller: w.o.Caller}
+	if relay.IsUpgrade(r) {
+		w.upgrade(ctx, out, r, e, call)
+		return
+	}
+	w.serve(ctx, out, r, e, call)
+}
+
+// serve carries a request that stays HTTP.
+func (w *Way) serve(ctx context.Context, out *recorder, r *http.Request, e *account.Entry, call attempt.Call) {
+	sequence, err := w.o.Router.Start(call)
+	if err != nil {
+		w.fail(out, r, e, err)
+		return
+	}
+	x := &exchange{way: w, sequence: sequence, entry: e, trace: traceParent(r)}
+	x.sent, x.received = e.Counters()
+	defer func() {
+		if x.failed != nil {
+			e.Reason, e.Err = breakOf(ctx, x.failed), x.failed
+		} else if status, ended := retryEnded(r.Context()); ended && e.Reason == "" {
+			e.Reason = status
+		}
+	}()
+	w.proxy.ServeHTTP(out, r.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
+}
+
+// rewrite adds what a gateway says of where a request comes from.
+func rewrite(p *httputil.ProxyRequest) {
+	if host, _, err := net.SplitHostPort(p.In.RemoteAddr); err == nil {
+		p.Out.Header.Set("X-Forwarded-For", host)
+	}
+	p.Out.Header.Set("X-Forwarded-Proto", "http")
+	p.Out.Header.Set("X-Forwarded-Host", p.In.Host)
+}
+
+// answerFailure is called by the proxy where RoundTrip failed.
+func (w *Way) answerFailure(rw http.ResponseWriter, r *http.Request, err error) {
+	x, ok := r.Context().Value(exchangeKey{}).(*exchange)
+	out, isRecorder := rw.(*recorder)
+	if !ok || !isRecorder {
+		rw.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	w.fail(out, r, x.entry, err)
+}
+
+// fail answers a call that got no answer of its service.
+func (w *Way) fail(out *recorder, r *http.Request, e *account.Entry, err error) {
+	failed, ok := errors.AsType[*attempt.Error](err)
+	if !ok {
+		failed = &attempt.Error{Reason: wire.Internal.String(), Service: e.Service, Status: wire.Internal, Attempts: 1, Err: err}
+	}
+	e.Err = failed
+	if failed.Attempts > 0 {
+		e.Cluster, e.Attempts = failed.Cluster, failed.Attempts
+	}
+	w.refuse(out, r, e, problemOf(failed))
+}
+
+// refuse gives the gateway's own answer.
+func (w *Way) refuse(out *recorder, r *http.Request, e *account.Entry, p relay.Problem) {
+	e.Reason, e.Status = p.Reason, p.Status
+	relay.WriteProblem(out, r, p)
+}
+
+// withTimeout gives the request the deadline that its gRPC caller set.
+func withTimeout(r *http.Request) (context.Context, context.CancelFunc) {
+	if endpoint.IsGRPC(r) {
+		if d, ok := grpcTimeout(r.Header.Get("Grpc-Timeout")); ok {
+			return context.WithTimeout(r.Context(), d)
+		}
+	}
+	return context.WithCancel(r.Context())
+}
+
+// recorder remembers the status of an answer.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (r *recorder) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

@@ -1,0 +1,123 @@
+package gateway
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/isthmus-mesh/isthmus/gateway/accept"
+	"github.com/isthmus-mesh/isthmus/gateway/account"
+)
+
+const (
+	// adminConnections and controlConnections are apart from the ways': metrics
+	// and the federation must get through when callers have taken everything.
+	adminConnections   = 64
+	controlConnections = 64
+)
+
+// listeners are the bound sockets of a gateway.
+type listeners struct {
+	link                 net.PacketConn
+	http, admin, control net.Listener // http may be nil
+	tcp                  []net.Listener
+	addrs                Addrs
+}
+
+// bind opens every socket, or none.
+func bind(c Config, o Options) (l *listeners, err error) {
+	l = &listeners{link: o.PacketConn}
+	defer func() {
+		if err != nil {
+			l.close()
+			l = nil
+		}
+	}()
+	if l.link == nil {
+		a, err := netip.ParseAddrPort(c.Link)
+		if err != nil {
+			return l, err
+		}
+		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(a))
+		if err != nil {
+			return l, fmt.Errorf("listen.link: %w", err)
+		}
+		l.link = conn
+	}
+	if a, ok := l.link.LocalAddr().(*net.UDPAddr); ok {
+		l.addrs.Link = a.AddrPort()
+	}
+	listen := o.Listen
+	if listen == nil {
+		listen = net.Listen
+	}
+	open := func(field, address string, to *net.Listener, at *netip.AddrPort) {
+		if err != nil || address == "" {
+			return
+		}
+		if *to, err = listen("tcp", address); err != nil {
+			*to, err = nil, fmt.Errorf("%s: %w", field, err)
+			return
+		}
+		if a, ok := (*to).Addr().(*net.TCPAddr); ok {
+			*at = a.AddrPort()
+		}
+	}
+	l.tcp, l.addrs.TCP = make([]net.Listener, len(c.TCP)), make([]netip.AddrPort, len(c.TCP))
+	for i := range c.TCP {
+		open(fmt.Sprintf("listen.tcp[%d]", i), c.TCP[i].Address, &l.tcp[i], &l.addrs.TCP[i])
+	}
+	open("listen.http", c.HTTP, &l.http, &l.addrs.HTTP)
+	open("listen.control", c.Control, &l.control, &l.addrs.Control)
+	open("listen.admin", c.Admin, &l.admin, &l.addrs.Admin)
+	return l, err
+}
+
+// close closes what is open.
+func (l *listeners) close() {
+	for _, t := range append(l.tcp, l.http, l.control, l.admin) {
+		if t != nil {
+			_ = t.Close() // nothing was accepted that could be lost
+		}
+	}
+	if l.link != nil {
+		_ = l.link.Close() // nothing more is to be sent
+	}
+}
+
+// own are the addresses that no endpoint may have.
+func (l *listeners) own() []netip.AddrPort {
+	own := append([]netip.AddrPort{l.addrs.HTTP, l.addrs.Control, l.addrs.Admin}, l.addrs.TCP...)
+	valid := own[:0]
+	for _, a := range own {
+		if a.IsValid() {
+			valid = append(valid, a)
+		}
+	}
+	return valid
+}
+
+// limited puts a way's bounds around a listener.
+func (g *Gateway) limited(l net.Listener, way string, slots *accept.Slots, sources []netip.Prefix) (net.Listener, error) {
+	address := l.Addr().String()
+	return accept.NewListener(accept.Options{
+		Listener: l, Slots: slots, Sources: sources, Log: g.log,
+		Refused: func(reason string, from net.Addr) { g.account.Refuse(way, address, reason, from.String()) },
+	})
+}
+
+func (l *listeners) tcpListener(g *Gateway, i int) (net.Listener, error) {
+	return g.limited(l.tcp[i], account.WayTCP, g.slots.Child(g.config.Limits.ConnectionsPerListener), g.config.TCP[i].Sources)
+}
+
+func (l *listeners) httpListener(g *Gateway) (net.Listener, error) {
+	return g.limited(l.http, account.WayHTTP, g.slots.Child(g.config.Limits.ConnectionsPerListener), g.config.HTTPSources)
+}
+
+func (l *listeners) controlListener(g *Gateway) (net.Listener, error) {
+	return g.limited(l.control, account.WayControl, accept.NewSlots(controlConnections), nil)
+}
+
+func (l *listeners) adminListener(g *Gateway) (net.Listener, error) {
+	return g.limited(l.admin, account.WayAdmin, accept.NewSlots(adminConnections), nil)
+}

@@ -1,0 +1,66 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// TableSource brings route tables from the own federation. Run blocks until ctx
+// ends, reconnects by itself, and calls publish for each table in the order in
+// which the federation wrote them; publish does not block for long and may
+// refuse a table (older, invalid), which the gateway reports.
+type TableSource interface {
+	Run(ctx context.Context, publish func(*route.Table)) error
+}
+
+// ReportSink takes the gateway's report to the own federation. Send is called
+// about once a second and never twice at once; a report that cannot be sent is
+// dropped, the next one replaces it.
+type ReportSink interface {
+	Send(ctx context.Context, report *route.Report) error
+}
+
+// Options are what a Gateway is made of.
+type Options struct {
+	// Config is used with its defaults filled in.
+	Config Config
+	// Cluster and Locality are the own ones.
+	Cluster  catalog.ClusterName
+	Locality catalog.Locality
+	// Identity holds the gateway's SVID: <cluster id>/gateway/<name>.
+	Identity *identity.Source
+	// Tables is where route tables come from; nil serves from disk alone.
+	Tables TableSource
+	// Reports takes the reports; nil drops them.
+	Reports ReportSink
+	// Log receives the log; nil discards it.
+	Log *slog.Logger
+	// Registry receives the metrics and is what the admin listener serves; nil
+	// makes a private one.
+	Registry *prometheus.Registry
+	// Build names the build in reports.
+	Build string
+	// PacketConn replaces the UDP socket of the link port; the Gateway closes it.
+	PacketConn net.PacketConn
+	// Listen and Dial replace the network of TCP listeners and of connections to
+	// endpoints (a simulated network, listeners inherited from a parent process).
+	Listen func(network, address string) (net.Listener, error)
+	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	// Resolve replaces the name resolution of peers' gateways.
+	Resolve func(ctx context.Context, hostport string) (net.Addr, error)
+}
+
+// Addrs are the addresses that a Gateway listens on, with the ports that the
+// system chose for port 0. Those of listeners that are off are not valid.
+type Addrs struct {
+	Link, HTTP, Admin, Control netip.AddrPort
+	// TCP is in the order of Config.TCP.
+	TCP []netip.AddrPort
+}

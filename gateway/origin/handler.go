@@ -1,0 +1,139 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/gateway/account"
+	"github.com/isthmus-mesh/isthmus/gateway/attempt"
+	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
+	"github.com/isthmus-mesh/isthmus/gateway/relay"
+	"github.com/isthmus-mesh/isthmus/gateway/splice"
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+// Options configure a Handler. All fields but Dial and Log are required.
+type Options struct {
+	// Cluster is the own one.
+	Cluster catalog.ClusterName
+	// Identity is the gateway's own SPIFFE ID, "" while it has none.
+	Identity  func() string
+	Router    *attempt.Router
+	Endpoints *endpoint.Pools
+	Splicer   *splice.Splicer
+	Account   *account.Account
+	// Federation is the host:port of the own federation's mesh listener, "" if it
+	// is not known.
+	Federation func() string
+	// Report takes the load reports of peers' gateways.
+	Report func(cluster catalog.ClusterName, gateway string, r wire.Report)
+	// Dial connects to the federation; nil is a net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Log  *slog.Logger
+}
+
+// Handler serves peers' streams and requests. It is a tunnel.Handler.
+type Handler struct {
+	o       Options
+	proxy   http.Handler
+	server  *http.Server
+	streams *streamListener
+	// talking ends when the federations must stop talking through this gateway.
+	talking context.Context
+	silence context.CancelFunc
+}
+
+var _ tunnel.Handler = (*Handler)(nil)
+
+// New returns a Handler. Its server of plain streams to HTTP ports begins with
+// Run.
+func New(o Options) (*Handler, error) {
+	if o.Cluster == "" || o.Identity == nil || o.Router == nil || o.Endpoints == nil || o.Splicer == nil ||
+		o.Account == nil || o.Federation == nil || o.Report == nil {
+		return nil, errors.New("origin: an option is missing")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
+	}
+	h := &Handler{o: o, streams: newStreamListener()}
+	h.talking, h.silence = context.WithCancel(context.Background())
+	h.proxy = relay.NewProxy(relay.ProxyOptions{Transport: h, Rewrite: rewrite, Failed: h.answerFailure, Log: o.Log})
+	h.server = h.newServer()
+	return h, nil
+}
+
+// HandleReport implements tunnel.Handler.
+func (h *Handler) HandleReport(from tunnel.Remote, r wire.Report) {
+	h.o.Report(catalog.ClusterName(from.Cluster), from.Gateway, r)
+}
+
+// EndFederation resets the streams to the own federation: its watches never end by
+// themselves, and their other ends come back through another gateway.
+func (h *Handler) EndFederation() { h.silence() }
+
+// facts are what is known of a call before its service is asked.
+type facts struct {
+	peer    catalog.ClusterName
+	gateway string
+	header  wire.Header
+	// stream is set for a request in a plain stream: its fields are the caller's
+	// own, not a gateway's.
+	stream *streamConn
+	// first is an attempt that has its connection already.
+	first *opened
+}
+
+// start judges a call and begins its entry. The error has been entered.
+func (h *Handler) start(way string, f *facts) (*account.Entry, *attempt.Sequence, error) {
+	e := h.o.Account.Begin(way)
+	e.Peer, e.Gateway, e.Caller, e.Cluster = f.peer, f.gateway, f.header.Caller, h.o.Cluster
+	name, err := catalog.ParseServiceName(f.header.Service)
+	if err != nil || name.String() != f.header.Service {
+		// Two spellings of one name would be two answers of two parsers.
+		err = &attempt.Error{Reason: wire.UnknownService.String()}
+	} else {
+		e.Service, e.Port = name, f.header.Port
+	}
+	var sequence *attempt.Sequence
+	if err == nil {
+		sequence, err = h.o.Router.StartInbound(attempt.Call{Service: name, Port: f.header.Port, Caller: f.header.Caller}, f.peer)
+	}
+	if err != nil {
+		e.Reason, e.Err = reasonOf(err), err
+	}
+	return e, sequence, err
+}
+
+func reasonOf(err error) string {
+	if failed, ok := errors.AsType[*attempt.Error](err); ok {
+		return failed.Reason
+	}
+	return wire.Internal.String()
+}
+
+func replyOf(err error) wire.Reply {
+	if failed, ok := errors.AsType[*attempt.Error](err); ok {
+		return replyTo(failed)
+	}
+	return wire.Reply{Status: wire.Internal}
+}
+
+// withDeadline bounds ctx by what the caller has left.
+func withDeadline(ctx context.Context, h *wire.Header) (context.Context, context.CancelFunc) {
+	if h.Deadline > 0 {
+		return context.WithTimeout(ctx, h.Deadline)
+	}
+	return context.WithCancel(ctx)
+}
+
+// connectTimeout bounds the connection to the federation.
+const connectTimeout = time.Second

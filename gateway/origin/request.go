@@ -1,0 +1,216 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"sync"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/gateway/account"
+	"github.com/isthmus-mesh/isthmus/gateway/attempt"
+	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
+	"github.com/isthmus-mesh/isthmus/gateway/relay"
+	"github.com/isthmus-mesh/isthmus/gateway/retry"
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+// ServeHTTP implements tunnel.Handler: it serves one request of a peer's gateway.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	remote, ok := tunnel.RemoteFrom(r.Context())
+	header, ok2 := tunnel.HeaderFrom(r.Context())
+	if !ok || !ok2 {
+		tunnel.Refuse(w, wire.Reply{Status: wire.Internal})
+		return
+	}
+	h.serve(w, r, &facts{peer: catalog.ClusterName(remote.Cluster), gateway: remote.Gateway, header: *header})
+}
+
+// exchange is one request on its way.
+type exchange struct {
+	handler  *Handler
+	facts    *facts
+	sequence *attempt.Sequence
+	entry    *account.Entry
+	sent     *account.Bytes
+	received *account.Bytes
+	failed   error // why the answer broke after it began
+}
+
+type exchangeKey struct{}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, f *facts) {
+	e, sequence, err := h.start(account.WayRequest, f)
+	x := &exchange{handler: h, facts: f, sequence: sequence, entry: e}
+	x.sent, x.received = e.Counters()
+	ctx, cancel := withDeadline(r.Context(), &f.header)
+	defer cancel()
+	// Deferred, since a broken answer ends the handler by a panic of net/http's.
+	defer func() {
+		if x.failed != nil {
+			f.breakOff()
+			e.Reason, e.Err = retry.Classify(ctx, x.failed).Status.String(), x.failed
+		} else if status, ended := retry.Ended(r.Context()); ended && e.Reason == "" {
+			e.Reason = status.String()
+		}
+		e.End()
+	}()
+	if err != nil {
+		h.refuseRequest(w, x, err)
+		return
+	}
+	if f.stream != nil {
+		relay.Strip(r.Header)
+		if relay.IsUpgrade(r) {
+			h.upgrade(ctx, w, r, x)
+			return
+		}
+	}
+	h.proxy.ServeHTTP(w, r.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
+}
+
+// rewrite keeps what the near gateway says of where a request comes from; a plain
+// stream has said nothing that counts.
+func rewrite(p *httputil.ProxyRequest) {
+	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host"} {
+		if values := p.In.Header[name]; len(values) > 0 {
+			p.Out.Header[name] = values
+		}
+	}
+}
+
+// RoundTrip makes the attempts of a request: a second one only if no connection
+// could be made, so that nothing of the request has been used.
+func (h *Handler) RoundTrip(r *http.Request) (*http.Response, error) {
+	x, ok := r.Context().Value(exchangeKey{}).(*exchange)
+	if !ok {
+		return nil, errors.New("origin: request without an exchange")
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = &countedBody{ReadCloser: r.Body, counter: x.sent}
+	}
+	relay.SetCaller(r.Header, h.o.Identity(), x.facts.header.Caller)
+	for {
+		a, ctx, done, err := x.next(r.Context())
+		if err != nil {
+			return nil, err
+		}
+		x.entry.Endpoint, x.entry.Attempts = a.Choice.Endpoint.ID, max(1, x.sequence.Attempts())
+		resp, err := h.o.Endpoints.RoundTrip(a.Choice.Endpoint, a.Choice.Port.Protocol, r.WithContext(ctx))
+		done()
+		if err == nil {
+			return x.answered(a, resp), nil
+		}
+		replay := attempt.Never
+		if _, ok := errors.AsType[*retry.ConnectError](err); ok {
+			replay = attempt.IfUndelivered
+		}
+		if err = a.Fail(r.Context(), err, replay); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// next is the attempt that has its connection already, or another one.
+func (x *exchange) next(ctx context.Context) (*attempt.Attempt, context.Context, func(), error) {
+	if o := x.facts.takeFirst(); o != nil {
+		ctx, spare := endpoint.WithSpare(ctx, o.attempt.Choice.Endpoint.Address, o.conn)
+		return o.attempt, ctx, spare.Close, nil
+	}
+	a, err := x.sequence.Next()
+	return a, ctx, func() {}, err
+}
+
+func (f *facts) takeFirst() *opened {
+	o := f.first
+	f.first = nil
+	return o
+}
+
+// answered hands an answer on, and ends the attempt with its body.
+func (x *exchange) answered(a *attempt.Attempt, resp *http.Response) *http.Response {
+	wire.StripHTTP(resp.Header) // only gateways write these
+	x.entry.Answered()
+	x.entry.Status = resp.StatusCode
+	switch resp.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		a.Answered(false)
+	default:
+		a.Answered(true)
+	}
+	resp.Body = &answerBody{ReadCloser: resp.Body, exchange: x, attempt: a}
+	return resp
+}
+
+// answerBody counts an answer's bytes and ends its attempt.
+type answerBody struct {
+	io.ReadCloser
+	exchange *exchange
+	attempt  *attempt.Attempt
+	once     sync.Once
+}
+
+// Read implements io.Reader.
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.exchange.received.Add(float64(n))
+	}
+	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			b.exchange.failed = err
+		}
+		b.once.Do(b.attempt.End)
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *answerBody) Close() error {
+	b.once.Do(b.attempt.End)
+	return b.ReadCloser.Close()
+}
+
+// countedBody counts a request's bytes. It outlives a failed connection, which
+// closes what it never read.
+type countedBody struct {
+	io.ReadCloser
+	counter *account.Bytes
+}
+
+// Read implements io.Reader.
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.counter.Add(float64(n))
+	}
+	return n, err
+}
+
+// Close implements io.Closer. The server closes the body.
+func (b *countedBody) Close() error { return nil }
+
+// answerFailure is called by the proxy where RoundTrip failed.
+func (h *Handler) answerFailure(w http.ResponseWriter, r *http.Request, err error) {
+	x, ok := r.Context().Value(exchangeKey{}).(*exchange)
+	if !ok {
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	x.entry.Reason, x.entry.Err = reasonOf(err), err
+	h.refuseRequest(w, x, err)
+}
+
+// refuseRequest gives a request the typed refusal. In a plain stream there is no
+// place for it any more: the stream is broken off, so that the caller comes anew
+// and is routed anew.
+func (h *Handler) refuseRequest(w http.ResponseWriter, x *exchange, err error) {
+	if x.facts.stream != nil {
+		x.facts.breakOff()
+		panic(http.ErrAbortHandler)
+	}
+	tunnel.Refuse(w, replyOf(err))
+}

@@ -1,0 +1,26 @@
+package origin
+
+import (
+	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/attempt"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+// replyTo is what the near gateway is told of a call that failed here. It says
+// what that gateway needs to decide, and nothing of endpoints or rules.
+func replyTo(e *attempt.Error) wire.Reply {
+	if e.Attempts > 0 {
+		return wire.Reply{Status: e.Status}
+	}
+	switch e.Reason {
+	case route.ReasonUnknownService, route.ReasonNotExported, route.NotExported.String(), attempt.ReasonNoTable:
+		// Whether a service exists that is not exported is not the peer's business.
+		return wire.Reply{Status: wire.UnknownService}
+	case route.UnknownPort.String():
+		return wire.Reply{Status: wire.UnknownPort}
+	}
+	if e.Denied {
+		return wire.Reply{Status: wire.Denied, Message: e.Reason}
+	}
+	return wire.Reply{Status: wire.NoEndpoint}
+}

@@ -1,0 +1,136 @@
+package origin
+
+import (
+	"context"
+	"net"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/gateway/account"
+	"github.com/isthmus-mesh/isthmus/gateway/attempt"
+	"github.com/isthmus-mesh/isthmus/gateway/splice"
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+// ServeStream implements tunnel.Handler.
+func (h *Handler) ServeStream(ctx context.Context, in *tunnel.Inbound) {
+	f := &facts{peer: catalog.ClusterName(in.Remote.Cluster), gateway: in.Remote.Gateway, header: in.Header}
+	e, sequence, err := h.start(account.WayStream, f)
+	defer e.End()
+	if err != nil {
+		h.refuse(in, replyOf(err))
+		return
+	}
+	if e.Service.IsFederation() {
+		h.serveFederation(ctx, in, e)
+		return
+	}
+	bounded, cancel := withDeadline(ctx, &in.Header)
+	defer cancel()
+	o, err := h.connect(bounded, sequence)
+	e.Attempts = sequence.Attempts()
+	if err != nil {
+		e.Reason, e.Err = reasonOf(err), err
+		h.refuse(in, replyOf(err))
+		return
+	}
+	e.Endpoint = o.attempt.Choice.Endpoint.ID
+	switch o.attempt.Choice.Port.Protocol {
+	case catalog.HTTP, catalog.GRPC:
+		// Its requests are entered one by one.
+		h.serveHTTPStream(ctx, in, f, o)
+		return
+	case catalog.TCP, catalog.TLS, catalog.UDP:
+	}
+	if err := in.Accept(); err != nil {
+		e.Reason, e.Err = wire.Canceled.String(), err
+		o.close()
+		return
+	}
+	e.Answered()
+	o.attempt.Answered(true)
+	h.splice(ctx, in, o.conn, e)
+	o.attempt.End()
+}
+
+// opened is an attempt that has its connection.
+type opened struct {
+	attempt *attempt.Attempt
+	conn    net.Conn
+}
+
+// close gives up an attempt that nothing was sent on.
+func (o *opened) close() {
+	_ = o.conn.Close() // it was never used
+	o.attempt.End()
+}
+
+// connect makes the attempts of a call until one has a connection.
+func (h *Handler) connect(ctx context.Context, sequence *attempt.Sequence) (*opened, error) {
+	for {
+		a, err := sequence.Next()
+		if err != nil {
+			return nil, err
+		}
+		c, err := h.o.Endpoints.Connect(ctx, a.Choice.Endpoint)
+		if err == nil {
+			return &opened{attempt: a, conn: c}, nil
+		}
+		if err = a.Fail(ctx, err, attempt.IfUndelivered); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// splice carries a stream until it ends, by itself or with its link.
+func (h *Handler) splice(ctx context.Context, in *tunnel.Inbound, c net.Conn, e *account.Entry) {
+	sent, received := e.Counters()
+	result := h.o.Splicer.Run(ctx, in, splice.TCP(c), splice.Counters{AB: sent, BA: received}, h.gone)
+	if result.Status != wire.OK {
+		e.Reason, e.Err = result.Status.String(), result.Err
+		if result.FromA {
+			e.Reason = wire.Canceled.String() // the near end
+		}
+	}
+}
+
+// gone is why a stream's context ended.
+func (h *Handler) gone() wire.Status {
+	if h.talking.Err() != nil {
+		return wire.Draining
+	}
+	return wire.LinkDead
+}
+
+// refuse answers a stream with no. That it cannot be told is no further matter:
+// its link is gone.
+func (h *Handler) refuse(in *tunnel.Inbound, r wire.Reply) { _ = in.RefuseWith(r) }
+
+// serveFederation joins a peer's federation with the own one. The table lets every
+// peer's gateway ask; who may be heard is for the federation to say, end to end.
+func (h *Handler) serveFederation(ctx context.Context, in *tunnel.Inbound, e *account.Entry) {
+	address := h.o.Federation()
+	if address == "" {
+		e.Reason = wire.NoEndpoint.String()
+		h.refuse(in, wire.Reply{Status: wire.NoEndpoint})
+		return
+	}
+	dial, cancel := context.WithTimeout(ctx, connectTimeout)
+	c, err := h.o.Dial(dial, "tcp", address)
+	cancel()
+	if err != nil {
+		e.Reason, e.Err = wire.Unreachable.String(), err
+		h.refuse(in, wire.Reply{Status: wire.Unreachable})
+		return
+	}
+	if err := in.Accept(); err != nil {
+		e.Reason, e.Err = wire.Canceled.String(), err
+		_ = c.Close() // nothing was sent on it
+		return
+	}
+	e.Answered()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	defer context.AfterFunc(h.talking, end)()
+	h.splice(ctx, in, c, e)
+}
