@@ -45,9 +45,18 @@ func (c *Caller) Close() { c.client.CloseIdleConnections() }
 
 // Call asks a service ("billing") once and says who answered.
 func (c *Caller) Call(ctx context.Context, service string) (Answer, error) {
+	return c.callHost(ctx, service+".default.mesh")
+}
+
+// CallIn asks a service in one cluster only.
+func (c *Caller) CallIn(ctx context.Context, service, cluster string) (Answer, error) {
+	return c.callHost(ctx, service+".default."+cluster+".mesh")
+}
+
+func (c *Caller) callHost(ctx context.Context, host string) (Answer, error) {
 	var last error
 	for _, way := range c.ways {
-		a, answered, err := c.try(ctx, way, service)
+		a, answered, err := c.try(ctx, way, host)
 		if answered {
 			return a, err
 		}
@@ -57,12 +66,12 @@ func (c *Caller) Call(ctx context.Context, service string) (Answer, error) {
 }
 
 // try reports answered when the gateway said anything at all.
-func (c *Caller) try(ctx context.Context, way, service string) (a Answer, answered bool, err error) {
+func (c *Caller) try(ctx context.Context, way, host string) (a Answer, answered bool, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+way+"/", nil)
 	if err != nil {
 		return a, false, err
 	}
-	req.Host = service + ".default.mesh"
+	req.Host = host
 	resp, err := c.client.Do(req)
 	if err != nil {
 		return a, false, err

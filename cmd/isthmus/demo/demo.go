@@ -180,8 +180,8 @@ func (d *demo) awaitBundles(ctx context.Context) error {
 	return nil
 }
 
-// awaitReady waits until every gateway is ready and sees a link to each other
-// cluster, and the first cluster's callers are answered.
+// awaitReady waits until every gateway is ready and every cluster's callers are
+// answered from every cluster that runs the service.
 func (d *demo) awaitReady(ctx context.Context, caller *Caller) error {
 	for _, c := range d.plan.Clusters {
 		for _, g := range c.Gateways {
@@ -191,13 +191,18 @@ func (d *demo) awaitReady(ctx context.Context, caller *Caller) error {
 			}
 		}
 	}
-	for _, s := range serviceNames[d.plan.Clusters[0].Name] {
-		err := await(ctx, "service "+s, func() error {
-			_, err := caller.Call(ctx, s)
-			return err
-		})
-		if err != nil {
-			return err
+	for i, from := range d.plan.Clusters {
+		for _, way := range d.ways(i) {
+			near := &Caller{client: caller.client, ways: []string{way}}
+			for _, to := range d.plan.Clusters {
+				err := await(ctx, "billing of "+to.Name+" for callers in "+from.Name, func() error {
+					_, err := near.CallIn(ctx, "billing", to.Name)
+					return err
+				})
+				if err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil
