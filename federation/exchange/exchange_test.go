@@ -14,6 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/exchange"
+	"github.com/isthmus-mesh/isthmus/federation/store"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -68,11 +69,11 @@ func TestNothingIsToldBeforeThereIsSomethingToTell(t *testing.T) {
 	s := newSite(t, p, first)
 	set(t, first, state(summary("web.shop", 1)))
 	withStore := func(o *exchange.ImporterOptions) {
-		store, err := exchange.NewFileStore(dir, "gcp")
+		kept, err := store.NewLastGood(dir, "gcp")
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.Store = store
+		o.Store = kept
 	}
 	l := listen(t, newImporter(t, s.url(), newClient(t, p, awsID), withStore))
 	l.shows(t, "web.shop=1 "+roster)
@@ -226,12 +227,12 @@ func TestRestartWithEverythingElseDead(t *testing.T) {
 	set(t, e, st)
 	var bundles []string
 	start := func() *exchange.Importer {
-		store, err := exchange.NewFileStore(dir, "gcp")
+		kept, err := store.NewLastGood(dir, "gcp")
 		if err != nil {
 			t.Fatal(err)
 		}
 		return newImporter(t, s.url(), newClient(t, p, awsID), func(o *exchange.ImporterOptions) {
-			o.Store = store
+			o.Store = kept
 			o.Bundle = func(doc json.RawMessage) error { bundles = append(bundles, string(doc)); return nil }
 		})
 	}
@@ -242,7 +243,7 @@ func TestRestartWithEverythingElseDead(t *testing.T) {
 	l.close()
 	s.cut()
 
-	files, _ := filepath.Glob(filepath.Join(dir, "gcp.*.state"))
+	files, _ := filepath.Glob(filepath.Join(dir, "gcp.*.good"))
 	if len(files) != 1 {
 		t.Fatalf("files: %v", files)
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
-// Store keeps the last good states of one peer; FileStore is one. Load gives
+// Store keeps the last good states of one peer; store.LastGood is one. Load gives
 // accept the states from the newest on until it takes one; skipped says why newer
 // ones were passed over. Without any state nothing is called and err is nil.
 type Store interface {
