@@ -7,8 +7,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
-// LinkError: there was no link to send on, or the link died under a stream or a
-// request.
+// LinkError says that there was no link to send on, or that the link died under a
+// stream or a request.
 type LinkError struct {
 	// Cluster and Gateway say which link; Gateway is empty when there was none.
 	Cluster, Gateway string
@@ -36,8 +36,9 @@ func (e *LinkError) Error() string {
 // Unwrap returns the cause.
 func (e *LinkError) Unwrap() error { return e.Err }
 
-// RefusedError is the far gateway's typed refusal of a stream or a request. No
-// payload reached an endpoint if Status.Undelivered().
+// RefusedError is a typed refusal of a stream or a request: the far gateway's, or
+// that of a limit of this end. No payload reached an endpoint if
+// Status.Undelivered().
 type RefusedError struct {
 	// Cluster and Gateway say who refused.
 	Cluster, Gateway string
@@ -56,7 +57,8 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("%s/%s refused: %s: %s", e.Cluster, e.Gateway, e.Status, e.Message)
 }
 
-// ResetError: one direction of a stream was reset (RESET_STREAM or STOP_SENDING).
+// ResetError says that one direction of a stream was reset (RESET_STREAM or
+// STOP_SENDING).
 type ResetError struct {
 	// Status is the typed code; Reset when the code was not of the closed set.
 	Status wire.Status

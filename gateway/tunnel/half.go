@@ -52,27 +52,28 @@ func (h *half) closeRead(status wire.Status) { h.qs.CancelRead(quic.StreamErrorC
 
 // reset aborts what is not finished. What was written before stays deliverable,
 // as it is behind a TCP connection that is reset after its last byte was sent.
-func (h *half) reset(status wire.Status) (first bool) {
+func (h *half) reset(status wire.Status) {
 	if !h.finished.Swap(true) {
 		h.qs.SetReliableBoundary()
 		h.qs.CancelWrite(quic.StreamErrorCode(status))
 	}
 	h.closeRead(status)
-	return !h.over.Swap(true)
+	h.over.Store(true)
 }
 
 // end closes both directions. A Write that is blocked is cut off by a reset: a
 // FIN would pass what got through as the whole.
-func (h *half) end() (first bool) {
+func (h *half) end() {
 	if !h.writing.TryLock() {
-		return h.reset(wire.Canceled)
+		h.reset(wire.Canceled)
+		return
 	}
 	if !h.finished.Swap(true) {
 		_ = h.qs.Close()
 	}
 	h.writing.Unlock()
 	h.closeRead(wire.Canceled) // nothing to do after EOF
-	return !h.over.Swap(true)
+	h.over.Store(true)
 }
 
 func (h *half) setReadDeadline(t time.Time) error  { return h.qs.SetReadDeadline(t) }

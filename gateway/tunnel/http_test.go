@@ -35,6 +35,17 @@ func request(t testing.TB, method, target string, body io.Reader) *http.Request 
 	return req
 }
 
+// failure is the error of a request that must not have a response.
+func failure(t testing.TB, a *tunneltest.Gateway, h *wire.Header, req *http.Request) error {
+	t.Helper()
+	resp, err := a.RoundTrip("west", h, req)
+	if resp != nil {
+		t.Error("a response")
+		_ = resp.Body.Close()
+	}
+	return err
+}
+
 func TestRequestArrivesAsItIs(t *testing.T) {
 	a := httpPair(t, func(w http.ResponseWriter, r *http.Request) {
 		remote, ok := tunnel.RemoteFrom(r.Context())
@@ -67,6 +78,7 @@ func TestRequestArrivesAsItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil || string(body) != "body" || resp.StatusCode != http.StatusTeapot || resp.Header.Get("X-Two") != "3" {
 		t.Errorf("%d %v %q, %v", resp.StatusCode, resp.Header, body, err)
@@ -112,6 +124,7 @@ func TestTrailersBothWays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil || string(body) != "answer" || resp.Trailer.Get("Grpc-Status") != "0" || resp.Trailer.Get("Grpc-Message") != "fine" {
 		t.Errorf("%q, %v, trailers %v", body, err, resp.Trailer)
@@ -140,6 +153,7 @@ func TestFullDuplex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer resp.Body.Close()
 	for _, word := range []string{"one", "two", "three"} {
 		_, _ = pw.Write([]byte(word))
 		got := make([]byte, len(word))
@@ -187,11 +201,7 @@ func TestRefusedRequest(t *testing.T) {
 			t.Error("a body was written after the refusal")
 		}
 	})
-	resp, err := a.RoundTrip("west", echoHeader(), request(t, http.MethodPost, "http://x/", strings.NewReader("x")))
-	if resp != nil {
-		t.Error("a response beside the refusal")
-		_ = resp.Body.Close()
-	}
+	err := failure(t, a, echoHeader(), request(t, http.MethodPost, "http://x/", strings.NewReader("x")))
 	e, ok := errors.AsType[*tunnel.RefusedError](err)
 	if !ok || *e != (tunnel.RefusedError{Cluster: "west", Gateway: "gw1", Status: wire.NoEndpoint, Message: "none ready", RetryAfter: time.Second}) {
 		t.Errorf("err %+v", err)
@@ -247,7 +257,7 @@ func TestAbortedResponseIsNotWhole(t *testing.T) {
 
 func TestRequestWithoutFactsIsRefused(t *testing.T) {
 	a := httpPair(t, func(http.ResponseWriter, *http.Request) { t.Error("served") })
-	_, err := a.RoundTrip("west", &wire.Header{}, request(t, http.MethodGet, "http://x/", nil))
+	err := failure(t, a, &wire.Header{}, request(t, http.MethodGet, "http://x/", nil))
 	if _, ok := errors.AsType[*wire.FieldError](err); !ok {
 		t.Errorf("err %v", err)
 	}
@@ -296,7 +306,7 @@ func TestRequestsOnADeadLink(t *testing.T) {
 		m.Network.SetPath(a.Addr.Addr(), b.Addr.Addr(), cut)
 		m.Network.SetPath(b.Addr.Addr(), a.Addr.Addr(), cut)
 		start := time.Now()
-		_, err = a.RoundTrip("west", echoHeader(), request(t, http.MethodGet, "http://x/", nil))
+		err = failure(t, a, echoHeader(), request(t, http.MethodGet, "http://x/", nil))
 		if e, ok := errors.AsType[*tunnel.LinkError](err); !ok || e.Status != wire.LinkDead || !e.Delivered || e.Gateway != "gw1" {
 			t.Errorf("request: %v", err)
 		}
@@ -309,7 +319,7 @@ func TestRequestsOnADeadLink(t *testing.T) {
 		}
 		_ = body.Body.Close()
 		waitDown(a)
-		_, err = a.RoundTrip("west", echoHeader(), request(t, http.MethodGet, "http://x/", strings.NewReader("x")))
+		err = failure(t, a, echoHeader(), request(t, http.MethodGet, "http://x/", strings.NewReader("x")))
 		if e, ok := errors.AsType[*tunnel.LinkError](err); !ok || e.Delivered || e.Status != wire.Unreachable {
 			t.Errorf("without a link: %v", err)
 		}
@@ -328,7 +338,7 @@ func TestRequestsInProgressAreCounted(t *testing.T) {
 		defer m.Close()
 		var bodies []io.ReadCloser
 		for range 10 {
-			resp, err := a.RoundTrip("west", echoHeader(), request(t, http.MethodGet, "http://x/", nil))
+			resp, err := a.RoundTrip("west", echoHeader(), request(t, http.MethodGet, "http://x/", nil)) //nolint:bodyclose // closed below
 			if err != nil {
 				t.Fatal(err)
 			}

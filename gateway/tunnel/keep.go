@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
@@ -93,12 +94,7 @@ func (n *Node) askCallback(l *link, now time.Time) {
 
 // sendsOn reports whether streams are routed over l.
 func (n *Node) sendsOn(l *link) bool {
-	for _, o := range (*n.routes.Load())[l.remote.Cluster] {
-		if o == l {
-			return true
-		}
-	}
-	return false
+	return slices.Contains((*n.routes.Load())[l.remote.Cluster], l)
 }
 
 // showPaths sets the gauges of each gateway's best link.

@@ -183,7 +183,7 @@ func TestDrain(t *testing.T) {
 		if _, err := a.OpenStream(t.Context(), "west", echoHeader(), nil); err == nil {
 			t.Error("a stream was opened after the news")
 		}
-		if _, err := a.RoundTrip("west", echoHeader(), request(t, http.MethodGet, "http://x/", nil)); err == nil {
+		if err := failure(t, a, echoHeader(), request(t, http.MethodGet, "http://x/", nil)); err == nil {
 			t.Error("a request was sent after the news")
 		} else if e, ok := errors.AsType[*tunnel.LinkError](err); !ok || e.Delivered {
 			t.Errorf("request after the news: %v", err)

@@ -65,7 +65,7 @@ func (n *Node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	defer l.meters.httpIn.ended()
 	defer func() {
 		if p := recover(); p != nil {
-			if p != http.ErrAbortHandler {
+			if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 				n.log.Error("handler of a request panicked", "cluster", c.remote.Cluster, "gateway", c.remote.Gateway,
 					"service", header.Service, "err", p, "reason", string(debug.Stack()))
 			}

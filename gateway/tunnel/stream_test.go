@@ -288,9 +288,11 @@ func TestCloseUnblocksRead(t *testing.T) {
 // What a blocked Write holds cannot be delivered after Close; the far end must
 // not take the part that got through for the whole.
 func TestCloseDoesNotPassAPartForTheWhole(t *testing.T) {
-	closed := make(chan struct{})
+	began, closed := make(chan struct{}), make(chan struct{})
 	withStream(t, nil, func(t *testing.T, in *tunnel.Inbound) {
 		_ = in.Accept()
+		_, _ = io.ReadFull(in, make([]byte, 1))
+		close(began)
 		<-closed
 		_, err := io.Copy(io.Discard, in)
 		expectReset(t, "read", err, wire.Canceled)
@@ -300,7 +302,7 @@ func TestCloseDoesNotPassAPartForTheWhole(t *testing.T) {
 			_, err := s.Write(make([]byte, 256<<20)) // more than any window
 			wrote <- err
 		}()
-		time.Sleep(50 * time.Millisecond)
+		<-began
 		_ = s.Close()
 		close(closed)
 		if err := <-wrote; err == nil {

@@ -5,7 +5,7 @@ import (
 	"io"
 )
 
-// ParseError: bytes from the peer break the protocol. Who gets one ends the
+// ParseError says that bytes from the peer break the protocol. Who gets one ends the
 // stream (or, for control frames, the link) with [Protocol].
 type ParseError struct {
 	// Part names the message or field.
@@ -22,7 +22,8 @@ func malformed(part, rule string) error { return &ParseError{Part: part, Rule: r
 // errTruncated is what parsing a prefix of a message gives, at every cut.
 var errTruncated = fmt.Errorf("malformed message: %w", io.ErrUnexpectedEOF)
 
-// FieldError: a value cannot be sent because it breaks a bound of the protocol.
+// FieldError says that a value cannot be sent since it breaks a bound of the
+// protocol.
 type FieldError struct {
 	// Field and Rule name the field and the rule; Length is the value's length in
 	// bytes (the value itself may be too long to print).

@@ -100,7 +100,7 @@ type Gateway struct {
 	done   chan error
 }
 
-// ID is the SPIFFE ID of a cluster.
+// ClusterID is the SPIFFE ID of the gateway's cluster.
 func (s Spec) ClusterID() spiffeid.ID {
 	return spiffeid.RequireFromPath(spiffeid.RequireTrustDomainFromString(s.trustDomain()), "/isthmus/cluster/"+s.Cluster)
 }
@@ -207,7 +207,9 @@ func (g *Gateway) Kill() {
 	// The socket goes first; what the node then says in parting reaches nobody.
 	_ = g.conn.Close()
 	g.cancel()
-	<-g.done // may be an error: its socket is gone
+	if err := <-g.done; err != nil {
+		g.mesh.tb.Logf("gateway %s/%s was killed: %v", g.Spec.Cluster, g.Spec.Gateway, err)
+	}
 	g.done = nil
 }
 
