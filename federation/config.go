@@ -126,6 +126,8 @@ func (c Config) Validate() error {
 	v.hostPort("listen", c.Listen)
 	if c.Advertise != "" {
 		v.hostPort("advertise", c.Advertise)
+	} else if ap, err := netip.ParseAddrPort(c.Listen); err == nil && ap.Addr().IsUnspecified() {
+		v.fail("advertise", "", "is required where listen is every address: gateways must be told one")
 	}
 	v.api(c.API)
 	v.peers(c.Peers)

@@ -116,9 +116,9 @@ func (f *Federation) Run(ctx context.Context) error {
 }
 
 // open binds every listener, or none.
-func (f *Federation) open() (d *doors, err error) {
+func (f *Federation) open() (_ *doors, err error) {
 	c := f.opts.Config
-	d = &doors{}
+	d := &doors{}
 	defer func() {
 		if err != nil {
 			d.close()

@@ -97,7 +97,9 @@ func (p *plane) work(ctx context.Context) {
 		p.refreshLists(changes)
 		return
 	}
-	if changes&(catalogChanged|epochRaised) != 0 {
+	// The first table is due whatever brought us here: what changed before was
+	// taken when nothing could be said yet.
+	if changes&(catalogChanged|epochRaised) != 0 || p.loop.table == nil {
 		p.merge()
 		p.publishTable()
 	}

@@ -315,7 +315,12 @@ func (c *cluster) gateway(name string) *gateway { return c.gatewayFrom(name, nil
 // gatewayFrom starts one that has a table from its disk.
 func (c *cluster) gatewayFrom(name string, have *route.Table) *gateway {
 	c.t.Helper()
-	who := c.ca.Source(spiffeid.RequireFromString(c.id.String()+"/gateway/"+name), c.ca.Bundle())
+	return c.gatewayAs(name, c.ca.Source(spiffeid.RequireFromString(c.id.String()+"/gateway/"+name), c.ca.Bundle()), have)
+}
+
+// gatewayAs starts one with an identity of its own.
+func (c *cluster) gatewayAs(name string, who *identity.Source, have *route.Table) *gateway {
+	c.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		c.t.Fatal(err)
