@@ -69,6 +69,7 @@ func (n *Node) sayHello(ctx context.Context, c *connection, link wire.ID, number
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	s.SetPriority(0, false) // before all payload
 	own := n.ownHello(link, number)
 	b, err := wire.AppendHello(wire.AppendKind(nil, wire.KindControl), own)
 	if err != nil {
@@ -100,6 +101,7 @@ func (n *Node) hearHello(ctx context.Context, c *connection) (*quic.Stream, *wir
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	s.SetPriority(0, false) // before all payload
 	setDeadline(ctx, s)
 	kind, err := wire.ReadKind(s)
 	if err != nil {

@@ -94,6 +94,43 @@ func TestSlowReadersDoNotBlockOthers(t *testing.T) {
 	}
 }
 
+// A start that is larger than the windows waits for credit, at most for as long
+// as its context.
+func TestLargeFirstBytes(t *testing.T) {
+	release := make(chan struct{})
+	far := tunneltest.Handler{Stream: func(ctx context.Context, in *tunnel.Inbound) {
+		_ = in.Accept()
+		if in.Header.Service == "slow.default" {
+			<-release
+		}
+		n, err := io.Copy(io.Discard, in)
+		if in.Header.Service != "slow.default" && (n != 4<<20 || err != nil) {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	}}
+	m, a, b := pair(t, tunneltest.Config{Loopback: true}, tunneltest.Echo(), far)
+	defer m.Close()
+	first := make([]byte, 4<<20)
+	s, err := a.OpenStream(t.Context(), "west", echoHeader(), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = s.CloseWrite()
+	if _, err := io.ReadAll(s); err != nil {
+		t.Error(err)
+	}
+	_ = s.Close()
+	ctx, cancel := contextWithTimeout(t, 50*time.Millisecond)
+	defer cancel()
+	if _, err := a.OpenStream(ctx, "west", &wire.Header{Service: "slow.default"}, first); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without credit: %v", err)
+	}
+	close(release)
+	for _, g := range []*tunneltest.Gateway{a, b} {
+		g.Wait("streams to end", func() bool { return g.Links()[0].Streams == 0 && g.Links()[1].Streams == 0 })
+	}
+}
+
 // What peers can make us keep is bounded by one budget for all connections.
 func TestWindowBudgetBoundsMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
