@@ -3,13 +3,9 @@ package consul
 import (
 	"errors"
 	"net"
-	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/hashicorp/consul/api"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
@@ -21,6 +17,10 @@ const (
 	// DefaultWait is how long a blocking query waits; Consul's own default.
 	DefaultWait = 5 * time.Minute
 	maxWait     = 10 * time.Minute
+	// DefaultRequestTimeout is what any other query gets, and what a blocking one
+	// gets beyond its wait.
+	DefaultRequestTimeout = 15 * time.Second
+	maxRequestTimeout     = 5 * time.Minute
 )
 
 // Config of one Consul datacenter as a source.
@@ -43,11 +43,20 @@ type Config struct {
 	// Protocol of services that say nothing themselves; they say it with the
 	// service meta key "isthmus-protocol" or "protocol".
 	Protocol catalog.Protocol `yaml:"protocol,omitempty"`
-	// LabelMeta are the service meta keys that become endpoint labels. Tags of
-	// the form key=value become labels where the key is listed here, too.
+	// LabelMeta are the service meta keys that become endpoint labels; "*" is
+	// all. Tags of the form key=value become labels where the key is listed here,
+	// too.
 	LabelMeta []string `yaml:"label_meta,omitempty"`
+	// LabelTags makes every other tag T the label "tag:T" with the value "true".
+	LabelTags bool `yaml:"label_tags,omitempty"`
+	// AcceptFiltered takes answers that ACLs have filtered for the whole. Without
+	// it they are failures, since a token that lost a permission looks like a
+	// catalog that lost its services.
+	AcceptFiltered bool `yaml:"accept_filtered,omitempty"`
 	// Wait is how long a blocking query waits.
 	Wait time.Duration `yaml:"wait,omitempty"`
+	// RequestTimeout bounds other queries, and a blocking one beyond its wait.
+	RequestTimeout time.Duration `yaml:"request_timeout,omitempty"`
 }
 
 // TLS to the agent; empty means the system's roots.
@@ -75,6 +84,9 @@ func (c Config) WithDefaults() Config {
 	if c.Wait == 0 {
 		c.Wait = DefaultWait
 	}
+	if c.RequestTimeout == 0 {
+		c.RequestTimeout = DefaultRequestTimeout
+	}
 	return c
 }
 
@@ -101,45 +113,16 @@ func (c Config) Validate() error {
 	if c.Wait < time.Second || c.Wait > maxWait {
 		fail("wait", c.Wait.String(), "must be between 1s and 10m, which is what Consul accepts")
 	}
+	if c.RequestTimeout < 10*time.Millisecond || c.RequestTimeout > maxRequestTimeout {
+		fail("request_timeout", c.RequestTimeout.String(), "must be between 10ms and 5m")
+	}
+	if c.Scheme == "http" && c.TLS != (TLS{}) {
+		fail("tls", nil, "is for scheme https")
+	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		fail("tls", nil, "needs both cert_file and key_file, or neither")
 	}
 	return errors.Join(errs...)
-}
-
-// newClient makes a client that reads nothing from the environment. Its
-// transport keeps as many idle connections as the source uses at once, and its
-// time limit is above what a blocking query may take: the wait, the server's
-// jitter of a sixteenth, and a margin.
-func (c Config) newClient() (*api.Client, *http.Client, error) {
-	transport := api.DefaultConfig().Transport
-	transport.MaxIdleConnsPerHost = fetchers + 2
-	transport.IdleConnTimeout = 2 * c.Wait
-	transport.ResponseHeaderTimeout = c.Wait*17/16 + 15*time.Second
-	// the client that api.NewClient would make is out of reach, and its idle
-	// connections must end with the source
-	httpClient, err := api.NewHttpClient(transport, api.TLSConfig{
-		Address: c.TLS.ServerName, CAFile: c.TLS.CAFile, CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile,
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	client, err := api.NewClient(&api.Config{
-		Address: c.Address, Scheme: c.Scheme, Datacenter: c.Datacenter, HttpClient: httpClient,
-	})
-	return client, httpClient, err
-}
-
-// token reads the ACL token, "" without a file.
-func (c Config) token() (string, error) {
-	if c.TokenFile == "" {
-		return "", nil
-	}
-	data, err := os.ReadFile(c.TokenFile)
-	if err != nil {
-		return "", err
-	}
-	return strings.TrimSpace(string(data)), nil
 }
 
 func knownProtocol(s string) (catalog.Protocol, bool) {

@@ -2,7 +2,7 @@ package consul
 
 import (
 	"cmp"
-	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -21,94 +21,111 @@ type rejected struct {
 
 // The reasons for leaving an item out: a closed set, since they are a label.
 const (
-	badName    = "name"
-	badAddress = "address"
-	badPort    = "port"
+	badName    = "name"    // the service's name is no DNS label, or reserved
+	badAddress = "address" // no IP address
+	badPort    = "port"    // no port number, or a port name that is no DNS label
+	badLabel   = "label"   // tag or meta that is no label; the endpoint stays
+	badService = "service" // breaks another rule of the catalog
 )
 
-// skip reports services that are Consul's own machinery and no workload.
-func skip(name string) bool { return name == "consul" }
+// machinery is Consul's own service, present in every datacenter.
+const machinery = "consul"
+
+// converter maps the instances of one Consul service. It is pure.
+type converter struct {
+	Config
+	home    catalog.Locality
+	service string
+	bad     []rejected
+}
 
 // convert maps the instances of one Consul service to a catalog service; nil
-// where none is a workload. It is pure, and its result does not depend on the
-// order of entries.
+// where none is a workload. Its result does not depend on the order of entries.
 func (c Config) convert(name string, entries []*api.ServiceEntry, home catalog.Locality) (*catalog.Service, []rejected) {
-	var bad []rejected
-	serviceName, err := catalog.NewServiceName(name, c.Namespace)
-	if err != nil || serviceName.IsFederation() {
-		return nil, []rejected{{service: name, reason: badName}}
-	}
-	entries = slices.Clone(entries)
-	slices.SortFunc(entries, func(a, b *api.ServiceEntry) int { return cmp.Compare(instanceID(a), instanceID(b)) })
-	s := &catalog.Service{Name: serviceName}
-	protocols := map[string]catalog.Protocol{}
+	v := &converter{Config: c, home: home, service: name}
+	return v.convert(entries), v.bad
+}
+
+func (c *converter) reject(endpoint, reason string) {
+	c.bad = append(c.bad, rejected{c.service, endpoint, reason})
+}
+
+func (c *converter) convert(entries []*api.ServiceEntry) *catalog.Service {
+	var workloads []*api.ServiceEntry
 	for _, e := range entries {
-		if e.Node == nil || e.Service == nil || e.Service.Kind != api.ServiceKindTypical {
-			continue
+		if e != nil && e.Node != nil && e.Service != nil && e.Service.Kind == api.ServiceKindTypical {
+			workloads = append(workloads, e)
 		}
-		endpoints, reason := c.endpoints(e, home)
-		if reason != "" {
-			bad = append(bad, rejected{service: name, endpoint: instanceID(e), reason: reason})
-			continue
-		}
-		for _, ep := range endpoints {
-			// the first instance, by ID, that names a port says what it speaks
-			if _, ok := protocols[ep.Port]; !ok {
-				protocols[ep.Port] = c.protocol(e.Service.Meta)
-				s.Ports = append(s.Ports, catalog.Port{Name: ep.Port, Protocol: protocols[ep.Port]})
+	}
+	if len(workloads) == 0 {
+		return nil // sidecars and gateways, whose names need not be labels
+	}
+	name, err := catalog.NewServiceName(c.service, c.Namespace)
+	if err != nil || name.IsFederation() {
+		c.reject("", badName)
+		return nil
+	}
+	slices.SortFunc(workloads, func(a, b *api.ServiceEntry) int { return cmp.Compare(instanceID(a), instanceID(b)) })
+	s := &catalog.Service{Name: name}
+	for _, e := range workloads {
+		for _, ep := range c.endpoints(e) {
+			// The first instance, by ID, that has a port says what it speaks.
+			if _, known := catalog.FindPort(s.Ports, ep.Port); !known {
+				s.Ports = append(s.Ports, catalog.Port{Name: ep.Port, Protocol: c.protocol(e.Service.Meta)})
 			}
 			s.Endpoints = append(s.Endpoints, ep)
 		}
 	}
 	if len(s.Endpoints) == 0 {
-		return nil, bad
+		return nil
 	}
-	return s, bad
+	if err := s.Validate(); err != nil {
+		c.reject("", badService)
+		return nil
+	}
+	return s
 }
 
 // instanceID is unique in the datacenter and stable: Consul's service IDs are
 // unique on their node.
-func instanceID(e *api.ServiceEntry) string {
-	if e.Node == nil || e.Service == nil {
-		return ""
-	}
-	return e.Node.Node + "/" + e.Service.ID
-}
+func instanceID(e *api.ServiceEntry) string { return e.Node.Node + "/" + e.Service.ID }
 
-// endpoints is one per port of the instance.
-func (c Config) endpoints(e *api.ServiceEntry, home catalog.Locality) (eps []catalog.Endpoint, reason string) {
+// endpoints is one per port of the instance, none where it is rejected.
+func (c *converter) endpoints(e *api.ServiceEntry) []catalog.Endpoint {
 	address, port := c.address(e)
 	ip, err := netip.ParseAddr(address)
-	if err != nil {
-		return nil, badAddress // a host name, or a Unix socket
+	if err != nil || ip.Zone() != "" {
+		c.reject(instanceID(e), badAddress) // a host name, or a Unix socket
+		return nil
 	}
-	health := healthOf(e.Checks)
+	health, weight := weigh(e)
 	base := catalog.Endpoint{
-		ID: instanceID(e), Locality: localityOf(e, home), Health: health,
-		Weight: weightOf(e.Service.Weights, health), Labels: c.labels(e.Service),
+		ID: instanceID(e), Locality: c.locality(e), Health: health, Weight: weight, Labels: c.labels(e),
 	}
 	ports := []api.ServicePort{{Name: catalog.DefaultPort, Port: port}}
 	if len(e.Service.Ports) > 0 {
 		ports = e.Service.Ports
 	}
+	eps := make([]catalog.Endpoint, 0, len(ports))
 	for _, p := range ports {
-		if p.Port < 1 || p.Port > math.MaxUint16 {
-			return nil, badPort
-		}
 		ep := base
 		ep.Port = cmp.Or(p.Name, catalog.DefaultPort)
+		if _, err := catalog.ParseClusterName(ep.Port); err != nil || p.Port < 1 || p.Port > math.MaxUint16 {
+			c.reject(instanceID(e), badPort)
+			return nil
+		}
 		ep.Address = netip.AddrPortFrom(ip.Unmap(), uint16(p.Port))
 		if len(ports) > 1 {
-			ep.ID = fmt.Sprintf("%s:%s", base.ID, ep.Port)
+			ep.ID = base.ID + ":" + ep.Port
 		}
 		eps = append(eps, ep)
 	}
-	return eps, ""
+	return eps
 }
 
 // address is the tagged one that the configuration prefers, else the service's
 // own, else its node's.
-func (c Config) address(e *api.ServiceEntry) (host string, port int) {
+func (c *converter) address(e *api.ServiceEntry) (host string, port int) {
 	port = e.Service.Port
 	if c.AddressTag != "" {
 		if a, ok := e.Service.TaggedAddresses[c.AddressTag]; ok && a.Address != "" {
@@ -121,51 +138,49 @@ func (c Config) address(e *api.ServiceEntry) (host string, port int) {
 	return cmp.Or(e.Service.Address, e.Node.Address), port
 }
 
-// healthOf aggregates as Consul's own API does: maintenance over critical over
-// warning. An instance that nothing checks is unknown.
-func healthOf(checks api.HealthChecks) catalog.Health {
-	if len(checks) == 0 {
-		return catalog.Unknown
-	}
-	switch checks.AggregatedStatus() {
+// weigh aggregates the checks as Consul's own API does: maintenance over critical
+// over warning; an instance that nothing checks is unknown. The weight is that for
+// the status, which Consul itself applies for DNS only; a weight of 0 means there
+// that the instance gets nothing: it is in maintenance.
+func weigh(e *api.ServiceEntry) (catalog.Health, uint32) {
+	health, weight := catalog.Critical, e.Service.Weights.Passing
+	switch e.Checks.AggregatedStatus() {
 	case api.HealthPassing:
-		return catalog.Passing
+		health = catalog.Passing
+		if len(e.Checks) == 0 {
+			health = catalog.Unknown
+		}
 	case api.HealthWarning:
-		return catalog.Warning
+		health, weight = catalog.Warning, e.Service.Weights.Warning
 	case api.HealthMaint:
-		return catalog.Maintenance
-	default:
-		return catalog.Critical
+		health = catalog.Maintenance
 	}
+	// An agent writes 1 and 1 where a registration says nothing; a catalog that
+	// was written by hand may have no weights at all.
+	if weight == 0 && health.Usable() && e.Service.Weights != (api.AgentWeights{}) {
+		health = catalog.Maintenance
+	}
+	return health, uint32(min(max(weight, 1), catalog.MaxWeight))
 }
 
-// weightOf applies the weight for the status; Consul itself does so for DNS only.
-func weightOf(w api.AgentWeights, h catalog.Health) uint32 {
-	n := w.Passing
-	if h == catalog.Warning {
-		n = w.Warning
-	}
-	return uint32(min(max(n, 1), catalog.MaxWeight))
-}
-
-// localityOf is the service's, else the node's, else home. Consul knows no
-// cloud, so that is always home's; what is no valid locality is home.
-func localityOf(e *api.ServiceEntry, home catalog.Locality) catalog.Locality {
+// locality is the service's, else the node's, else home. Consul knows no cloud,
+// so that is always home's; what is no valid locality is home.
+func (c *converter) locality(e *api.ServiceEntry) catalog.Locality {
 	l := e.Service.Locality
 	if l == nil || l.Region == "" {
 		l = e.Node.Locality
 	}
 	if l == nil || l.Region == "" {
-		return home
+		return c.home
 	}
-	out := catalog.Locality{Cloud: home.Cloud, Region: l.Region, Zone: l.Zone}
+	out := catalog.Locality{Cloud: c.home.Cloud, Region: l.Region, Zone: l.Zone}
 	if out.Validate() != nil {
-		return home
+		return c.home
 	}
 	return out
 }
 
-func (c Config) protocol(meta map[string]string) catalog.Protocol {
+func (c *converter) protocol(meta map[string]string) catalog.Protocol {
 	for _, key := range []string{"isthmus-protocol", "protocol"} {
 		if p, ok := knownProtocol(meta[key]); ok {
 			return p
@@ -174,24 +189,35 @@ func (c Config) protocol(meta map[string]string) catalog.Protocol {
 	return c.Protocol
 }
 
-func (c Config) labels(s *api.AgentService) map[string]string {
+// labels maps tags, then meta, which wins where both have a key.
+func (c *converter) labels(e *api.ServiceEntry) map[string]string {
+	all := map[string]string{}
+	for _, tag := range e.Service.Tags {
+		if k, v, ok := strings.Cut(tag, "="); ok && c.wants(k) {
+			all[k] = v
+		} else if c.LabelTags {
+			all["tag:"+tag] = "true"
+		}
+	}
+	for k, v := range e.Service.Meta {
+		if c.wants(k) {
+			all[k] = v
+		}
+	}
 	var labels map[string]string
-	put := func(k, v string) {
-		if v == "" || len(v) > catalog.MaxLabelValueLen || !slices.Contains(c.LabelMeta, k) {
-			return
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		if catalog.CheckLabel(k, all[k]) != nil || len(labels) >= catalog.MaxLabels {
+			c.reject(instanceID(e), badLabel)
+			continue
 		}
 		if labels == nil {
 			labels = map[string]string{}
 		}
-		labels[k] = v
-	}
-	for _, tag := range s.Tags {
-		if k, v, ok := strings.Cut(tag, "="); ok {
-			put(k, v)
-		}
-	}
-	for k, v := range s.Meta { // meta wins over a tag of the same key
-		put(k, v)
+		labels[k] = all[k]
 	}
 	return labels
+}
+
+func (c *converter) wants(key string) bool {
+	return slices.Contains(c.LabelMeta, key) || slices.Contains(c.LabelMeta, "*")
 }

@@ -1,166 +1,310 @@
 package consul_test
 
 import (
-	"encoding/json"
 	"net/http"
-	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/discovery/consul"
+	"github.com/isthmus-mesh/isthmus/discovery/discoverytest"
 )
 
-// faulty speaks Consul's HTTP API for one service "web" and answers with the
-// fault of the moment; real Consul cannot be made to show these.
-type faulty struct {
-	*httptest.Server
-	asked atomic.Int64
-
-	mu    sync.Mutex
-	index uint64
-	port  int
-	fault func(w http.ResponseWriter) (handled bool)
-	moved chan struct{}
-}
-
-func newFaulty(t *testing.T) *faulty {
-	f := &faulty{index: 10, port: 8080, moved: make(chan struct{})}
-	f.Server = httptest.NewServer(f)
-	t.Cleanup(f.Close)
-	return f
-}
-
-func (f *faulty) set(change func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	change()
-	close(f.moved)
-	f.moved = make(chan struct{})
-}
-
-// ServeHTTP blocks while the index asked for is the one it has.
-func (f *faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	f.asked.Add(1)
-	wait, _ := strconv.ParseUint(r.URL.Query().Get("index"), 10, 64)
-	f.mu.Lock()
-	for f.fault == nil && wait > 0 && f.index == wait {
-		moved := f.moved
-		f.mu.Unlock()
-		select {
-		case <-moved:
-		case <-r.Context().Done():
-			return
-		}
-		f.mu.Lock()
-	}
-	defer f.mu.Unlock()
-	w.Header().Set("X-Consul-Index", strconv.FormatUint(f.index, 10))
-	w.Header().Set("X-Consul-KnownLeader", "true")
-	w.Header().Set("X-Consul-LastContact", "0")
-	if f.fault != nil && f.fault(w) {
-		return
-	}
-	var body any
-	switch {
-	case strings.HasPrefix(r.URL.Path, "/v1/catalog/services"):
-		body = map[string][]string{"web": {}}
-	case strings.HasPrefix(r.URL.Path, "/v1/health/state"):
-		body = []any{}
-	case r.URL.Path == "/v1/health/service/web":
-		body = []any{map[string]any{
-			"Node":    map[string]any{"Node": "n", "Address": "127.0.0.1"},
-			"Service": map[string]any{"ID": "web", "Service": "web", "Port": f.port},
-			"Checks":  []any{},
-		}}
-	default:
-		http.NotFound(w, r)
-		return
-	}
-	_ = json.NewEncoder(w).Encode(body)
-}
-
-func port(s *catalog.Snapshot) uint16 {
-	if e := endpoints(s, "web"); len(e) == 1 {
-		return e[0].Address.Port()
-	}
-	return 0
-}
-
-func TestFalseAnswersPublishNothing(t *testing.T) {
-	header := func(key, value, body string) func(http.ResponseWriter) bool {
-		return func(w http.ResponseWriter) bool {
-			w.Header().Set(key, value)
-			_, _ = w.Write([]byte(body))
-			return true
-		}
-	}
-	status := func(code int) func(http.ResponseWriter) bool {
-		return func(w http.ResponseWriter) bool {
-			w.WriteHeader(code)
-			return true
-		}
-	}
-	for name, fault := range map[string]func(http.ResponseWriter) bool{
-		"no leader":            header("X-Consul-KnownLeader", "false", "[]"),
-		"no leader, no object": header("X-Consul-KnownLeader", "false", "{}"),
-		"filtered by acls":     header("X-Consul-Results-Filtered-By-Acls", "true", "{}"),
-		"truncated":            header("X-Other", "1", `{"web": [`),
-		"not json":             header("X-Other", "1", `<html>`),
-		"throttled":            status(http.StatusTooManyRequests),
-		"server error":         status(http.StatusInternalServerError),
-		"forbidden":            status(http.StatusForbidden),
-		"connection cut": func(w http.ResponseWriter) bool {
-			panic(http.ErrAbortHandler)
-		},
-	} {
+func TestContract(t *testing.T) {
+	for _, name := range []string{"server error", "no leader", "hang"} {
+		fault := faults()[name]
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f := newFaulty(t)
-			r := start(t, consul.Config{Address: strings.TrimPrefix(f.URL, "http://")})
-			r.await(t, "web", func(s *catalog.Snapshot) bool { return port(s) == 8080 })
-			before := r.count()
-			f.set(func() { f.fault, f.index = fault, f.index+1 })
-			time.Sleep(400 * time.Millisecond)
-			if r.count() != before {
-				t.Errorf("published %s", text(r.last()))
-			}
-			f.set(func() { f.fault, f.port, f.index = nil, 9090, f.index+1 })
-			r.await(t, "recovery", func(s *catalog.Snapshot) bool { return port(s) == 9090 })
+			discoverytest.Source(t, func(t *testing.T) discoverytest.Backend {
+				f := newFake(t, nil)
+				return discoverytest.Backend{
+					Source:     newSource(t, quick(f)),
+					PerService: true,
+					Set:        f.set,
+					Fail: func(on bool) {
+						if on {
+							f.fail(fault)
+						} else {
+							f.fail(nil)
+						}
+					},
+					// The list is whole, one of its services cannot be read.
+					Cut: func(c discoverytest.Content) {
+						f.set(c)
+						f.fail(only("/health/service/web", fault))
+					},
+				}
+			})
 		})
 	}
 }
 
-// An index that goes back, is 0 or is missing must neither hold the source up
+// Whatever answers falsely, and on whichever query: nothing is published, the
+// trouble is told, and the first true answer after it is taken.
+func TestFalseAnswersChangeNothing(t *testing.T) {
+	for name, fault := range faults() {
+		for _, path := range []string{"/", "/catalog/services", "/health/service/", "/health/state/"} {
+			t.Run(name+" of "+path, func(t *testing.T) {
+				t.Parallel()
+				if path == "/health/state/" && (name == "empty, without why" || name == "null") {
+					t.Skip("no checks are no false answer: they only say what to read again")
+				}
+				f := newFake(t, one)
+				r := start(t, quick(f))
+				r.want(t, one)
+				f.change(func() { f.content = two }) // and nobody is to know before the fault is over
+				f.fail(only(path, fault))
+				r.await(t, "trouble", func(*catalog.Snapshot) bool { _, err := r.source.LastRead(); return err != nil })
+				time.Sleep(300 * time.Millisecond)
+				if path != "/health/state/" && r.count() != 1 { // one trigger is enough to learn of it
+					t.Errorf("published %s", text(r.last()))
+				}
+				f.fail(nil)
+				r.want(t, two)
+				r.await(t, "no trouble", func(*catalog.Snapshot) bool { _, err := r.source.LastRead(); return err == nil })
+			})
+		}
+	}
+}
+
+var (
+	one = discoverytest.Content{"web": {"10.0.0.1:80"}, "db": {"10.0.0.9:5432"}}
+	two = discoverytest.Content{"web": {"10.0.0.2:80"}, "db": {"10.0.0.9:5432"}}
+)
+
+func (r *recorder) want(t *testing.T, c discoverytest.Content) {
+	t.Helper()
+	r.await(t, c.String(), func(s *catalog.Snapshot) bool { return discoverytest.ContentOf(s).String() == c.String() })
+}
+
+// Consul restored from an older state, or started anew: the index goes back, to
+// a little less or to almost nothing, and the content is another.
+func TestAnIndexThatGoesBack(t *testing.T) {
+	for _, index := range []uint64{9, 3, 1, 0} {
+		t.Run(strconv.FormatUint(index, 10), func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t, one)
+			r := start(t, quick(f))
+			r.want(t, one)
+			f.change(func() { f.index, f.content = index, two })
+			r.want(t, two)
+			f.set(one)
+			r.want(t, one)
+		})
+	}
+}
+
+// An index that stands still, is 0 or missing must neither hold the source up
 // nor make it spin.
 func TestStrangeIndexesNeitherBlockNorSpin(t *testing.T) {
-	for name, fault := range map[string]func(f *faulty) func(http.ResponseWriter) bool{
-		"goes back": func(f *faulty) func(http.ResponseWriter) bool { f.index = 3; return nil },
-		"zero": func(*faulty) func(http.ResponseWriter) bool {
-			return func(w http.ResponseWriter) bool { w.Header().Set("X-Consul-Index", "0"); return false }
+	for name, fault := range map[string]func(w http.ResponseWriter, r *http.Request, path string) bool{
+		"zero": func(w http.ResponseWriter, _ *http.Request, _ string) bool {
+			w.Header().Set("X-Consul-Index", "0")
+			return false
 		},
-		"missing": func(*faulty) func(http.ResponseWriter) bool {
-			return func(w http.ResponseWriter) bool { w.Header().Del("X-Consul-Index"); return false }
+		"missing": func(w http.ResponseWriter, _ *http.Request, _ string) bool {
+			w.Header().Del("X-Consul-Index")
+			return false
 		},
+		"no number": func(w http.ResponseWriter, _ *http.Request, _ string) bool {
+			w.Header().Set("X-Consul-Index", "x")
+			return false
+		},
+		"for ever 7": func(w http.ResponseWriter, _ *http.Request, _ string) bool {
+			w.Header().Set("X-Consul-Index", "7")
+			return false
+		},
+		"churn": func(w http.ResponseWriter, _ *http.Request, _ string) bool {
+			w.Header().Set("X-Consul-Index", strconv.FormatInt(time.Now().UnixNano(), 10))
+			return false
+		},
+		"all headers stripped": func(w http.ResponseWriter, _ *http.Request, _ string) bool { clear(w.Header()); return false },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFaulty(t)
-			r := start(t, consul.Config{Address: strings.TrimPrefix(f.URL, "http://")})
-			r.await(t, "web", func(s *catalog.Snapshot) bool { return port(s) == 8080 })
-			f.set(func() { f.fault = fault(f); f.port = 9090 })
-			r.await(t, "the change", func(s *catalog.Snapshot) bool { return port(s) == 9090 })
-			before := f.asked.Load()
-			const window = 2 * time.Second
+			f := newFake(t, one)
+			f.fail(fault)
+			r := start(t, quick(f))
+			r.want(t, one)
+			f.change(func() {
+				f.content = discoverytest.Content{"web": {"10.0.0.2:80"}, "db": {"10.0.0.9:5432"}, "new": {"10.0.0.3:80"}}
+			})
+			r.await(t, "the new service", func(s *catalog.Snapshot) bool { return s.Len() == 3 })
+			const window = 4 * time.Second
+			time.Sleep(time.Second) // the rest of the burst
+			before, published := f.requests(), r.count()
 			time.Sleep(window)
-			// two watches, two queries a second each, the burst, and sweeps
-			if asked := f.asked.Load() - before; asked > 4*int64(window/time.Second)+12 {
+			// Two watches with a query a second each, and a sweep over three services a second.
+			if asked := f.requests() - before; asked > 5*int(window/time.Second)+8 {
 				t.Errorf("%d requests in %s: the source spins", asked, window)
 			}
+			if n := r.count(); n != published {
+				t.Errorf("published %d snapshots of a catalog that stands still", n-published)
+			}
+			if _, err := r.source.LastRead(); err != nil {
+				t.Error(err)
+			}
 		})
+	}
+}
+
+// One service that cannot be read holds the others back for a while, not for ever.
+func TestAPoisonedServiceDoesNotFreezeTheOthers(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, one)
+	r := start(t, quick(f))
+	r.want(t, one)
+	f.set(discoverytest.Content{"web": {"10.0.0.2:80"}, "db": {"10.0.0.8:5432"}})
+	f.fail(only("/health/service/db", faults()["server error"]))
+	r.want(t, two) // db as it was
+	if _, err := r.source.LastRead(); err == nil || !strings.Contains(err.Error(), "service db") {
+		t.Errorf("the failure is not told: %v", err)
+	}
+	f.fail(nil)
+	r.want(t, discoverytest.Content{"web": {"10.0.0.2:80"}, "db": {"10.0.0.8:5432"}})
+	r.await(t, "no error", func(*catalog.Snapshot) bool { _, err := r.source.LastRead(); return err == nil })
+}
+
+// A dead Consul is asked with back-off, and its return is seen soon.
+func TestADeadConsulIsNotHammered(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, one)
+	r := start(t, quick(f))
+	r.want(t, one)
+	f.fail(faults()["server error"])
+	time.Sleep(2 * time.Second)
+	before := f.requests()
+	time.Sleep(4 * time.Second)
+	if n := f.requests() - before; n > 24 {
+		t.Errorf("%d requests in 4s", n)
+	}
+	f.set(two)
+	r.want(t, two)
+}
+
+// An answer of a server that lags behind what was read before changes nothing.
+func TestAnOlderAnswerIsNotApplied(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, one)
+	r := start(t, quick(f))
+	r.want(t, one)
+	f.fail(func(w http.ResponseWriter, r *http.Request, path string) bool {
+		if _, stale := r.URL.Query()["stale"]; !stale || path != "/health/service/web" {
+			return false
+		}
+		w.Header().Set("X-Consul-Index", "4")
+		_, _ = w.Write([]byte("[]"))
+		return false // and then an answer, which makes it no JSON: never applied either way
+	})
+	published := r.count()
+	time.Sleep(3 * time.Second) // sweeps
+	f.mu.Lock()
+	sweeps := f.asked["/health/service/db"]
+	f.mu.Unlock()
+	if r.count() != published || sweeps < 2 {
+		t.Errorf("published %s after %d sweeps", text(r.last()), sweeps)
+	}
+}
+
+func TestFilteredAnswersAreTakenWhereTheOperatorSaysSo(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, one)
+	filtered := func(w http.ResponseWriter, r *http.Request, path string) bool {
+		w.Header().Set("X-Consul-Results-Filtered-By-ACLs", "true")
+		if path == "/catalog/services" {
+			_, _ = w.Write([]byte(`{"web":[],"db":[]}`)) // consul itself is not to be seen
+			return true
+		}
+		return false
+	}
+	f.fail(filtered)
+	c := quick(f)
+	strict := start(t, c)
+	c.AcceptFiltered = true
+	r := start(t, c)
+	r.want(t, one)
+	if strict.count() != 0 {
+		t.Error("a filtered answer was taken by default")
+	}
+	if _, err := strict.source.LastRead(); err == nil || !strings.Contains(err.Error(), "ACL") {
+		t.Errorf("got %v", err)
+	}
+	f.fail(faults()["filtered by ACLs"]) // nothing at all is not believed, even so
+	time.Sleep(time.Second)
+	r.want(t, one)
+}
+
+// Nothing of the environment reaches Consul, and the token is that of its file
+// at the time of each request.
+func TestRequestsCarryOnlyWhatIsConfigured(t *testing.T) {
+	t.Setenv("CONSUL_HTTP_ADDR", "127.0.0.1:1")
+	t.Setenv("CONSUL_HTTP_TOKEN", "of-the-environment")
+	t.Setenv("CONSUL_HTTP_TOKEN_FILE", "/nowhere")
+	t.Setenv("CONSUL_NAMESPACE", "elsewhere")
+	t.Setenv("CONSUL_HTTP_AUTH", "user:password")
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+	f := newFake(t, one)
+	plain := start(t, quick(f))
+	plain.want(t, one)
+	f.mu.Lock()
+	for _, h := range f.heads {
+		if h.Get("X-Consul-Token") != "" || h.Get("Authorization") != "" {
+			t.Errorf("a request carries %v", h)
+		}
+	}
+	f.heads = nil
+	f.mu.Unlock()
+	plain.stop()
+
+	file := filepath.Join(t.TempDir(), "token")
+	write := func(token string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("first")
+	c := quick(f)
+	c.TokenFile = file
+	r := start(t, c)
+	r.want(t, one)
+	write("second")
+	f.set(two)
+	r.want(t, two)
+	f.mu.Lock()
+	tokens := []string{}
+	for _, h := range f.heads {
+		tokens = append(tokens, h.Get("X-Consul-Token"))
+	}
+	f.mu.Unlock()
+	if slices.Contains(tokens, "") || tokens[0] != "first" || tokens[len(tokens)-1] != "second" {
+		t.Errorf("tokens %q", tokens)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	f.set(one)
+	time.Sleep(500 * time.Millisecond)
+	if _, err := r.source.LastRead(); err == nil || strings.Contains(err.Error(), "second") {
+		t.Errorf("without its token: %v", err)
+	}
+}
+
+func TestNewReportsAllProblems(t *testing.T) {
+	_, err := consul.New(consul.Options{Name: "consul", Config: consul.Config{
+		Address: "consul", Scheme: "ftp", Namespace: "A", Protocol: "gopher", Wait: time.Millisecond, RequestTimeout: time.Hour,
+		TLS: consul.TLS{CertFile: "x"},
+	}})
+	for _, want := range []string{"consul.address", "consul.scheme", "consul.namespace", "consul.protocol", "consul.wait", "consul.request_timeout", "consul.tls"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is missing in %v", want, err)
+		}
+	}
+	if _, err := consul.New(consul.Options{Name: "No Label"}); err == nil {
+		t.Error("a name that is no label was accepted")
 	}
 }

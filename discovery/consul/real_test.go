@@ -2,6 +2,7 @@ package consul_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,9 +19,15 @@ import (
 	"github.com/isthmus-mesh/isthmus/e2e/tools"
 )
 
-// The checks of real Consul keep idle connections of the default client for a
-// moment after the tests.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// The tests on faults wait nearly all of their time, so the number of
+	// processors is no measure of how many run at once.
+	if err := flag.Set("test.parallel", "32"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // within is far above what Consul takes: these are no tests of its speed.
 const within = 30 * time.Second
@@ -28,6 +35,7 @@ const within = 30 * time.Second
 // recorder keeps what a source publishes.
 type recorder struct {
 	source *consul.Source
+	stop   func()
 	mu     sync.Mutex
 	snaps  []*catalog.Snapshot
 }
@@ -108,7 +116,8 @@ func start(t *testing.T, cfg consul.Config) *recorder {
 			}
 		}
 	})
-	t.Cleanup(func() { cancel(); wg.Wait() })
+	r.stop = func() { cancel(); wg.Wait() }
+	t.Cleanup(r.stop)
 	return r
 }
 

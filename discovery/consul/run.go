@@ -2,14 +2,14 @@ package consul
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"maps"
+	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/hashicorp/consul/api"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/isthmus-mesh/isthmus/discovery"
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -18,194 +18,278 @@ import (
 const (
 	// resyncEvery is when everything is read again, whatever the triggers say.
 	resyncEvery = 10 * time.Minute
-	// sweepRate bounds sweeps to that many service reads a second on average.
-	sweepRate = 500
 	// settle lets changes that come together be read together.
 	settle = 20 * time.Millisecond
+	// patience is how many failed attempts at one service hold the others back.
+	patience = 3
+	// maxFailures ends a pass: a Consul that fails sixteen reads fails all.
+	maxFailures = 16
 )
 
-// run is the state of one Run.
+// run is the state of one Run; all but triggers is the loop's own.
 type run struct {
-	source *Source
-	wake   chan struct{}
-	// written by their watch only, between its query and its call of changed
-	pendingNames  map[string][]string
-	pendingChecks api.HealthChecks
-
-	mu sync.Mutex
-	// names are Consul's services as last listed; nil before the first list.
-	names map[string][]string
-	// checks are the fingerprints of every service's checks, and of every node's.
-	checks map[string]string
-	dirty  map[string]bool
-	// sweep asks for a pass over all services.
-	sweep bool
-
-	// the loop's own
-	services map[string]*catalog.Service
-	nodes    map[string][]string
-	swept    time.Time
-	last     *catalog.Snapshot
-	have     bool
+	*Source
+	*triggers
+	// read are results that wait until everything is read; a nil service is gone.
+	read map[string]*catalog.Service
+	// seen is the index of each service's last answer: an older one, of a server
+	// that lags, is not applied.
+	seen map[string]uint64
+	// failed counts the attempts at services that could not be read; they are
+	// tried again at retryAt.
+	failed  map[string]int
+	retryAt time.Time
+	// sweeping is set from the start of a sweep until all of it is read; whole,
+	// when that was so once.
+	sweeping, whole bool
+	last            *catalog.Snapshot
 	// repeat publishes also what did not change: the answer to a Reread.
 	repeat bool
 }
 
-func (r *run) mark(names ...string) {
-	if r.dirty == nil {
-		r.dirty = map[string]bool{}
-	}
-	for _, n := range names {
-		r.dirty[n] = true
-	}
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
-
-// sawServices compares the list with the one before. The index also moves when a
-// registration changed in a way that the list does not show, hence the sweep.
-func (r *run) sawServices() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for name, tags := range r.pendingNames {
-		if before, ok := r.names[name]; !ok || !slices.Equal(before, tags) {
-			r.mark(name)
-		}
-	}
-	for name := range r.names {
-		if _, ok := r.pendingNames[name]; !ok {
-			r.mark(name)
-		}
-	}
-	r.names, r.sweep = r.pendingNames, true
-	r.mark()
-}
-
-// sawChecks marks the services whose checks changed, and those on nodes whose
-// checks changed.
-func (r *run) sawChecks() {
-	prints := map[string]string{}
-	for _, c := range r.pendingChecks {
-		key := "service " + c.ServiceName
-		if c.ServiceName == "" {
-			key = "node " + c.Node
-		}
-		prints[key] += fmt.Sprintf("%s/%s/%s=%s\n", c.Node, c.ServiceID, c.CheckID, c.Status)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for key, p := range prints {
-		if r.checks[key] != p {
-			r.markKey(key)
-		}
-	}
-	for key := range r.checks {
-		if _, ok := prints[key]; !ok {
-			r.markKey(key)
-		}
-	}
-	r.checks = prints
-}
-
-func (r *run) markKey(key string) {
-	if node, ok := strings.CutPrefix(key, "node "); ok {
-		r.mark(r.nodes[node]...)
-		return
-	}
-	r.mark(strings.TrimPrefix(key, "service "))
-}
-
-// loop reads what was marked and publishes what changed.
-func (r *run) loop(ctx context.Context, publish discovery.Publish) error {
-	resync := time.NewTicker(jittered(resyncEvery))
+// loop reads what the triggers name and publishes what changed.
+func (r *run) loop(ctx context.Context, publish discovery.Publish) {
+	resync := time.NewTimer(jittered(resyncEvery, rand.Float64()))
 	defer resync.Stop()
-	sweep := time.NewTimer(0) // set again whenever a sweep is put off
-	<-sweep.C
-	defer sweep.Stop()
-	failures := 0
+	again := time.NewTimer(0)
+	defer again.Stop()
 	for {
+		now := false
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-resync.C:
-			r.mu.Lock()
-			r.sweep = true
-			r.mu.Unlock()
-		case <-r.source.reread:
-			r.mu.Lock()
-			r.sweep = true
-			r.mu.Unlock()
-			r.swept, r.repeat = time.Time{}, true
-		case <-sweep.C:
+			if r.list(ctx) {
+				r.askSweep()
+				resync.Reset(jittered(resyncEvery, rand.Float64()))
+			} else {
+				resync.Reset(jittered(backoffMax, rand.Float64()))
+			}
+		case <-r.reread:
+			now = r.list(ctx)
+			r.repeat = r.repeat || now
+		case <-again.C:
 		case <-r.wake:
 			if !pause(ctx, settle) {
-				return nil
+				return
 			}
 		}
-		names, sweeping, later := r.take(time.Now())
-		if later > 0 {
-			sweep.Reset(later)
+		w := r.take(time.Now(), now)
+		r.pass(ctx, &w)
+		if ctx.Err() != nil {
+			return
 		}
-		if len(names) == 0 && !sweeping {
-			continue
+		if r.complete() {
+			r.publish(publish)
 		}
-		if err := r.read(ctx, names); err != nil {
+		if next := r.next(w.again); next > 0 {
+			again.Reset(next)
+		}
+	}
+}
+
+// list asks for the list of services, besides the watch: a complete read is not
+// one without it.
+func (r *run) list(ctx context.Context) bool {
+	names, _, err := ask(ctx, r.Source, 0, r.listServices)
+	if err != nil {
+		r.note(partReads, err)
+		return false
+	}
+	r.sawServices(names, arrival{})
+	return true
+}
+
+// pass reads the work, and what failed before and is due.
+func (r *run) pass(ctx context.Context, w *work) {
+	if w.reset {
+		clear(r.seen)
+	}
+	dirty := w.dirty
+	if len(r.failed) > 0 && !time.Now().Before(r.retryAt) {
+		dirty = slices.AppendSeq(dirty, maps.Keys(r.failed))
+	}
+	if len(dirty) == 0 && len(w.swept) == 0 && !w.sweeping {
+		return
+	}
+	r.sweeping = r.sweeping || w.sweeping
+	ok := r.fetchAll(ctx, unique(dirty), false) && r.fetchAll(ctx, w.swept, true)
+	if ctx.Err() != nil {
+		return
+	}
+	if !ok { // broken off: not even tried is a part of it
+		r.sweeping = false
+		r.askSweep()
+		w.again = minSweepGap
+	}
+	if len(r.failed) > 0 {
+		attempts := slices.Max(slices.Collect(maps.Values(r.failed)))
+		r.retryAt = time.Now().Add(backoff(attempts, rand.Float64()))
+		return
+	}
+	r.note(partReads, nil)
+	if r.sweeping {
+		r.sweeping, r.whole = false, true
+		r.metrics.sweeps.Inc()
+	}
+}
+
+// fetchAll reads services from a bounded pool. It is false where the pass was
+// broken off, since too much of it failed.
+func (r *run) fetchAll(ctx context.Context, names []string, stale bool) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		answer
+		err     error
+		skipped bool
+	}
+	results := make([]result, len(names))
+	var mu sync.Mutex
+	failures := 0
+	var pool errgroup.Group
+	pool.SetLimit(fetchers)
+	for i, name := range names {
+		if name == machinery || !r.listed(name) {
+			continue // nothing to ask for: the list is the word
+		}
+		pool.Go(func() error {
 			if ctx.Err() != nil {
+				results[i].skipped = true
 				return nil
 			}
-			failures++
-			r.source.metrics.failures.Inc()
-			r.source.note(err)
-			if failures >= patience {
-				return err
+			results[i].answer, results[i].err = r.readService(ctx, name, stale)
+			if results[i].err != nil && r.listed(name) {
+				mu.Lock()
+				defer mu.Unlock()
+				if failures++; failures >= maxFailures {
+					cancel()
+				}
 			}
-			r.source.log.Warn("consul read failed", "source", r.source.opts.Name, "err", err, "attempt", failures)
-			r.again(names, sweeping)
-			if !pause(ctx, backoff(failures)) {
-				return nil
+			return nil
+		})
+	}
+	_ = pool.Wait() // no function of the pool returns an error
+	var first error
+	for i, name := range names {
+		switch res := results[i]; {
+		case res.skipped, res.err != nil && errors.Is(res.err, context.Canceled):
+			r.failed[name] = max(r.failed[name], 1)
+		case res.err != nil && r.listed(name):
+			r.failed[name]++
+			if first == nil {
+				first = res.err
 			}
-			continue
-		}
-		failures = 0
-		if sweeping {
-			r.source.note(nil)
-			r.swept = time.Now()
-			r.source.metrics.sweeps.Inc()
-		}
-		if err := r.publish(publish); err != nil {
-			return err
+		default:
+			r.keep(name, res.answer, stale)
 		}
 	}
+	if first != nil {
+		r.note(partReads, first)
+	}
+	return failures < maxFailures
 }
 
-// take returns what to read now. A sweep that comes too soon after the one
-// before is put off by later.
-func (r *run) take(now time.Time) (names []string, sweeping bool, later time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.names == nil {
-		return nil, false, 0 // the first list has not come yet; it wakes the loop
+// keep converts an answer and lays it aside until all is read.
+func (r *run) keep(name string, a answer, stale bool) {
+	delete(r.failed, name)
+	if len(a.entries) == 0 { // gone, as is what cannot be listed
+		delete(r.seen, name)
+		r.place(name, nil)
+		r.read[name] = nil
+		return
 	}
-	if r.sweep {
-		gap := max(time.Second, time.Duration(len(r.names))*time.Second/sweepRate)
-		if wait := gap - now.Sub(r.swept); r.have && wait > 0 {
-			later = wait
-		} else {
-			r.sweep, sweeping = false, true
-			r.mark(slices.Collect(maps.Keys(r.names))...)
+	if stale && a.index < r.seen[name] {
+		return
+	}
+	r.seen[name] = a.index
+	service, bad := r.opts.Config.convert(name, a.entries, r.opts.Locality)
+	r.tellRejected(name, bad)
+	var nodes []string
+	for _, e := range a.entries {
+		if e.Node != nil && !slices.Contains(nodes, e.Node.Node) {
+			nodes = append(nodes, e.Node.Node)
 		}
 	}
-	names = slices.Sorted(maps.Keys(r.dirty))
-	r.dirty = nil
-	return names, sweeping, later
+	r.place(name, nodes)
+	r.read[name] = service
 }
 
-// again puts back what could not be read.
-func (r *run) again(names []string, sweeping bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.sweep = r.sweep || sweeping
-	r.mark(names...)
+// complete reports whether what was read may be published: nothing is missing,
+// or only services that have been tried often enough.
+func (r *run) complete() bool {
+	if !r.whole {
+		return false
+	}
+	for _, attempts := range r.failed {
+		if attempts < patience {
+			return false
+		}
+	}
+	return true
+}
+
+// next is when the loop goes on by itself; 0 is never.
+func (r *run) next(sweep time.Duration) time.Duration {
+	if len(r.failed) == 0 {
+		return sweep
+	}
+	retry := max(time.Millisecond, time.Until(r.retryAt))
+	if sweep == 0 {
+		return retry
+	}
+	return min(sweep, retry)
+}
+
+// publish makes a snapshot of the last one and what was read since.
+func (r *run) publish(publish discovery.Publish) {
+	repeat := r.repeat && len(r.failed) == 0
+	if len(r.read) == 0 && r.last != nil && !repeat {
+		return
+	}
+	next, err := r.snapshot()
+	if err != nil { // above the catalog's bounds as a whole
+		r.note(partReads, err)
+		return
+	}
+	clear(r.read)
+	if repeat {
+		r.repeat = false
+	} else if r.last != nil && next.Equal(r.last) {
+		return
+	}
+	r.last = next
+	r.published()
+	publish(next)
+}
+
+func (r *run) snapshot() (*catalog.Snapshot, error) {
+	last := r.last
+	if last == nil {
+		empty, err := catalog.NewSnapshot(r.opts.Name, nil)
+		if err != nil {
+			return nil, err
+		}
+		last = empty
+	}
+	var upserts []*catalog.Service
+	var removes []catalog.ServiceName
+	for name, service := range r.read {
+		id, err := catalog.NewServiceName(name, r.opts.Config.Namespace)
+		switch {
+		case err != nil: // no catalog name, never was in
+		case service == nil:
+			removes = append(removes, id)
+		default:
+			if old := last.Get(id); old == nil || !old.Equal(service) { // else keep the shared one
+				upserts = append(upserts, service)
+			}
+		}
+	}
+	return last.With(upserts, removes)
+}
+
+func unique(names []string) []string {
+	slices.Sort(names)
+	return slices.Compact(names)
 }

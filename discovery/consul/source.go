@@ -2,15 +2,14 @@ package consul
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/consul/api"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/isthmus-mesh/isthmus/discovery"
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -23,24 +22,38 @@ type Options struct {
 	Name   string
 	Config Config
 	// Locality is the cluster's: what Consul does not say of an instance.
-	Locality   catalog.Locality
-	Log        *slog.Logger
+	Locality catalog.Locality
+	// Log receives the log; nil discards it.
+	Log *slog.Logger
+	// Registerer receives the metrics; nil registers none.
 	Registerer prometheus.Registerer
 }
 
 // Source is one Consul datacenter's catalog.
 type Source struct {
 	opts    Options
-	client  *api.Client
-	http    *http.Client
 	log     *slog.Logger
 	metrics *metrics
 	reread  chan struct{}
 
+	client *api.Client // of the current Run
+
 	mu       sync.Mutex
+	whole    bool // published once
 	lastRead time.Time
-	lastErr  error
+	errs     [parts]error
+	rejected map[string]int // by service, as last told
 }
+
+// part is what can fail by itself.
+type part int
+
+const (
+	partServices part = iota
+	partChecks
+	partReads
+	parts
+)
 
 var (
 	_ discovery.Source   = (*Source)(nil)
@@ -48,19 +61,21 @@ var (
 	_ discovery.Rereader = (*Source)(nil)
 )
 
-// New checks the configuration; it connects to nothing.
+// New checks the configuration; it connects to nothing and opens no file.
 func New(opts Options) (*Source, error) {
 	if err := opts.Config.Validate(); err != nil {
 		return nil, strictyaml.Within("consul", err)
 	}
-	opts.Config = opts.Config.WithDefaults()
-	client, httpClient, err := opts.Config.newClient()
-	if err != nil {
-		return nil, fmt.Errorf("consul: %w", err)
+	if _, err := catalog.NewSnapshot(opts.Name, nil); err != nil {
+		return nil, err
 	}
-	s := &Source{opts: opts, client: client, http: httpClient, log: opts.Log, metrics: newMetrics(opts.Name), reread: make(chan struct{}, 1)}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
+	opts.Config = opts.Config.WithDefaults()
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Source{
+		opts: opts, log: opts.Log.With("source", opts.Name), metrics: newMetrics(opts.Name),
+		reread: make(chan struct{}, 1), rejected: map[string]int{},
 	}
 	if err := s.metrics.register(opts.Registerer); err != nil {
 		return nil, fmt.Errorf("consul metrics: %w", err)
@@ -68,11 +83,32 @@ func New(opts Options) (*Source, error) {
 	return s, nil
 }
 
+// Run implements discovery.Source. It returns an error only where the files of
+// the TLS configuration cannot be used; everything else it lives through.
+func (s *Source) Run(ctx context.Context, publish discovery.Publish) error {
+	client, httpClient, err := s.opts.Config.newClient()
+	if err != nil {
+		return fmt.Errorf("consul: %w", err)
+	}
+	defer httpClient.CloseIdleConnections()
+	s.client = client
+	r := &run{
+		Source: s, triggers: newTriggers(),
+		read: map[string]*catalog.Service{}, seen: map[string]uint64{}, failed: map[string]int{},
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { watch(ctx, s, partServices, s.listServices, r.sawServices) })
+	wg.Go(func() { watch(ctx, s, partChecks, s.listChecks, r.sawChecks) })
+	wg.Go(func() { r.loop(ctx, publish) })
+	wg.Wait()
+	return nil
+}
+
 // LastRead implements discovery.Reporter.
 func (s *Source) LastRead() (time.Time, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lastRead, s.lastErr
+	return s.lastRead, errors.Join(s.errs[:]...)
 }
 
 // Reread implements discovery.Rereader.
@@ -83,37 +119,46 @@ func (s *Source) Reread() {
 	}
 }
 
-// note keeps how the newest read went.
-func (s *Source) note(err error) {
+// note keeps how the newest read of a part went. A failure is logged when it is
+// new.
+func (s *Source) note(p part, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lastErr = err
-	if err == nil {
-		s.lastRead = time.Now()
+	before := s.errs[p]
+	if s.errs[p] = err; err == nil {
+		if s.whole && errors.Join(s.errs[:]...) == nil {
+			s.lastRead = time.Now()
+		}
+		return
+	}
+	s.metrics.failures.Inc()
+	if before == nil || before.Error() != err.Error() {
+		s.log.Warn("consul is not to be read", "err", err)
 	}
 }
 
-// Run implements discovery.Source. It returns an error when Consul has failed
-// three times in a row; the caller starts it again, after a while, and keeps what
-// was published.
-func (s *Source) Run(ctx context.Context, publish discovery.Publish) error {
-	defer s.http.CloseIdleConnections()
-	r := &run{source: s, services: map[string]*catalog.Service{}, wake: make(chan struct{}, 1)}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		return s.watch(ctx, "services", func(q *api.QueryOptions) (*api.QueryMeta, error) {
-			names, meta, err := s.client.Catalog().Services(q)
-			r.pendingNames = names
-			return meta, err
-		}, r.sawServices)
-	})
-	group.Go(func() error {
-		return s.watch(ctx, "checks", func(q *api.QueryOptions) (*api.QueryMeta, error) {
-			checks, meta, err := s.client.Health().State(api.HealthAny, q)
-			r.pendingChecks = checks
-			return meta, err
-		}, r.sawChecks)
-	})
-	group.Go(func() error { return r.loop(ctx, publish) })
-	return group.Wait()
+// published notes that everything was read.
+func (s *Source) published() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.whole, s.lastRead = true, time.Now()
+}
+
+// tellRejected counts what is left out of a service, and logs it when its number
+// changed.
+func (s *Source) tellRejected(service string, bad []rejected) {
+	s.mu.Lock()
+	before := s.rejected[service]
+	s.rejected[service] = len(bad)
+	if len(bad) == 0 {
+		delete(s.rejected, service)
+	}
+	s.mu.Unlock()
+	for _, b := range bad {
+		s.metrics.rejected.WithLabelValues(b.reason).Inc()
+	}
+	if len(bad) > 0 && len(bad) != before {
+		s.log.Warn("left out of the catalog what is no valid value in it",
+			"service", service, "endpoint", bad[0].endpoint, "reason", bad[0].reason, "count", len(bad))
+	}
 }

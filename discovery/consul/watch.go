@@ -2,7 +2,6 @@ package consul
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -12,98 +11,88 @@ import (
 )
 
 const (
-	// A watch makes at most two queries at once and one every half second in the
+	// A watch makes at most watchBurst queries at once and one a second in the
 	// long run, whatever its index does: HashiCorp's advice for blocking queries.
-	watchEvery = 500 * time.Millisecond
-	watchBurst = 2
-	// patience is how many failures in a row a watch takes before the source
-	// gives up, so that its state tells what is wrong.
-	patience = 3
-	// The back-off between these, full jitter.
-	backoffBase = 200 * time.Millisecond
-	backoffCap  = 5 * time.Second
+	watchEvery = time.Second
+	watchBurst = 5
+	// The back-off after failures: exponential with full jitter. The floor is for
+	// an agent that refuses at once, the maximum for how soon a recovered one is
+	// seen.
+	backoffFloor = 50 * time.Millisecond
+	backoffBase  = 250 * time.Millisecond
+	backoffMax   = 15 * time.Second
 )
 
-var (
-	errNoLeader = errors.New("the answer comes from a server that knows no leader")
-	errFiltered = errors.New("the answer was filtered by ACLs: the token needs service:read and node:read")
-)
-
-// query is one blocking query; it answers with the data's own kind inside.
-type query func(q *api.QueryOptions) (*api.QueryMeta, error)
-
-// watch repeats a blocking query until ctx ends and calls changed after every
-// answer that Consul itself vouches for. The index follows the documented rules:
-// one that went back starts anew, and 0 counts as 1.
-func (s *Source) watch(ctx context.Context, name string, q query, changed func()) error {
+// watch repeats a blocking query until ctx ends and hands over every answer that
+// Consul vouches for. The index follows the documented rules: one that went back
+// starts anew, and 0 counts as 1.
+func watch[T any](ctx context.Context, s *Source, part part, query func(*api.QueryOptions) (T, *api.QueryMeta, error), saw func(T, arrival)) {
 	limit := rate.NewLimiter(rate.Every(watchEvery), watchBurst)
-	var index uint64
-	failures := 0
-	for {
-		if err := limit.Wait(ctx); err != nil {
-			return nil //nolint:nilerr // the wait fails only because ctx ended
+	var index, last uint64 // to wait for; of the last answer
+	for failures := 0; ; {
+		if limit.Wait(ctx) != nil {
+			return
 		}
-		meta, err := s.ask(ctx, q, index)
+		data, meta, err := ask(ctx, s, index, query)
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
+		s.note(part, err)
 		if err != nil {
 			failures++
 			index = 0 // who answers next may be younger than the index, and would block on it
-			s.metrics.failures.Inc()
-			s.note(err)
-			if failures >= patience {
-				return fmt.Errorf("consul %s: %w", name, err)
-			}
-			s.log.Warn("consul query failed", "source", s.opts.Name, "err", err, "attempt", failures)
-			if !pause(ctx, backoff(failures)) {
-				return nil
+			if !pause(ctx, backoff(failures, rand.Float64())) {
+				return
 			}
 			continue
 		}
 		failures = 0
-		index = nextIndex(index, meta.LastIndex)
-		s.note(nil)
-		changed()
+		a := arrival{reset: meta.LastIndex < last, moved: meta.LastIndex != last || last == 0}
+		last = meta.LastIndex
+		if index = max(1, last); a.reset {
+			index = 0
+		}
+		saw(data, a)
 	}
 }
 
-// nextIndex is what the next query waits for after an answer with index got.
-func nextIndex(before, got uint64) uint64 {
-	switch {
-	case got < before:
-		return 0 // restored or restarted: ask for the state as it is
-	case got == 0:
-		return 1 // a wait index of 0 would not block
-	default:
-		return got
-	}
+// arrival is what the index of an answer says.
+type arrival struct {
+	// reset: it went back, so what is known may be of another life of the
+	// datacenter.
+	reset bool
+	// moved: something may have changed. Without an index it may have, always.
+	moved bool
 }
 
-// ask runs one query and refuses answers that Consul does not vouch for.
-func (s *Source) ask(ctx context.Context, q query, index uint64) (*api.QueryMeta, error) {
-	token, err := s.opts.Config.token()
+// ask runs one blocking query; an index of 0 does not block.
+func ask[T any](ctx context.Context, s *Source, index uint64, query func(*api.QueryOptions) (T, *api.QueryMeta, error)) (T, *api.QueryMeta, error) {
+	c := s.opts.Config
+	// The server adds up to a sixteenth to the wait.
+	ctx, cancel := context.WithTimeout(ctx, c.Wait*17/16+c.RequestTimeout)
+	defer cancel()
+	if index == 0 {
+		ctx, cancel = context.WithTimeout(ctx, c.RequestTimeout)
+		defer cancel()
+	}
+	data, meta, err := query((&api.QueryOptions{WaitIndex: index, WaitTime: c.Wait}).WithContext(ctx))
+	if err == nil {
+		err = c.trust(meta)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read the token file: %w", err)
+		var none T
+		return none, nil, fmt.Errorf("consul: %w", err)
 	}
-	opts := (&api.QueryOptions{
-		AllowStale: true, WaitIndex: index, WaitTime: s.opts.Config.Wait, Token: token,
-	}).WithContext(ctx)
-	meta, err := q(opts)
-	switch {
-	case err != nil:
-		return nil, err
-	case !meta.KnownLeader:
-		return nil, errNoLeader
-	case meta.ResultsFilteredByACLs:
-		return nil, errFiltered
-	}
-	return meta, nil
+	return data, meta, nil
 }
 
-func backoff(attempt int) time.Duration {
-	limit := min(backoffCap, backoffBase<<min(attempt, 10))
-	return rand.N(limit)
+// backoff is how long to wait after so many failures; random is in [0, 1).
+func backoff(failures int, random float64) time.Duration {
+	ceiling := backoffMax
+	if failures < 6 { // 250 ms << 6 is above the maximum
+		ceiling = min(backoffMax, backoffBase<<failures)
+	}
+	return backoffFloor + time.Duration(random*float64(ceiling-backoffFloor))
 }
 
 // pause waits for d; false means that ctx ended first.
@@ -119,6 +108,6 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // jittered is d, 20 % more or less, so that many sources do not read at once.
-func jittered(d time.Duration) time.Duration {
-	return d - d/5 + rand.N(2*d/5)
+func jittered(d time.Duration, random float64) time.Duration {
+	return d + time.Duration((2*random-1)*0.2*float64(d))
 }

@@ -41,6 +41,9 @@ type Backend struct {
 	// Cut makes the backend hold the content, but break off every read of it in
 	// the middle, until Set is called. Nil where a read cannot be cut.
 	Cut func(Content)
+	// PerService says that the source reads services one by one: between two
+	// contents it may show some services of each, whole ones.
+	PerService bool
 }
 
 // Source runs the contract test. fresh makes a backend that holds nothing and is
@@ -103,7 +106,11 @@ func Source(t *testing.T, fresh func(t *testing.T) Backend) {
 			r.want(one)
 			r.Cut(two)
 			r.troubled()
-			r.neverShowed(one)
+			if r.PerService {
+				r.neverShowed(one, two) // what could be read
+			} else {
+				r.neverShowed(one)
+			}
 			r.Set(two)
 			r.want(two)
 			r.neverShowed(one, two)

@@ -1,0 +1,83 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// maxLag is how long a server may be without a word from its leader before its
+// answers are not believed.
+const maxLag = time.Minute
+
+// What makes an answer of status 200 a false one.
+var (
+	errNoLeader  = errors.New("the answer comes from a server that knows no leader")
+	errLagging   = errors.New("the answer comes from a server that has not heard its leader for a minute")
+	errFiltered  = errors.New("the answer was filtered by ACLs: the token needs service:read and node:read on everything (or set accept_filtered)")
+	errNotWhole  = errors.New("the list of services lacks Consul's own: it is not the whole catalog")
+	errNoneThere = errors.New("the answer has no instance of a service that the catalog lists")
+)
+
+// trust returns why Consul does not vouch for an answer, or nil.
+func (c Config) trust(meta *api.QueryMeta) error {
+	switch {
+	case !meta.KnownLeader:
+		return errNoLeader
+	case meta.LastContact > maxLag:
+		return errLagging
+	case meta.ResultsFilteredByACLs && !c.AcceptFiltered:
+		return errFiltered
+	}
+	return nil
+}
+
+// listServices asks for the names of all services and their tags.
+func (s *Source) listServices(q *api.QueryOptions) (map[string][]string, *api.QueryMeta, error) {
+	names, meta, err := s.client.Catalog().Services(q)
+	if err != nil {
+		return nil, nil, err
+	}
+	// The servers themselves are a service. A list without it comes from a leader
+	// that has not read its state yet, from something that is not Consul, or was
+	// filtered without saying so.
+	if _, whole := names[machinery]; !whole && (!s.opts.Config.AcceptFiltered || len(names) == 0) {
+		if err := s.opts.Config.trust(meta); err != nil {
+			return nil, nil, err
+		}
+		return nil, nil, errNotWhole
+	}
+	return names, meta, nil
+}
+
+func (s *Source) listChecks(q *api.QueryOptions) (api.HealthChecks, *api.QueryMeta, error) {
+	return s.client.Health().State(api.HealthAny, q)
+}
+
+// answer is one service as it was read.
+type answer struct {
+	entries []*api.ServiceEntry
+	index   uint64
+}
+
+// readService asks for the instances of a service that is listed.
+func (s *Source) readService(ctx context.Context, name string, stale bool) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Config.RequestTimeout)
+	defer cancel()
+	q := (&api.QueryOptions{AllowStale: stale}).WithContext(ctx)
+	entries, meta, err := s.client.Health().Service(name, "", false, q)
+	if err == nil {
+		err = s.opts.Config.trust(meta)
+	}
+	if err == nil && len(entries) == 0 && !meta.ResultsFilteredByACLs {
+		err = errNoneThere
+	}
+	if err != nil {
+		return answer{}, fmt.Errorf("consul service %s: %w", name, err)
+	}
+	s.metrics.fetches.Inc()
+	return answer{entries, meta.LastIndex}, nil
+}
