@@ -35,7 +35,7 @@ Needs no network and no privileges. Nothing is restarted by itself.`,
 		},
 	}
 	c.Flags().StringVar(&o.Dir, "dir", "", "folder for configuration, state and logs (default: a temporary one, removed at the end)")
-	c.Flags().DurationVar(&o.RTT, "rtt", demo.DefaultRTT, "simulated round trip between the two nearest clusters; the third is 3 to 3.5 times as far")
+	c.Flags().DurationVar(&o.RTT, "rtt", demo.DefaultRTT, "simulated round trip between the two nearest clusters; the third is 3 and 5 times as far from them")
 	c.Flags().BoolVar(&o.NoLive, "no-live", false, "print one line when ready, then keep quiet")
 	c.AddCommand(newDemoStart(), newDemoService())
 	return c

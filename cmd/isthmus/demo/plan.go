@@ -98,7 +98,7 @@ var serviceNames = map[string][]string{
 }
 
 // NewPlan lays out the demo below dir. rtt is the round trip between the two
-// nearest clusters; the others are 3 and 3.5 times as far. port hands out free
+// nearest clusters; the others are 3 and 5 times as far. port hands out free
 // loopback addresses.
 func NewPlan(dir string, rtt time.Duration, port func() (netip.AddrPort, error)) (*Plan, error) {
 	const cloud, onprem = "cloud.isthmus.demo", "onprem.isthmus.demo"
@@ -158,7 +158,7 @@ func delays(rtt time.Duration) func(a, b string) time.Duration {
 		case a == "aws-us-east-1" || b == "aws-us-east-1":
 			return rtt * 3 / 2
 		default:
-			return rtt * 7 / 4
+			return rtt * 5 / 2
 		}
 	}
 }
