@@ -50,8 +50,7 @@ func (c counter) raise(ctx context.Context, floor uint64) (uint64, error) {
 		}
 		next := max(have, floor) + 1
 		_, err = c.store.Put(ctx, c.key(), binary.BigEndian.AppendUint64(nil, next), revision)
-		var conflict *store.ConflictError
-		if errors.As(err, &conflict) {
+		if _, raced := errors.AsType[*store.ConflictError](err); raced {
 			continue
 		}
 		if err != nil {

@@ -74,7 +74,7 @@ func (p *plane) runLoop(ctx context.Context) error {
 			waiting = false
 			p.work(ctx)
 		case <-look.C:
-			p.look(ctx)
+			p.look()
 		case <-ctx.Done():
 			return nil
 		}
@@ -197,7 +197,7 @@ func (p *plane) goAbove(ctx context.Context, epoch uint64) {
 }
 
 // look does what is due by time alone.
-func (p *plane) look(ctx context.Context) {
+func (p *plane) look() {
 	now := p.now()
 	p.noteGateways(now)
 	p.noteSources()

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,8 @@ type peer struct {
 	kept     *store.LastGood
 	stop     context.CancelFunc
 	done     chan struct{}
+
+	fileRead []byte // of the bundle file; of whoever builds the peer, then of the loop
 
 	mu     sync.Mutex
 	bundle json.RawMessage // what gateways are told of the trust domain
@@ -96,7 +99,8 @@ func (q *peer) run(ctx context.Context) {
 	_ = q.importer.Run(ctx) // returns nil
 }
 
-// loadBundleFile takes the configured bundle document, if there is one.
+// loadBundleFile takes the configured bundle document, if there is one that has
+// changed since it was read last.
 func (p *plane) loadBundleFile(q *peer) {
 	path := q.config.Bundle.File
 	if path == "" {
@@ -104,6 +108,10 @@ func (p *plane) loadBundleFile(q *peer) {
 	}
 	document, err := readBounded(path, identity.MaxBundleBytes)
 	if err == nil {
+		if q.fileRead != nil && bytes.Equal(q.fileRead, document) {
+			return
+		}
+		q.fileRead = document
 		err = p.takeBundle(q, document, "file")
 	}
 	if err == nil {

@@ -55,7 +55,7 @@ func unparsable(t reflect.Type, tree any, field string) []error {
 		t = t.Elem()
 	}
 	if text, ok := tree.(string); ok {
-		if u, ok := reflect.New(t).Interface().(encoding.TextUnmarshaler); ok {
+		if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](reflect.New(t)); ok {
 			if err := u.UnmarshalText([]byte(text)); err != nil {
 				return []error{&catalog.FieldError{Field: field, Value: text, Rule: err.Error()}}
 			}
@@ -93,7 +93,7 @@ func unparsable(t reflect.Type, tree any, field string) []error {
 }
 
 func parseKey(t reflect.Type, key string) error {
-	if u, ok := reflect.New(t).Interface().(encoding.TextUnmarshaler); ok {
+	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](reflect.New(t)); ok {
 		return u.UnmarshalText([]byte(key))
 	}
 	return nil

@@ -61,6 +61,11 @@ type LinksInput struct {
 }
 
 func (in *LinksInput) keep() (func(resource.Link) bool, error) {
+	if in.Cluster != "" {
+		if _, err := catalog.ParseClusterName(in.Cluster); err != nil {
+			return nil, &catalog.FieldError{Field: "cluster", Value: in.Cluster, Rule: err.Error()}
+		}
+	}
 	return func(l resource.Link) bool {
 		return (in.Cluster == "" || string(l.Cluster) == in.Cluster) && (in.From == "" || l.From == in.From)
 	}, nil

@@ -98,8 +98,7 @@ func answerTo(err error, location string) error {
 			return problem(a.status, a.code, err.Error())
 		}
 	}
-	var ee *ExplainError
-	if errors.As(err, &ee) {
+	if ee, ok := errors.AsType[*ExplainError](err); ok {
 		status := http.StatusNotFound
 		if ee.Reason == PeerUnreachable || ee.Reason == NoGateway {
 			status = http.StatusServiceUnavailable

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -87,7 +88,7 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Version describes the federation's process.
 func (c *Client) Version(ctx context.Context) (resource.Version, error) {
 	var v resource.Version
-	_, err := c.call(ctx, http.MethodGet, "/v1/version", nil, nil, nil, &v)
+	err := c.call(ctx, http.MethodGet, "/v1/version", nil, nil, nil, &v)
 	return v, err
 }
 
@@ -100,7 +101,7 @@ func (c *Client) Explain(ctx context.Context, q resource.ExplainQuery) (*resourc
 		}
 	}
 	var e resource.Explanation
-	if _, err := c.call(ctx, http.MethodGet, "/v1/explain", query, nil, nil, &e); err != nil {
+	if err := c.call(ctx, http.MethodGet, "/v1/explain", query, nil, nil, &e); err != nil {
 		return nil, err
 	}
 	return &e, nil
@@ -112,32 +113,35 @@ func (c *Client) Release(ctx context.Context, source string) (int, error) {
 	var out struct {
 		Released int `json:"released"`
 	}
-	_, err := c.call(ctx, http.MethodPost, "/v1/sources/"+url.PathEscape(source)+"/release", nil, nil, nil, &out)
+	err := c.call(ctx, http.MethodPost, "/v1/sources/"+url.PathEscape(source)+"/release", nil, nil, nil, &out)
 	return out.Released, err
 }
 
 // Ready returns nil, or a *StatusError or why nobody answered.
 func (c *Client) Ready(ctx context.Context) error {
-	_, err := c.call(ctx, http.MethodGet, "/readyz", nil, nil, nil, nil)
+	err := c.call(ctx, http.MethodGet, "/readyz", nil, nil, nil, nil)
 	return err
 }
 
 // call makes one request with a deadline. in and out are JSON, nil is none.
-func (c *Client) call(ctx context.Context, method, path string, query url.Values, header http.Header, in, out any) (http.Header, error) {
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, header http.Header, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	resp, err := c.send(ctx, method, path, query, header, in)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer drop(resp.Body)
+	defer func() {
+		drain(resp.Body)
+		_ = resp.Body.Close()
+	}()
 	if out == nil || resp.StatusCode == http.StatusNoContent {
-		return resp.Header, nil
+		return nil
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(out); err != nil {
-		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
-	return resp.Header, nil
+	return nil
 }
 
 // send makes a request and turns every status but success into a *StatusError.
@@ -158,9 +162,7 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -172,7 +174,7 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		defer drop(resp.Body)
+		defer func() { _ = resp.Body.Close() }()
 		return nil, fmt.Errorf("%s %s: %w", method, path, statusError(resp))
 	}
 	return resp, nil

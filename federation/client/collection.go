@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -68,7 +69,7 @@ func (c *Client) Events() Collection[resource.Event] {
 // Get returns one resource; a *StatusError of status 404 where there is none.
 func (l Collection[T]) Get(ctx context.Context, name string) (T, error) {
 	var item T
-	_, err := l.client.call(ctx, http.MethodGet, l.path+"/"+url.PathEscape(name), nil, nil, nil, &item)
+	err := l.client.call(ctx, http.MethodGet, l.path+"/"+url.PathEscape(name), nil, nil, nil, &item)
 	return item, err
 }
 
@@ -82,15 +83,13 @@ func (l Collection[T]) Page(ctx context.Context, limit int, cursor string) (reso
 		q.Set("cursor", cursor)
 	}
 	var page resource.Page[T]
-	_, err := l.client.call(ctx, http.MethodGet, l.path, q, nil, nil, &page)
+	err := l.client.call(ctx, http.MethodGet, l.path, q, nil, nil, &page)
 	return page, err
 }
 
 func (l Collection[T]) query() url.Values {
 	q := url.Values{}
-	for k, v := range l.filter {
-		q[k] = v
-	}
+	maps.Copy(q, l.filter)
 	return q
 }
 

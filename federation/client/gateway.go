@@ -145,7 +145,7 @@ func (g *Gateway) follow(ctx context.Context, have *position, publish func(*rout
 	if err != nil {
 		return cause(ctx, err)
 	}
-	defer drop(resp.Body)
+	defer func() { _ = resp.Body.Close() }() // a stream is not drained: it has no end
 	if resp.StatusCode != http.StatusOK {
 		return statusError(resp)
 	}
@@ -195,7 +195,10 @@ func (g *Gateway) Send(ctx context.Context, r *route.Report) error {
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	defer drop(resp.Body)
+	defer func() {
+		drain(resp.Body)
+		_ = resp.Body.Close()
+	}()
 	if resp.StatusCode != http.StatusNoContent {
 		return fmt.Errorf("report: %w", statusError(resp))
 	}
@@ -221,9 +224,5 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-// drop reads a little of what is left, so that the connection can be used
-// again, and closes.
-func drop(body io.ReadCloser) {
-	_, _ = io.CopyN(io.Discard, body, maxProblem)
-	_ = body.Close()
-}
+// drain reads a little of what is left, so that the connection can be used again.
+func drain(body io.Reader) { _, _ = io.CopyN(io.Discard, body, maxProblem) }

@@ -37,20 +37,20 @@ func rules[T any](c *Client, kind string) Rules[T] {
 // checked and nothing is written.
 func (r Rules[T]) Create(ctx context.Context, rule T, dryRun bool) (T, error) {
 	var made T
-	_, err := r.client.call(ctx, http.MethodPost, r.path, dry(dryRun), nil, rule, &made)
+	err := r.client.call(ctx, http.MethodPost, r.path, dry(dryRun), nil, rule, &made)
 	return made, err
 }
 
 // Replace puts rule in the place of the one of that name that has etag ("*": any).
 func (r Rules[T]) Replace(ctx context.Context, name string, rule T, etag string, dryRun bool) (T, error) {
 	var put T
-	_, err := r.client.call(ctx, http.MethodPut, r.one(name), dry(dryRun), ifMatch(etag), rule, &put)
+	err := r.client.call(ctx, http.MethodPut, r.one(name), dry(dryRun), ifMatch(etag), rule, &put)
 	return put, err
 }
 
 // Delete removes the rule of that name, where etag is set that version only.
 func (r Rules[T]) Delete(ctx context.Context, name, etag string, dryRun bool) error {
-	_, err := r.client.call(ctx, http.MethodDelete, r.one(name), dry(dryRun), ifMatch(etag), nil, nil)
+	err := r.client.call(ctx, http.MethodDelete, r.one(name), dry(dryRun), ifMatch(etag), nil, nil)
 	return err
 }
 
