@@ -1,0 +1,4 @@
+// Package refusals attacks running clusters: callers and peers with no
+// certificate, the wrong one, or the right one and the wrong intent. Each is
+// refused with a typed reason that is logged and counted.
+package refusals
