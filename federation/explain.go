@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 
@@ -22,10 +21,12 @@ func (p *plane) Explain(ctx context.Context, q resource.ExplainQuery) (*resource
 	if q.From != "" && q.From != p.opts.Cluster {
 		return p.askPeer(ctx, q)
 	}
-	return p.explainHere(q)
+	return p.explainHere(q, nil)
 }
 
-func (p *plane) explainHere(q resource.ExplainQuery) (*resource.Explanation, error) {
+// explainHere answers from the own gateways' evidence; scrub, where set, takes
+// out of the decision's inputs what the one who asks may not see.
+func (p *plane) explainHere(q resource.ExplainQuery, scrub func(*route.Table, *route.Report, catalog.ServiceName) (*route.Table, *route.Report)) (*resource.Explanation, error) {
 	h, err := p.witness(q.Gateway)
 	if err != nil {
 		return nil, err
@@ -35,17 +36,23 @@ func (p *plane) explainHere(q resource.ExplainQuery) (*resource.Explanation, err
 	if table == nil {
 		return nil, &api.ExplainError{Reason: api.NoGateway, Cluster: p.opts.Cluster, Err: errors.New("no table is published yet")}
 	}
-	evidence, live := route.EvidenceFromReport(r)
-	plan := route.Compile(table, evidence, live)
 	now := p.now()
-	return &resource.Explanation{
+	e := &resource.Explanation{
 		Cluster: p.opts.Cluster, Gateway: r.Gateway.Name, ReportAge: now.Sub(h.at),
 		Epoch: table.Epoch, Version: table.Version,
 		Lagging: table.Epoch != r.Epoch || table.Version != r.Version || table != p.tables.current(),
-		Ledger: plan.Explain(route.Request{
-			Service: q.Service, Port: q.Port, Pin: q.Pin, Random: p.random(), NowNanos: now.UnixNano(),
-		}),
-	}, nil
+	}
+	if scrub != nil {
+		table, r = scrub(table, r, q.Service)
+	}
+	evidence, live := route.EvidenceFromReport(r)
+	e.Ledger = route.Compile(table, evidence, live).Explain(route.Request{
+		Service: q.Service, Port: q.Port, Pin: q.Pin, Random: p.random(), NowNanos: now.UnixNano(),
+	})
+	if scrub != nil {
+		e.Ledger = withoutEndpoints(e.Ledger)
+	}
+	return e, nil
 }
 
 // witness is the gateway whose evidence counts: the one that is asked for, or
@@ -90,64 +97,4 @@ func (p *plane) askPeer(ctx context.Context, q resource.ExplainQuery) (*resource
 	}
 	e.Cluster = q.From // the origin is who was asked, whatever it says
 	return e, nil
-}
-
-// explainForPeer answers a peer's federation: about services that it shares with
-// us, without anything that stays at home.
-func (p *plane) explainForPeer(_ context.Context, peer catalog.ClusterName, query url.Values) (any, error) {
-	name, err := catalog.ParseServiceName(query.Get("service"))
-	if err != nil {
-		return nil, &exchange.ExplainError{Status: http.StatusBadRequest, Err: err}
-	}
-	q := resource.ExplainQuery{
-		Service: name, Port: query.Get("port"), Pin: catalog.ClusterName(query.Get("pin")), Gateway: query.Get("gateway"),
-	}
-	if !p.sharedWith(peer, name) {
-		return nil, &exchange.ExplainError{Status: http.StatusNotFound, Err: fmt.Errorf("service %s is not shared with %s", name, peer)}
-	}
-	e, err := p.explainHere(q)
-	if err != nil {
-		status := http.StatusServiceUnavailable
-		if ee, ok := errors.AsType[*api.ExplainError](err); ok && ee.Reason == api.UnknownGateway {
-			status = http.StatusNotFound
-		}
-		return nil, &exchange.ExplainError{Status: status, Err: err}
-	}
-	e.Ledger = withoutEndpoints(e.Ledger)
-	return e, nil
-}
-
-// sharedWith reports whether this cluster exports the service to the peer, or
-// takes it from there. The name is ours.
-func (p *plane) sharedWith(peer catalog.ClusterName, name catalog.ServiceName) bool {
-	s, ok := p.lists.Services.Get(name.String())
-	return ok && (slices.Contains(s.ExportedTo, peer) ||
-		slices.ContainsFunc(s.Remote, func(o resource.Offer) bool { return o.Cluster == peer }))
-}
-
-// withoutEndpoints leaves out what never leaves a cluster: its endpoints, their
-// names and addresses. What is said of other clusters than the asking one stays:
-// it is why the choice is what it is.
-func withoutEndpoints(l *route.Ledger) *route.Ledger {
-	if l == nil {
-		return nil
-	}
-	out := *l
-	out.Tiers = slices.Clone(l.Tiers)
-	for i := range out.Tiers {
-		out.Tiers[i].Candidates = slices.Clone(out.Tiers[i].Candidates)
-		for j := range out.Tiers[i].Candidates {
-			c := &out.Tiers[i].Candidates[j]
-			c.Omitted += len(c.Endpoints)
-			c.Endpoints = nil
-		}
-	}
-	out.Excluded = slices.DeleteFunc(slices.Clone(l.Excluded), func(x route.Exclusion) bool { return x.Endpoint != "" })
-	out.Draws = slices.DeleteFunc(slices.Clone(l.Draws), func(d route.LedgerDraw) bool { return d.Of == "endpoint" })
-	if l.Choice != nil {
-		choice := *l.Choice
-		choice.Endpoint, choice.Address = "", ""
-		out.Choice = &choice
-	}
-	return &out
 }
