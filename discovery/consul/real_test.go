@@ -4,8 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -123,9 +121,7 @@ func start(t *testing.T, cfg consul.Config) *recorder {
 
 func agent(t *testing.T, o consultest.Options) *consultest.Agent {
 	o.Binary = tools.Require(t, "consul")
-	a := consultest.Start(t, o)
-	t.Cleanup(func() { api.DefaultConfig().Transport.CloseIdleConnections() })
-	return a
+	return consultest.Start(t, o)
 }
 
 func TestRealConsulServicesFollowRegistrationsAndHealth(t *testing.T) {
@@ -240,19 +236,4 @@ func TestRealConsulIndexReset(t *testing.T) {
 	r.await(t, "the new catalog", func(s *catalog.Snapshot) bool {
 		return len(endpoints(s, "api")) == 1 && len(endpoints(s, "web")) == 0
 	})
-}
-
-func TestRealConsulTokenFileIsReadAnew(t *testing.T) {
-	a := agent(t, consultest.Options{Dev: true})
-	a.Register(&api.AgentServiceRegistration{ID: "web", Name: "web", Address: "127.0.0.1", Port: 80})
-	file := filepath.Join(t.TempDir(), "token")
-	r := start(t, consul.Config{Address: a.Address(), TokenFile: file})
-	time.Sleep(300 * time.Millisecond)
-	if r.count() != 0 {
-		t.Fatal("published without its token")
-	}
-	if err := os.WriteFile(file, []byte("\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r.await(t, "web", func(s *catalog.Snapshot) bool { return s.Len() == 1 })
 }

@@ -18,7 +18,7 @@ var (
 	errNoLeader  = errors.New("the answer comes from a server that knows no leader")
 	errLagging   = errors.New("the answer comes from a server that has not heard its leader for a minute")
 	errFiltered  = errors.New("the answer was filtered by ACLs: the token needs service:read and node:read on everything (or set accept_filtered)")
-	errNotWhole  = errors.New("the list of services lacks Consul's own: it is not the whole catalog")
+	errNotWhole  = errors.New("the list of services lacks Consul's own, so it is not the whole catalog (without an ACL token Consul answers like this)")
 	errNoneThere = errors.New("the answer has no instance of a service that the catalog lists")
 )
 
@@ -43,7 +43,8 @@ func (s *Source) listServices(q *api.QueryOptions) (map[string][]string, *api.Qu
 	}
 	// The servers themselves are a service. A list without it comes from a leader
 	// that has not read its state yet, from something that is not Consul, or was
-	// filtered without saying so.
+	// filtered without saying so: to a request without a token Consul answers 200,
+	// an empty list, and no header.
 	if _, whole := names[machinery]; !whole && (!s.opts.Config.AcceptFiltered || len(names) == 0) {
 		if err := s.opts.Config.trust(meta); err != nil {
 			return nil, nil, err

@@ -44,6 +44,8 @@ type Backend struct {
 	// PerService says that the source reads services one by one: between two
 	// contents it may show some services of each, whole ones.
 	PerService bool
+	// Ignore names the backend's own goroutines that start during the test.
+	Ignore []goleak.Option
 }
 
 // Source runs the contract test. fresh makes a backend that holds nothing and is
@@ -159,10 +161,10 @@ func Source(t *testing.T, fresh func(t *testing.T) Backend) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := &run{t: t, Backend: fresh(t), changed: make(chan struct{}, 1)}
-			before := goleak.IgnoreCurrent() // the backend's own
+			ignore := append(r.Ignore, goleak.IgnoreCurrent()) // the backend's own
 			t.Cleanup(func() {
 				r.stop()
-				goleak.VerifyNone(t, before)
+				goleak.VerifyNone(t, ignore...)
 			})
 			c.test(r)
 		})

@@ -1,12 +1,16 @@
 package consultest
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,20 +19,45 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// startWithin is generous: a leader takes half a second on an idle machine.
-const startWithin = 60 * time.Second
+const (
+	// startWithin is generous: a leader takes half a second on an idle machine.
+	startWithin = 60 * time.Second
+	// startAttempts is for a port that another process took in the meantime.
+	startAttempts = 3
+)
 
 // Options of Start.
 type Options struct {
-	// Binary is the consul program.
+	// Binary is the consul program; empty takes it from Binary(t).
 	Binary string
 	// Datacenter defaults to dc1.
 	Datacenter string
+	// Bind is the loopback address of everything; default 127.0.0.1.
+	Bind string
 	// Dev keeps nothing: a restart begins with an empty catalog and low indexes.
 	// Otherwise the agent is a server with a data directory.
 	Dev bool
 	// Region and Zone become the agent's locality.
 	Region, Zone string
+	// ManagementToken turns ACLs on, with everything denied to others.
+	ManagementToken string
+}
+
+// Binary is the consul program that ISTHMUS_CONSUL names. Without it the test is
+// skipped, or fails in a strict run (CI=true or ISTHMUS_STRICT=1), so that a
+// missing part does not pass for a tested one. Tests that may import e2e/tools
+// take it from there, which looks into the cache, too.
+func Binary(t testing.TB) string {
+	t.Helper()
+	if bin := os.Getenv("ISTHMUS_CONSUL"); bin != "" {
+		return bin
+	}
+	const how = "real Consul is missing: set ISTHMUS_CONSUL to the program; go run ./e2e/tools/build consul makes one"
+	if os.Getenv("CI") == "true" || os.Getenv("ISTHMUS_STRICT") == "1" {
+		t.Fatal(how)
+	}
+	t.Skip(how)
+	return ""
 }
 
 // Agent is one Consul server.
@@ -38,6 +67,7 @@ type Agent struct {
 	dir    string
 	ports  map[string]int
 	client *api.Client
+	http   *http.Client
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -47,26 +77,45 @@ type Agent struct {
 // Start runs an agent until the end of the test and waits for its leader.
 func Start(t testing.TB, o Options) *Agent {
 	t.Helper()
-	if o.Datacenter == "" {
-		o.Datacenter = "dc1"
+	if o.Binary == "" {
+		o.Binary = Binary(t)
 	}
-	a := &Agent{t: t, opts: o, dir: t.TempDir(), ports: map[string]int{}}
+	o.Datacenter, o.Bind = cmp.Or(o.Datacenter, "dc1"), cmp.Or(o.Bind, "127.0.0.1")
+	a := &Agent{t: t, opts: o, dir: t.TempDir(), http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	t.Cleanup(a.Kill)
+	var err error
+	for range startAttempts {
+		a.choosePorts()
+		if err = a.start(); err == nil {
+			return a
+		}
+		a.Kill()
+	}
+	t.Fatal(err)
+	return nil
+}
+
+func (a *Agent) choosePorts() {
+	a.t.Helper()
+	a.ports = map[string]int{}
 	for _, name := range []string{"http", "dns", "grpc", "grpc_tls", "serf_lan", "serf_wan", "server"} {
-		a.ports[name] = freePort(t)
+		a.ports[name] = freePort(a.t, a.opts.Bind)
 	}
 	var err error
-	if a.client, err = api.NewClient(&api.Config{Address: a.Address()}); err != nil {
-		t.Fatal(err)
+	a.client, err = api.NewClient(&api.Config{
+		Address: a.Address(), Scheme: "http", HttpClient: a.http, Token: cmp.Or(a.opts.ManagementToken, "anonymous"),
+	})
+	if err != nil {
+		a.t.Fatal(err)
 	}
-	t.Cleanup(a.Kill)
-	a.Restart()
-	return a
 }
 
 // Address is the HTTP API's host:port.
-func (a *Agent) Address() string { return fmt.Sprintf("127.0.0.1:%d", a.ports["http"]) }
+func (a *Agent) Address() string {
+	return net.JoinHostPort(a.opts.Bind, strconv.Itoa(a.ports["http"]))
+}
 
-// Client speaks to the agent.
+// Client speaks to the agent, with the management token where there is one.
 func (a *Agent) Client() *api.Client { return a.client }
 
 // PID of the running agent.
@@ -77,13 +126,19 @@ func (a *Agent) PID() int {
 }
 
 // Kill is kill -9, and waits for the end. A dead agent stays dead.
-func (a *Agent) Kill() {
+func (a *Agent) Kill() { a.end(os.Kill) }
+
+// Stop is an orderly end (SIGINT), and waits for it; the catalog keeps what the
+// agent registered.
+func (a *Agent) Stop() { a.end(os.Interrupt) }
+
+func (a *Agent) end(signal os.Signal) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.cmd == nil {
 		return
 	}
-	_ = a.cmd.Process.Kill() // it may have ended by itself
+	_ = a.cmd.Process.Signal(signal) // it may have ended by itself
 	<-a.done
 	a.cmd = nil
 }
@@ -92,9 +147,19 @@ func (a *Agent) Kill() {
 // Dev it has forgotten everything, otherwise it continues from its disk.
 func (a *Agent) Restart() {
 	a.t.Helper()
-	config := filepath.Join(a.dir, "agent.json")
-	if err := os.WriteFile(config, a.config(), 0o600); err != nil {
+	if err := a.start(); err != nil {
 		a.t.Fatal(err)
+	}
+}
+
+func (a *Agent) start() error {
+	config := filepath.Join(a.dir, "agent.json")
+	data, err := json.Marshal(a.config())
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(config, data, 0o600); err != nil {
+		return err
 	}
 	args := []string{"agent", "-config-file", config}
 	if a.opts.Dev {
@@ -104,29 +169,31 @@ func (a *Agent) Restart() {
 	}
 	log, err := os.OpenFile(filepath.Join(a.dir, "agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		a.t.Fatal(err)
+		return err
 	}
 	defer func() { _ = log.Close() }() // the child has its own descriptor
 	cmd, done := exec.Command(a.opts.Binary, args...), make(chan struct{})
 	cmd.Stdout, cmd.Stderr = log, log
-	a.mu.Lock()
 	if err := cmd.Start(); err != nil {
-		a.mu.Unlock()
-		a.t.Fatalf("start consul: %v", err)
+		return fmt.Errorf("start consul: %w", err)
 	}
-	go func() {
-		_ = cmd.Wait() // killed, mostly
-		close(done)
-	}()
+	go await(cmd, done)
+	a.mu.Lock()
 	a.cmd, a.done = cmd, done
 	a.mu.Unlock()
-	a.awaitLeader(done)
+	return a.awaitLeader(done)
 }
 
-func (a *Agent) config() []byte {
+// await is named for tests that look for leaked goroutines and pass this one by.
+func await(cmd *exec.Cmd, done chan<- struct{}) {
+	_ = cmd.Wait() // killed, mostly
+	close(done)
+}
+
+func (a *Agent) config() map[string]any {
 	c := map[string]any{
 		"datacenter": a.opts.Datacenter, "node_name": "node-" + a.opts.Datacenter,
-		"bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "advertise_addr": "127.0.0.1",
+		"bind_addr": a.opts.Bind, "client_addr": a.opts.Bind, "advertise_addr": a.opts.Bind,
 		"ports": a.ports, "log_level": "warn", "disable_update_check": true,
 		"leave_on_terminate": false, "skip_leave_on_interrupt": true,
 		// the tests' own timing, not Consul's defaults for large clusters
@@ -136,34 +203,44 @@ func (a *Agent) config() []byte {
 	if a.opts.Region != "" {
 		c["locality"] = map[string]string{"region": a.opts.Region, "zone": a.opts.Zone}
 	}
-	data, err := json.Marshal(c)
-	if err != nil {
-		a.t.Fatal(err)
+	if a.opts.ManagementToken != "" {
+		c["acl"] = map[string]any{
+			"enabled": true, "default_policy": "deny",
+			"tokens": map[string]string{"initial_management": a.opts.ManagementToken, "agent": a.opts.ManagementToken},
+		}
 	}
-	return data
+	return c
 }
 
-func (a *Agent) awaitLeader(done <-chan struct{}) {
-	a.t.Helper()
-	deadline := time.Now().Add(startWithin)
-	for {
-		leader, err := a.client.Status().Leader()
-		if err == nil && leader != "" {
-			// a leader that still loads its state answers with half of it
-			if nodes, _, err := a.client.Catalog().Nodes(nil); err == nil && len(nodes) > 0 {
-				return
-			}
+func (a *Agent) awaitLeader(done <-chan struct{}) error {
+	for deadline := time.Now().Add(startWithin); ; time.Sleep(20 * time.Millisecond) {
+		err := a.ready()
+		if err == nil {
+			return nil
 		}
 		select {
 		case <-done:
-			a.t.Fatalf("consul ended at its start:\n%s", a.logTail())
+			return fmt.Errorf("consul ended at its start:\n%s", a.logTail())
 		default:
 		}
 		if time.Now().After(deadline) {
-			a.t.Fatalf("consul has no leader after %s: %v\n%s", startWithin, err, a.logTail())
+			return fmt.Errorf("consul has no leader after %s: %w\n%s", startWithin, err, a.logTail())
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// ready: there is a leader, and it has read its state; one that still reads
+// answers with half of it.
+func (a *Agent) ready() error {
+	leader, err := a.client.Status().Leader()
+	if err != nil {
+		return err
+	}
+	nodes, _, err := a.client.Catalog().Nodes(nil)
+	if err == nil && (leader == "" || len(nodes) == 0) {
+		return errors.New("no leader, or no nodes yet")
+	}
+	return err
 }
 
 func (a *Agent) logTail() string {
@@ -175,34 +252,9 @@ func (a *Agent) logTail() string {
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }
 
-// Register registers or replaces a service on the agent's node.
-func (a *Agent) Register(s *api.AgentServiceRegistration) {
-	a.t.Helper()
-	if err := a.client.Agent().ServiceRegister(s); err != nil {
-		a.t.Fatal(err)
-	}
-}
-
-// Deregister removes a service by its ID.
-func (a *Agent) Deregister(id string) {
-	a.t.Helper()
-	if err := a.client.Agent().ServiceDeregister(id); err != nil {
-		a.t.Fatal(err)
-	}
-}
-
-// SetTTL tells the TTL check of that ID: api.HealthPassing, HealthWarning or
-// HealthCritical.
-func (a *Agent) SetTTL(checkID, status string) {
-	a.t.Helper()
-	if err := a.client.Agent().UpdateTTL(checkID, "set by the test", status); err != nil {
-		a.t.Fatal(err)
-	}
-}
-
-func freePort(t testing.TB) int {
+func freePort(t testing.TB, bind string) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", net.JoinHostPort(bind, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
