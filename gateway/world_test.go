@@ -199,6 +199,9 @@ func (c *cluster) gateway(name string, tcp ...string) *node {
 			},
 		},
 	}
+	if os.Getenv("VERBOSE") != "" {
+		n.config.AccessLog = "all"
+	}
 	for _, s := range tcp {
 		n.config.TCP = append(n.config.TCP, gateway.TCPListener{Address: "127.0.0.1:0", Service: s, Caller: c.caller()})
 	}

@@ -18,6 +18,7 @@ import (
 // exchange is one request on its way: what its handler and its transport share.
 type exchange struct {
 	way      *Way
+	out      *recorder
 	sequence *attempt.Sequence
 	entry    *account.Entry
 	sent     *account.Bytes

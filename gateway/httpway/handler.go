@@ -72,7 +72,7 @@ func (w *Way) serve(ctx context.Context, out *recorder, r *http.Request, e *acco
 		w.fail(out, r, e, err)
 		return
 	}
-	x := &exchange{way: w, sequence: sequence, entry: e, trace: traceParent(r)}
+	x := &exchange{way: w, out: out, sequence: sequence, entry: e, trace: traceParent(r)}
 	x.sent, x.received = e.Counters()
 	defer func() {
 		if x.failed != nil {
@@ -96,12 +96,11 @@ func rewrite(p *httputil.ProxyRequest) {
 // answerFailure is called by the proxy where RoundTrip failed.
 func (w *Way) answerFailure(rw http.ResponseWriter, r *http.Request, err error) {
 	x, ok := r.Context().Value(exchangeKey{}).(*exchange)
-	out, isRecorder := rw.(*recorder)
-	if !ok || !isRecorder {
+	if !ok {
 		rw.WriteHeader(http.StatusInternalServerError)
 		return
 	}
-	w.fail(out, r, x.entry, err)
+	w.fail(x.out, r, x.entry, err)
 }
 
 // fail answers a call that got no answer of its service.

@@ -53,9 +53,34 @@ func NewProxy(o ProxyOptions) http.Handler {
 			// may start, which ends every bidirectional exchange.
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
-		proxy.ServeHTTP(w, r)
+		proxy.ServeHTTP(&flushGate{ResponseWriter: w}, r)
 	})
 }
+
+// flushGate keeps a gRPC answer that is only a header (trailers-only) in one
+// piece: flushed, it would become a header and an empty end, which gRPC takes for
+// an answer without a status.
+type flushGate struct {
+	http.ResponseWriter
+	closed bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (g *flushGate) WriteHeader(status int) {
+	g.closed = len(g.Header()["Grpc-Status"]) > 0
+	g.ResponseWriter.WriteHeader(status)
+}
+
+// FlushError is for http.ResponseController.
+func (g *flushGate) FlushError() error {
+	if g.closed {
+		return nil
+	}
+	return http.NewResponseController(g.ResponseWriter).Flush()
+}
+
+// Unwrap is for http.ResponseController.
+func (g *flushGate) Unwrap() http.ResponseWriter { return g.ResponseWriter }
 
 // carryTrailer hands the caller's trailer on: the fields that were announced,
 // once the body has ended. Only gateways write some fields, here too.

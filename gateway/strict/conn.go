@@ -75,6 +75,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 		}
 		return good, nil
 	}
+	if c.hold != nil {
+		// An EOF that comes with the last bytes is held like one that comes after.
+		return n, nil
+	}
 	return n, err
 }
 
