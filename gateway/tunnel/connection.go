@@ -164,5 +164,9 @@ func (c *connection) linkError(err error, delivered bool) *LinkError {
 	return e
 }
 
-// ended is the cause of the end of the connection.
-func (c *connection) ended() error { return context.Cause(c.qc.Context()) }
+// ended is the cause of the end of the connection. It must be ending: the errors
+// of its streams come a moment before its context ends.
+func (c *connection) ended() error {
+	<-c.qc.Context().Done()
+	return context.Cause(c.qc.Context())
+}

@@ -213,18 +213,23 @@ func metric(t *testing.T, r prometheus.Gatherer, name string) float64 {
 
 func TestStreamsAreBounded(t *testing.T) {
 	const limit = 10
-	for name, set := range map[string]func(*tunnel.Options){
-		"per link":    func(o *tunnel.Options) { o.MaxStreamsPerLink = limit },
-		"per process": func(o *tunnel.Options) { o.MaxStreams = limit },
+	for name, c := range map[string]struct {
+		connections int
+		set         func(*tunnel.Options)
+	}{
+		// With one connection it is QUIC's credit that ends first.
+		"per connection": {1, func(o *tunnel.Options) { o.MaxStreamsPerLink = limit }},
+		"per link":       {2, func(o *tunnel.Options) { o.MaxStreamsPerLink = limit }},
+		"per process":    {2, func(o *tunnel.Options) { o.MaxStreams = limit }},
 	} {
-		t.Run(name, func(t *testing.T) { testStreamBound(t, limit, set) })
+		t.Run(name, func(t *testing.T) { testStreamBound(t, limit, c.connections, c.set) })
 	}
 }
 
-func testStreamBound(t *testing.T, limit int, set func(*tunnel.Options)) {
+func testStreamBound(t *testing.T, limit, connections int, set func(*tunnel.Options)) {
 	m := tunneltest.New(t, tunneltest.Config{Loopback: true})
 	defer m.Close()
-	a := m.Add(tunneltest.Spec{Cluster: "east", Gateway: "gw1", Handler: tunneltest.Echo()})
+	a := m.Add(tunneltest.Spec{Cluster: "east", Gateway: "gw1", Handler: tunneltest.Echo(), Options: func(o *tunnel.Options) { o.Connections = connections }})
 	b := m.Add(tunneltest.Spec{Cluster: "west", Gateway: "gw1", Handler: tunneltest.Echo(), Options: set})
 	m.Connect()
 	var open []*tunnel.Stream

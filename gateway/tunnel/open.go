@@ -88,7 +88,7 @@ func (l *link) open(ctx context.Context, opening []byte) (*Stream, error) {
 		tried[i] = c
 		qs, err := c.qc.OpenStream()
 		if err != nil {
-			if _, ok := errors.AsType[quic.StreamLimitReachedError](err); ok {
+			if _, ok := errors.AsType[*quic.StreamLimitReachedError](err); ok {
 				result = errNoCredit
 			}
 			continue
