@@ -20,6 +20,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 	"github.com/isthmus-mesh/isthmus/federation/client"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
+	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/federation/rulebook"
 	"github.com/isthmus-mesh/isthmus/federation/store"
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +43,7 @@ type stand struct {
 	socketed *client.Client // over the Unix socket
 	tcp      *client.Client // over loopback, with the token
 	stop     func()         // stops both listeners and waits
+	server   *api.Server
 }
 
 const feedBase = 7 << 32
@@ -78,6 +80,7 @@ func newStand(t *testing.T) *stand {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.server = server
 	unix, err := api.ListenSocket(s.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -206,7 +209,9 @@ func (b *backend) Explain(_ context.Context, q resource.ExplainQuery) (*resource
 	if err := b.explain.Load(); err != nil {
 		return nil, err
 	}
-	return &resource.Explanation{Cluster: "east", Gateway: "gw-1"}, nil
+	return &resource.Explanation{Cluster: "east", Gateway: "gw-1", Ledger: &route.Ledger{
+		Request: route.LedgerRequest{Service: q.Service, Random: 1<<63 + 1}, Plan: route.LedgerPlan{Cluster: "east"}, Why: "because",
+	}}, nil
 }
 
 func (b *backend) Release(_ context.Context, source string) (int, error) {

@@ -1,5 +1,23 @@
 package api
 
+import (
+	"encoding/json"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// CheckAnswer checks the JSON answer of an operation against the document.
+func (s *Server) CheckAnswer(path string, answer []byte) ([]error, error) {
+	var v any
+	if err := json.Unmarshal(answer, &v); err != nil {
+		return nil, err
+	}
+	schema := s.document.Paths[path].Get.Responses["200"].Content["application/json"].Schema
+	res := new(huma.ValidateResult)
+	huma.Validate(s.document.Components.Schemas, schema, huma.NewPathBuffer(nil, 0), huma.ModeReadFromServer, v, res)
+	return res.Errors, nil
+}
+
 // EncodeCursor and DecodeCursor are the form of cursors.
 var (
 	EncodeCursor = encodeCursor

@@ -33,12 +33,13 @@ type Options struct {
 
 // Server answers the REST API. It holds no listener: see Serve.
 type Server struct {
-	opts    Options
-	log     *slog.Logger
-	metrics *metrics
-	mux     *http.ServeMux
-	watches chan struct{} // a token per stream
-	openAPI []byte
+	opts     Options
+	log      *slog.Logger
+	metrics  *metrics
+	mux      *http.ServeMux
+	watches  chan struct{} // a token per stream
+	document *huma.OpenAPI
+	openAPI  []byte // document as it is served
 }
 
 // New builds the server and its OpenAPI document.
@@ -55,6 +56,11 @@ func New(opts Options) (*Server, error) {
 	s.registerLists(h)
 	s.registerRules(h)
 	s.registerReads(h)
+	// huma does not know encoding/json's ",string".
+	h.OpenAPI().Components.Schemas.Map()["RouteLedgerRequest"].Properties["random"] = &huma.Schema{
+		Type: huma.TypeString, Description: "The decision's random number, 64 bits: a string because JavaScript's numbers have 53.",
+	}
+	s.document = h.OpenAPI()
 	// huma would serve the document itself, and make it on first use, unguarded.
 	doc, err := h.OpenAPI().MarshalJSON()
 	if err != nil {
