@@ -16,8 +16,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"isthmus": func() {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-			os.Exit(cli.Run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+			context.AfterFunc(ctx, stop)
+			os.Exit(cli.Run(ctx, os.Args[1:], os.Stdout, os.Stderr)) //nolint:forbidigo // this is main of the command under test
 		},
 	})
 }

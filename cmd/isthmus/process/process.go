@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -91,8 +92,8 @@ func runRoles(ctx context.Context, roles []role) error {
 	case <-ctx.Done():
 	case <-failed.Done():
 	}
-	for i := len(roles) - 1; i >= 0; i-- {
-		stops[i]()
+	for i, stop := range slices.Backward(stops) {
+		stop()
 		<-done[i]
 	}
 	stopIdentities()
