@@ -109,8 +109,12 @@ func TestGuard(t *testing.T) {
 		},
 		"many are held, and what the same read adds is taken": {
 			{0, twenty, twenty, nil, nil},
-			{1 * s, world{"a": ten[:5], "b": twenty["b"], "c": {"new"}},
-				world{"a": slices.Concat(marked(ten[5:]), ten[:5]), "b": twenty["b"], "c": {"new"}}, nil, nil},
+			{
+				1 * s,
+				world{"a": ten[:5], "b": twenty["b"], "c": {"new"}},
+				world{"a": slices.Concat(marked(ten[5:]), ten[:5]), "b": twenty["b"], "c": {"new"}},
+				nil, nil,
+			},
 		},
 		"small steps within the window count together": {
 			{0, twenty, twenty, nil, nil},

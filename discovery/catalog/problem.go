@@ -3,6 +3,7 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // maxProblems bounds how many problems one validation reports: a hostile
@@ -49,8 +50,7 @@ func (p *problems) check(field string, value any, err error) {
 // within adds what q found, below prefix.
 func (p *problems) within(prefix string, q *problems) {
 	for _, err := range q.errs {
-		var fe *FieldError
-		if errors.As(err, &fe) {
+		if fe, ok := errors.AsType[*FieldError](err); ok {
 			p.add(prefix+"."+fe.Field, fe.Value, fe.Rule)
 		}
 	}
@@ -61,7 +61,7 @@ func (p *problems) full() bool { return len(p.errs) >= maxProblems }
 
 func (p *problems) err() error {
 	if p.dropped > 0 {
-		return errors.Join(append(p.errs[:len(p.errs):len(p.errs)],
+		return errors.Join(append(slices.Clip(p.errs),
 			fmt.Errorf("and %d more problems, of which the first %d are shown", p.dropped, maxProblems))...)
 	}
 	return errors.Join(p.errs...)

@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -92,5 +93,82 @@ func TestConvertRefusesNamesThatAreNoLabels(t *testing.T) {
 		if s, bad := (Config{}.WithDefaults()).convert(name, []*api.ServiceEntry{entry(func(*api.ServiceEntry) {})}, catalog.Locality{}); s != nil || len(bad) != 1 {
 			t.Errorf("%q: got %v, %v", name, s, bad)
 		}
+	}
+}
+
+func TestConvertLabels(t *testing.T) {
+	e := entry(func(e *api.ServiceEntry) {
+		e.Service.Tags = []string{"version=v1", "canary", "a=b=c", "bad,tag"}
+		e.Service.Meta = map[string]string{"version": "v2", "owner": "shop", "list": "a,b"}
+	})
+	for name, c := range map[string]struct {
+		cfg  Config
+		want map[string]string
+		bad  int
+	}{
+		"none":  {Config{}, nil, 0},
+		"some":  {Config{LabelMeta: []string{"version"}}, map[string]string{"version": "v2"}, 0},
+		"all":   {Config{LabelMeta: []string{"*"}}, map[string]string{"version": "v2", "owner": "shop", "a": "b=c"}, 1},
+		"tags":  {Config{LabelTags: true}, map[string]string{"tag:canary": "true"}, 3},
+		"mixed": {Config{LabelTags: true, LabelMeta: []string{"a", "version"}}, map[string]string{"tag:canary": "true", "a": "b=c", "version": "v2"}, 1},
+	} {
+		s, bad := c.cfg.WithDefaults().convert("web", []*api.ServiceEntry{e}, catalog.Locality{})
+		if s == nil || !maps.Equal(s.Endpoints[0].Labels, c.want) || len(bad) != c.bad {
+			t.Errorf("%s: got %v, left out %v", name, s, bad)
+		}
+	}
+	many := entry(func(e *api.ServiceEntry) {
+		e.Service.Meta = map[string]string{}
+		for i := range 100 {
+			e.Service.Meta[strconv.Itoa(i)] = "x"
+		}
+	})
+	s, bad := Config{LabelMeta: []string{"*"}}.WithDefaults().convert("web", []*api.ServiceEntry{many}, catalog.Locality{})
+	if len(s.Endpoints[0].Labels) != catalog.MaxLabels || len(bad) != 100-catalog.MaxLabels {
+		t.Errorf("%d labels, %d left out", len(s.Endpoints[0].Labels), len(bad))
+	}
+}
+
+func TestConvertWeightsFollowTheStatus(t *testing.T) {
+	check := func(id, status string) *api.HealthCheck { return &api.HealthCheck{CheckID: id, Status: status} }
+	for name, c := range map[string]struct {
+		checks  api.HealthChecks
+		weights api.AgentWeights
+		health  catalog.Health
+		weight  uint32
+	}{
+		"passing":           {api.HealthChecks{check("a", "passing")}, api.AgentWeights{Passing: 5, Warning: 2}, catalog.Passing, 5},
+		"warning":           {api.HealthChecks{check("a", "passing"), check("b", "warning")}, api.AgentWeights{Passing: 5, Warning: 2}, catalog.Warning, 2},
+		"critical":          {api.HealthChecks{check("a", "critical"), check("b", "warning")}, api.AgentWeights{Passing: 5, Warning: 2}, catalog.Critical, 5},
+		"maintenance":       {api.HealthChecks{check("_node_maintenance", "critical")}, api.AgentWeights{Passing: 5}, catalog.Maintenance, 5},
+		"no such status":    {api.HealthChecks{check("a", "fine")}, api.AgentWeights{Passing: 5}, catalog.Critical, 5},
+		"nothing on warn":   {api.HealthChecks{check("a", "warning")}, api.AgentWeights{Passing: 5}, catalog.Maintenance, 1},
+		"nothing ever":      {nil, api.AgentWeights{Warning: 1}, catalog.Maintenance, 1},
+		"no weights at all": {nil, api.AgentWeights{}, catalog.Unknown, 1},
+	} {
+		e := entry(func(e *api.ServiceEntry) { e.Checks, e.Service.Weights = c.checks, c.weights })
+		s, _ := Config{}.WithDefaults().convert("web", []*api.ServiceEntry{e}, catalog.Locality{})
+		if got := s.Endpoints[0]; got.Health != c.health || got.Weight != c.weight {
+			t.Errorf("%s: got %s %d", name, got.Health, got.Weight)
+		}
+	}
+}
+
+func TestConvertPorts(t *testing.T) {
+	multi := entry(func(e *api.ServiceEntry) {
+		e.Service.Ports = []api.ServicePort{{Name: "http", Port: 80, Default: true}, {Name: "admin", Port: 81}}
+	})
+	s, bad := Config{}.WithDefaults().convert("web", []*api.ServiceEntry{multi}, catalog.Locality{})
+	if len(bad) != 0 || len(s.Ports) != 2 || len(s.Endpoints) != 2 || s.Endpoints[0].ID == s.Endpoints[1].ID {
+		t.Errorf("got %+v, %v", s, bad)
+	}
+	multi.Service.Ports[1].Name = "No Label"
+	if s, bad := (Config{}).WithDefaults().convert("web", []*api.ServiceEntry{multi}, catalog.Locality{}); s != nil || len(bad) != 1 || bad[0].reason != badPort {
+		t.Errorf("got %+v, %v", s, bad)
+	}
+	// The same instance twice breaks the catalog's rules, not the source.
+	one := entry(func(*api.ServiceEntry) {})
+	if s, bad := (Config{}).WithDefaults().convert("web", []*api.ServiceEntry{one, one, nil}, catalog.Locality{}); s != nil || len(bad) != 1 || bad[0].reason != badService {
+		t.Errorf("got %+v, %v", s, bad)
 	}
 }

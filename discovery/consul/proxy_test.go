@@ -1,8 +1,6 @@
 package consul_test
 
 import (
-	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -24,7 +22,8 @@ func newProxy(t *testing.T, address string) *proxy {
 	rp := &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: address}) },
 		Transport: transport,
-		ErrorLog:  log.New(io.Discard, "", 0), // queries that the source gives up
+		// Queries that the source gives up are no news.
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.asked.Add(1)

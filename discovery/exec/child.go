@@ -50,7 +50,7 @@ type child struct {
 
 func (s *Source) start() (*child, error) {
 	c := &child{s: s, exited: make(chan struct{})}
-	cmd := osexec.Command(s.opts.Config.Command[0], s.opts.Config.Command[1:]...) //nolint:gosec // what the operator configured
+	cmd := osexec.Command(s.opts.Config.Command[0], s.opts.Config.Command[1:]...)
 	cmd.Dir, cmd.Env = s.opts.Config.Dir, s.environment()
 	ownGroup(cmd)
 	c.cmd = cmd
@@ -152,8 +152,7 @@ func (c *child) watch(ctx context.Context, alive <-chan struct{}, read <-chan er
 // broken is a protocol error, if err is one: the other ends of a stream go with
 // the end of the command.
 func broken(err error) error {
-	var p *ProtocolError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*ProtocolError](err); ok {
 		return p
 	}
 	return nil

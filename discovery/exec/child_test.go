@@ -29,7 +29,7 @@ const childMode = "ISTHMUS_EXEC_CHILD"
 
 func TestMain(m *testing.M) {
 	if mode := os.Getenv(childMode); mode != "" {
-		os.Exit(child(mode, os.Args[1:]))
+		os.Exit(child(mode, os.Args[1:])) //nolint:forbidigo // here the test binary is the command, and its exit code is tested
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -162,8 +162,7 @@ func TestADescendantThatHoldsThePipeDoesNotHoldTheSource(t *testing.T) {
 	accept()
 	select {
 	case err := <-done:
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
+		if _, ok := errors.AsType[*exec.ExitError](err); !ok {
 			t.Errorf("got %v", err)
 		}
 	case <-time.After(30 * time.Second):
