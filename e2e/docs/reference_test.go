@@ -94,7 +94,7 @@ func TestMetricsList(t *testing.T) {
 		}
 		return
 	}
-	for _, line := range strings.SplitSeq(string(have), "\n") { // keep what this run did not bring about
+	for line := range strings.SplitSeq(string(have), "\n") { // keep what this run did not bring about
 		if m := regexp.MustCompile("^\\| `(isthmus_\\S+)` \\| (\\S+) \\| (.*) \\|$").FindStringSubmatch(line); m != nil {
 			if _, seen := metrics[m[1]]; !seen {
 				metrics[m[1]] = [2]string{m[2], m[3]}

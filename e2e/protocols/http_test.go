@@ -82,6 +82,7 @@ func TestHTTP(t *testing.T) {
 	const host = "web.default.mesh"
 	client := &http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Minute}
 	t.Cleanup(client.CloseIdleConnections)
+	// do returns an answer whose body is read and closed.
 	do := func(t *testing.T, req *http.Request) (*http.Response, string) {
 		t.Helper()
 		req.Host = host
@@ -122,7 +123,7 @@ func TestHTTP(t *testing.T) {
 	t.Run("caller is handed on, a forged one is not", func(t *testing.T) {
 		req := request(t, http.MethodPost, "/echo", strings.NewReader("x"))
 		req.Header.Set("X-Forwarded-Client-Cert", "URI=spiffe://evil.test/admin")
-		resp, body := do(t, req)
+		resp, body := do(t, req) //nolint:bodyclose // do closes it
 		seen := resp.Header.Get("X-Seen-Caller")
 		if body != "x" || !strings.Contains(seen, "URI="+p.east.Caller()) || strings.Contains(seen, "evil") {
 			t.Fatalf("%s, body %q, the service saw caller %q", resp.Status, body, seen)
@@ -131,7 +132,7 @@ func TestHTTP(t *testing.T) {
 	t.Run("trailers both ways", func(t *testing.T) {
 		req := request(t, http.MethodPost, "/trailers", io.MultiReader(strings.NewReader("body")))
 		req.Trailer = http.Header{"X-Request-After": {"sent"}}
-		resp, body := do(t, req)
+		resp, body := do(t, req) //nolint:bodyclose // do closes it
 		if body != "body" || resp.Trailer.Get("X-After") != "seen sent" {
 			t.Fatalf("body %q, trailers %v", body, resp.Trailer)
 		}
@@ -165,7 +166,7 @@ func TestHTTP(t *testing.T) {
 		data := make([]byte, 100<<20)
 		_, _ = rand.Read(data)
 		begin := time.Now()
-		_, body := do(t, request(t, http.MethodPost, "/sum", bytes.NewReader(data)))
+		_, body := do(t, request(t, http.MethodPost, "/sum", bytes.NewReader(data))) //nolint:bodyclose // do closes it
 		if want := fmt.Sprintf("%d %x <nil>", len(data), sha256.Sum256(data)); body != want {
 			t.Fatalf("got %q, want %q", body, want)
 		}
