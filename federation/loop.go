@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	// coalesce is how long changes gather before they are worked out: a table
-	// reaches gateways within twice this, and a burst costs one.
+	// coalesce is the least time between two rounds of work, so that a burst costs
+	// few; settle is how long the first change waits for those that come with it.
 	coalesce = 50 * time.Millisecond
+	settle   = 5 * time.Millisecond
 	// lookEvery is how often what changes by time alone is looked at: gateways
 	// that fall silent, ages of sources, leases.
 	lookEvery = time.Second
@@ -61,18 +62,19 @@ func (p *plane) runLoop(ctx context.Context) error {
 	defer look.Stop()
 	gather := time.NewTimer(0) // the first round is due at once
 	defer gather.Stop()
-	waiting := true
+	waiting, worked := true, time.Time{}
 	p.touch(catalogChanged)
 	for {
 		select {
 		case <-p.inbox.wake:
 			if !waiting {
-				gather.Reset(coalesce)
+				gather.Reset(max(settle, coalesce-time.Since(worked)))
 				waiting = true
 			}
 		case <-gather.C:
 			waiting = false
 			p.work(ctx)
+			worked = time.Now()
 		case <-look.C:
 			p.look()
 		case <-ctx.Done():

@@ -102,7 +102,7 @@ func (w *wan) dial(from, to string) (net.Conn, error) {
 
 // cluster is one whole federation with its identity, source and gateways.
 type cluster struct {
-	t       *testing.T
+	t       testing.TB
 	wan     *wan
 	name    string
 	ca      *identitytest.CA
@@ -128,7 +128,7 @@ func (c *clock) forward(by time.Duration) { c.ahead.Add(int64(by)) }
 
 // newCluster lays a cluster out in a trust domain of its own; peers are added by
 // join, and it runs after start.
-func newCluster(t *testing.T, w *wan, name string) *cluster {
+func newCluster(t testing.TB, w *wan, name string) *cluster {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "fed") // short: it holds a socket
 	if err != nil {
@@ -219,7 +219,7 @@ func (c *cluster) start() *cluster {
 	return c
 }
 
-func receive[T any](t *testing.T, ch <-chan T) T {
+func receive[T any](t testing.TB, ch <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-ch:
@@ -515,7 +515,7 @@ func hasRemote(name, cluster string, ready uint32) func(*route.Table) bool {
 }
 
 // eventually polls what has no channel.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -564,7 +564,7 @@ type pair struct {
 	ge, gw     *gateway
 }
 
-func newPair(t *testing.T) *pair {
+func newPair(t testing.TB) *pair {
 	t.Helper()
 	w := newWAN()
 	p := &pair{wan: w, east: newCluster(t, w, "east"), west: newCluster(t, w, "west")}

@@ -61,12 +61,9 @@ type Book struct {
 
 // New reads the store; the error is the store's.
 func New(ctx context.Context, opts Options) (*Book, error) {
-	b := &Book{store: opts.Store, log: opts.Log, changed: opts.Changed, config: opts.Config}
+	b := &Book{store: opts.Store, log: opts.Log, changed: func() {}, config: opts.Config}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
-	}
-	if b.changed == nil {
-		b.changed = func() {}
 	}
 	b.exports = newShelf(b, exportKind, opts.Base)
 	b.imports = newShelf(b, importKind, opts.Base)
@@ -74,6 +71,9 @@ func New(ctx context.Context, opts Options) (*Book, error) {
 	b.traffic = newShelf(b, trafficKind, opts.Base)
 	if err := b.refresh(ctx); err != nil {
 		return nil, err
+	}
+	if opts.Changed != nil {
+		b.changed = opts.Changed // what is there at the start is no change
 	}
 	return b, nil
 }

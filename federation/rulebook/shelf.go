@@ -173,7 +173,7 @@ func (s *Shelf[R]) Replace(ctx context.Context, name string, r R, pre Preconditi
 	case "":
 		s.ops.setName(&r, name)
 	default:
-		return r, &catalog.FieldError{Field: "name", Value: own, Rule: fmt.Sprintf("must be %q, the name in the path, or left out", name)}
+		return r, &catalog.FieldError{Field: "name", Value: own, Rule: fmt.Sprintf("must be %q, the name in the path", name)}
 	}
 	if err := s.ops.validate(r); err != nil {
 		return r, err
