@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"log/slog"
+	"slices"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 )
@@ -74,6 +75,21 @@ func (f *rangeFilter) service(svc *catalog.Service) (*catalog.Service, map[Refus
 		}
 	}
 	return c, refused
+}
+
+// stored returns a snapshot of an earlier process without what is refused now:
+// the ranges may have become narrower. The guard's marks stay.
+func (f *rangeFilter) stored(s *catalog.Snapshot) (*catalog.Snapshot, error) {
+	var upserts []*catalog.Service
+	for svc := range s.All() {
+		refused := func(e catalog.Endpoint) bool { return f.ranges.Check(e.Address.Addr()) != None }
+		if slices.ContainsFunc(svc.Endpoints, refused) {
+			c := svc.Clone()
+			c.Endpoints = slices.DeleteFunc(c.Endpoints, refused)
+			upserts = append(upserts, c)
+		}
+	}
+	return s.With(upserts, nil)
 }
 
 // note keeps the counts and logs what is new.

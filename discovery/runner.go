@@ -131,17 +131,23 @@ func (r *Runner) start() {
 	if r.opts.Store != nil && r.guard.Effective() == nil {
 		saved, err = r.opts.Store.Load()
 	}
+	allowed := saved.Snapshot
+	if allowed != nil {
+		var rangeErr error
+		allowed, rangeErr = r.filter.stored(allowed)
+		err = errors.Join(err, rangeErr)
+	}
 	r.mu.Lock()
 	r.running = true
 	if err != nil {
 		r.failed(failStore, err)
 		r.status.StoreErr = err.Error()
 	}
-	if saved.Snapshot != nil && saved.Snapshot.Source() == r.opts.Name {
-		r.guard.Seed(r.opts.Now(), saved.Snapshot)
+	if allowed != nil && allowed.Source() == r.opts.Name {
+		r.guard.Seed(r.opts.Now(), allowed)
 		r.status.LastSuccess = saved.At
 		r.saver.last = saved.Snapshot
-		r.log.Info("start from the last good snapshot on disk", "count", saved.Snapshot.EndpointCount(), "duration", r.opts.Now().Sub(saved.At))
+		r.log.Info("start from the last good snapshot on disk", "count", allowed.EndpointCount(), "duration", r.opts.Now().Sub(saved.At))
 	}
 	s := r.changed()
 	r.mu.Unlock()
@@ -314,7 +320,7 @@ func (r *Runner) storeResult(err error) {
 		r.status.StoreErr = ""
 		return
 	}
-	if err.Error() != r.status.StoreErr { // a full disk is full for long
+	if r.status.StoreErr == "" { // a full disk is full for long
 		r.log.Warn("the last good snapshot is not kept on disk", "err", err)
 	}
 	r.opts.Metrics.failures.WithLabelValues(r.opts.Name, failStore).Inc()

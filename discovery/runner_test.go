@@ -350,6 +350,12 @@ func TestRunnerStartsFromDisk(t *testing.T) {
 		src.reads <- world{"a": {"1"}}.snapshot(t) // guarded against what was on disk
 		g.want(discovery.Quarantined, one, held)
 	})
+	synctest.Test(t, func(t *testing.T) { // the ranges have become narrower
+		ranges := discovery.NewRanges(netip.MustParsePrefix("192.0.2.0/24"))
+		g := start(t, discovery.RunnerOptions{Source: newScripted(), Store: newStore(t, dir), Ranges: ranges})
+		g.want(discovery.Stale, world{"a": {}, "b": {}})
+		g.stop()
+	})
 	newest := slices.Max(saved(t, dir))
 	if err := os.WriteFile(newest, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,38 +19,51 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery/discoverytest"
 )
 
+// fleet is a node without an agent, whose services stand in the catalog alone.
+const fleet = "fleet"
+
+// commit writes into the catalog, all or nothing.
+func commit(t *testing.T, a *consultest.Agent, ops api.TxnOps) {
+	t.Helper()
+	if len(ops) == 0 {
+		return
+	}
+	if ok, resp, _, err := a.Client().Txn().Txn(ops, nil); err != nil || !ok {
+		t.Fatalf("register: %v %+v", err, resp)
+	}
+}
+
 // The contract holds on the real thing: killed and restored for its failures.
 func TestRealConsulContract(t *testing.T) {
 	discoverytest.Source(t, func(t *testing.T) discoverytest.Backend {
 		a := agent(t, consultest.Options{})
+		if _, err := a.Client().Catalog().Register(&api.CatalogRegistration{Node: fleet, Address: "10.0.0.1"}, nil); err != nil {
+			t.Fatal(err)
+		}
 		content := discoverytest.Content{}
-		dead := false
 		return discoverytest.Backend{
 			Source:     newSource(t, consul.Config{Address: a.Address()}),
 			PerService: true,
 			Ignore:     []goleak.Option{goleak.IgnoreAnyFunction("github.com/isthmus-mesh/isthmus/discovery/consul/consultest.await")},
 			Set: func(c discoverytest.Content) {
-				if dead {
-					t.Fatal("the backend is dead")
-				}
-				for _, svc := range c.Services() {
-					for _, e := range svc.Endpoints {
-						a.Register(&api.AgentServiceRegistration{
-							ID: svc.Name.Name() + "/" + e.ID, Name: svc.Name.Name(), Address: e.Address.Addr().String(), Port: int(e.Address.Port()),
-						})
-					}
-				}
-				for _, svc := range content.Services() {
-					for _, e := range svc.Endpoints {
-						if !strings.Contains(","+strings.Join(c[svc.Name.Name()], ",")+",", ","+e.ID+",") {
-							a.Deregister(svc.Name.Name() + "/" + e.ID)
+				var ops api.TxnOps // at once, so that nothing in between is to be seen
+				for verb, of := range map[api.ServiceOp]discoverytest.Content{api.ServiceDelete: content, api.ServiceSet: c} {
+					for _, svc := range of.Services() {
+						for _, e := range svc.Endpoints {
+							if verb == api.ServiceDelete && slices.Contains(c[svc.Name.Name()], e.ID) {
+								continue
+							}
+							ops = append(ops, &api.TxnOp{Service: &api.ServiceTxnOp{Verb: verb, Node: fleet, Service: api.AgentService{
+								ID: svc.Name.Name() + "/" + e.ID, Service: svc.Name.Name(), Address: e.Address.Addr().String(), Port: int(e.Address.Port()),
+							}}})
 						}
 					}
 				}
+				commit(t, a, ops)
 				content = c
 			},
 			Fail: func(on bool) {
-				if dead = on; on {
+				if on {
 					a.Kill()
 				} else {
 					a.Restart()
@@ -141,29 +155,20 @@ func TestRealConsulReadsOnlyWhatChanged(t *testing.T) {
 	const services = 1000
 	a := agent(t, consultest.Options{Dev: true})
 	var ops api.TxnOps
-	flush := func() {
-		if len(ops) == 0 {
-			return
-		}
-		if ok, resp, _, err := a.Client().Txn().Txn(ops, nil); err != nil || !ok {
-			t.Fatalf("register: %v %+v", err, resp)
-		}
-		ops = nil
-	}
-	const node = "fleet"
-	if _, err := a.Client().Catalog().Register(&api.CatalogRegistration{Node: node, Address: "10.0.0.1"}, nil); err != nil {
+	if _, err := a.Client().Catalog().Register(&api.CatalogRegistration{Node: fleet, Address: "10.0.0.1"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	for i := range services {
 		name := fmt.Sprintf("s-%04d", i)
 		ops = append(ops,
-			&api.TxnOp{Service: &api.ServiceTxnOp{Verb: api.ServiceSet, Node: node, Service: api.AgentService{ID: name, Service: name, Port: 1 + i}}},
-			&api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{Node: node, CheckID: name, Name: name, ServiceID: name, Status: api.HealthPassing}}})
-		if len(ops) == 64 {
-			flush()
+			&api.TxnOp{Service: &api.ServiceTxnOp{Verb: api.ServiceSet, Node: fleet, Service: api.AgentService{ID: name, Service: name, Port: 1 + i}}},
+			&api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{Node: fleet, CheckID: name, Name: name, ServiceID: name, Status: api.HealthPassing}}})
+		if len(ops) == 64 { // Consul's bound
+			commit(t, a, ops)
+			ops = nil
 		}
 	}
-	flush()
+	commit(t, a, ops)
 	proxy := newProxy(t, a.Address())
 	begin := time.Now()
 	r := start(t, consul.Config{Address: proxy.address})
@@ -174,8 +179,8 @@ func TestRealConsulReadsOnlyWhatChanged(t *testing.T) {
 	before, first := proxy.count(), r.last()
 	begin = time.Now()
 	if _, err := a.Client().Catalog().Register(&api.CatalogRegistration{
-		Node: node, Address: "10.0.0.1", SkipNodeUpdate: true,
-		Check: &api.AgentCheck{Node: node, CheckID: "s-0007", Name: "s-0007", ServiceID: "s-0007", Status: api.HealthCritical},
+		Node: fleet, Address: "10.0.0.1", SkipNodeUpdate: true,
+		Check: &api.AgentCheck{Node: fleet, CheckID: "s-0007", Name: "s-0007", ServiceID: "s-0007", Status: api.HealthCritical},
 	}, nil); err != nil {
 		t.Fatal(err)
 	}

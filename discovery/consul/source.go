@@ -119,12 +119,11 @@ func (s *Source) Reread() {
 	}
 }
 
-// note keeps how the newest read of a part went. A failure is logged when it is
-// new.
+// note keeps how the newest read of a part went. What fails is told by LastRead,
+// and logged by whoever runs the source.
 func (s *Source) note(p part, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.errs[p]
 	if s.errs[p] = err; err == nil {
 		if s.whole && errors.Join(s.errs[:]...) == nil {
 			s.lastRead = time.Now()
@@ -132,9 +131,7 @@ func (s *Source) note(p part, err error) {
 		return
 	}
 	s.metrics.failures.Inc()
-	if before == nil || before.Error() != err.Error() {
-		s.log.Warn("consul is not to be read", "err", err)
-	}
+	s.log.Debug("consul is not to be read", "err", err)
 }
 
 // published notes that everything was read.

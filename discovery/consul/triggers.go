@@ -26,7 +26,8 @@ type triggers struct {
 	// names are Consul's services as last listed, with their tags; nil before the
 	// first list.
 	names map[string][]string
-	// prints are fingerprints of the checks of every service and every node.
+	// prints are fingerprints of the checks of every service and every node; nil
+	// before the first answer.
 	prints map[checked]uint64
 	// onNode are the services with an instance on a node, nodesOf the reverse.
 	onNode  map[string]map[string]bool
@@ -90,7 +91,7 @@ func (t *triggers) sawChecks(checks api.HealthChecks, a arrival) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for key, p := range prints {
-		if before, ok := t.prints[key]; !ok || before != p {
+		if before, ok := t.prints[key]; t.prints != nil && (!ok || before != p) {
 			t.mark(key)
 		}
 	}
@@ -132,8 +133,10 @@ type work struct {
 func (t *triggers) take(at time.Time, now bool) work {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.names == nil {
-		return work{} // the first list wakes the loop
+	// Nothing is read before both first answers are there: a change between the
+	// read of a service and the first sight of its checks would show nowhere.
+	if t.names == nil || t.prints == nil {
+		return work{}
 	}
 	w := work{reset: t.reset}
 	if t.reset || now {
