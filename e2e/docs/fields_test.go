@@ -8,13 +8,15 @@ import (
 	"io/fs"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 )
 
 const module = "github.com/isthmus-mesh/isthmus/"
 
-// comments are the doc comments of struct fields by package, type and field.
+// comments are the doc comments of struct fields by package, type and field, and
+// the values of string, number and duration constants by package and name.
 type comments map[string]string
 
 // load reads the comments of one package of this module.
@@ -36,6 +38,14 @@ func (c comments) load(t *testing.T, pkg string) {
 	}
 	for _, p := range parsed {
 		ast.Inspect(p, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.ValueSpec:
+				c.constants(pkg, n)
+			case *ast.GenDecl: // the comment of a type stands at its declaration
+				if spec, ok := n.Specs[0].(*ast.TypeSpec); ok && len(n.Specs) == 1 {
+					c[pkg+"."+spec.Name.Name] = strings.Join(strings.Fields(n.Doc.Text()), " ")
+				}
+			}
 			spec, ok := n.(*ast.TypeSpec)
 			if !ok {
 				return true
@@ -47,17 +57,71 @@ func (c comments) load(t *testing.T, pkg string) {
 			above := ""
 			for _, f := range st.Fields.List {
 				text := strings.Join(strings.Fields(f.Doc.Text()+" "+f.Comment.Text()), " ")
-				if text == "" {
-					text = above // one comment may stand above several fields
+				if text != "" {
+					above = text
 				}
-				above = text
 				for _, name := range f.Names {
-					c[pkg+"."+spec.Name.Name+"."+name.Name] = text
+					own := text
+					if own == "" && wordIn(above, name.Name) {
+						own = above // one comment may stand above several fields, and names them
+					}
+					c[pkg+"."+spec.Name.Name+"."+name.Name] = own
 				}
 			}
 			return true
 		})
 	}
+}
+
+// constants keeps what constants are worth, for comments that name them.
+func (c comments) constants(pkg string, v *ast.ValueSpec) {
+	for i, name := range v.Names {
+		if i >= len(v.Values) {
+			return
+		}
+		if value := worth(v.Values[i]); value != "" {
+			c[pkg+"."+name.Name] = value
+		}
+	}
+}
+
+// worth is the value of a literal or of a number of time units, "" for others.
+func worth(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		return strings.Trim(e.Value, "\"")
+	case *ast.SelectorExpr:
+		if unit := units[e.Sel.Name]; unit != "" {
+			return "1" + unit
+		}
+	case *ast.BinaryExpr:
+		count, isLiteral := e.X.(*ast.BasicLit)
+		unit, isName := e.Y.(*ast.SelectorExpr)
+		if isLiteral && isName && units[unit.Sel.Name] != "" {
+			return count.Value + units[unit.Sel.Name]
+		}
+	}
+	return ""
+}
+
+var units = map[string]string{"Millisecond": "ms", "Second": "s", "Minute": "m", "Hour": "h"} //nolint:gochecknoglobals // a table
+
+var defaultName = regexp.MustCompile(`\bDefault[A-Z]\w*`)
+
+// wordIn reports whether text names a field.
+func wordIn(text, field string) bool {
+	return regexp.MustCompile(`\b` + field + `\b`).MatchString(text)
+}
+
+// meaning is a field's comment as a reader of the file needs it: what a default's
+// name stands for instead of the name.
+func (c comments) meaning(pkg, typ, field string) string {
+	return defaultName.ReplaceAllStringFunc(c[pkg+"."+typ+"."+field], func(name string) string {
+		if value := c[pkg+"."+name]; value != "" {
+			return "`" + value + "`"
+		}
+		return name
+	})
 }
 
 // rows walks a configuration type and returns a table row for each key.
@@ -82,7 +146,12 @@ func rows(t *testing.T, c comments, typ reflect.Type, prefix string) []string {
 			name = strings.ToLower(f.Name)
 		}
 		key := prefix + name
-		text := c[typ.PkgPath()+"."+typ.Name()+"."+f.Name]
+		text := c.meaning(typ.PkgPath(), typ.Name(), f.Name)
+		if text == "" && structured(inner) {
+			c.load(t, inner.PkgPath())
+			text, _, _ = strings.Cut(c[inner.PkgPath()+"."+inner.Name()], ". ")
+			text = strings.TrimSuffix(text, ".") + "."
+		}
 		out = append(out, fmt.Sprintf("| `%s` | %s | %s |", key, kind(f.Type), strings.ReplaceAll(text, "|", `\|`)))
 		if structured(inner) {
 			sep := "."

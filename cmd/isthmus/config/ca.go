@@ -14,32 +14,45 @@ import (
 
 // CA is the file of `isthmus ca serve`.
 type CA struct {
+	// TrustDomain is the domain that it speaks for.
 	TrustDomain spiffeid.TrustDomain `yaml:"trust_domain"`
-	// Dir keeps the roots and their keys.
+	// Dir keeps the roots and their keys (mode 0700); nobody else may write there.
 	Dir string `yaml:"dir"`
-	// Socket is where workloads reach the Workload API.
+	// Socket is the absolute path of the Unix socket at which workloads reach the
+	// Workload API, at most 103 bytes.
 	Socket string `yaml:"socket"`
-	// SVIDTTL and CATTL are the lives of SVIDs and roots.
+	// SVIDTTL is the life of an SVID, 2s to 24h; 0 means 1h.
 	SVIDTTL time.Duration `yaml:"svid_ttl"`
-	CATTL   time.Duration `yaml:"ca_ttl"`
-	// BundleFile is where the own bundle is written for peers.
-	BundleFile string        `yaml:"bundle_file"`
-	Entries    []CAEntry     `yaml:"entries"`
-	Federated  []CAFederated `yaml:"federated"`
-	Log        Log           `yaml:"log"`
+	// CATTL is the life of a root, at least four times svid_ttl; 0 means 720h.
+	CATTL time.Duration `yaml:"ca_ttl"`
+	// BundleFile is where the own bundle is written for peers in other trust
+	// domains; empty means nowhere.
+	BundleFile string `yaml:"bundle_file"`
+	// Entries give the processes of a user their identities.
+	Entries []CAEntry `yaml:"entries"`
+	// Federated are the bundles of other trust domains that workloads are given.
+	Federated []CAFederated `yaml:"federated"`
+	// Log is the form of the log on standard error.
+	Log Log `yaml:"log"`
 }
 
 // CAEntry gives processes of a user an identity.
 type CAEntry struct {
-	ID   spiffeid.ID `yaml:"id"`
-	UID  *uint32     `yaml:"uid"`
-	Hint string      `yaml:"hint"`
+	// ID is the SPIFFE ID; a user may have several.
+	ID spiffeid.ID `yaml:"id"`
+	// UID is the user's number, as the kernel names it for the other end of the
+	// socket; default the CA's own.
+	UID *uint32 `yaml:"uid"`
+	// Hint tells a workload with several SVIDs what this one is for.
+	Hint string `yaml:"hint"`
 }
 
 // CAFederated is another trust domain's bundle.
 type CAFederated struct {
+	// TrustDomain is the other domain.
 	TrustDomain spiffeid.TrustDomain `yaml:"trust_domain"`
-	BundleFile  string               `yaml:"bundle_file"`
+	// BundleFile holds its bundle document; it is read again when it changes.
+	BundleFile string `yaml:"bundle_file"`
 }
 
 // LoadCA reads and checks the file of an embedded CA.

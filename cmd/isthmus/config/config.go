@@ -25,21 +25,32 @@ const (
 
 // Config is one process: which sections it has decides which roles it plays.
 type Config struct {
+	// Cluster is the own cluster, and where in it this process runs.
 	Cluster Cluster `yaml:"cluster"`
-	// DataDir holds what each role keeps in a folder of its own below it.
-	DataDir    string      `yaml:"data_dir"`
-	Identity   Identity    `yaml:"identity"`
-	Log        Log         `yaml:"log"`
+	// DataDir holds what each role keeps, in a folder of its own below it
+	// (federation, gateway); default DefaultDataDir.
+	DataDir string `yaml:"data_dir"`
+	// Identity says where SVIDs come from: any SPIFFE Workload API.
+	Identity Identity `yaml:"identity"`
+	// Log is the form of the log on standard error.
+	Log Log `yaml:"log"`
+	// Federation makes the process the cluster's federation service.
 	Federation *Federation `yaml:"federation"`
-	Gateway    *Gateway    `yaml:"gateway"`
+	// Gateway makes the process one of the cluster's gateways.
+	Gateway *Gateway `yaml:"gateway"`
 }
 
 // Cluster is the own cluster. Zone is where this process runs.
 type Cluster struct {
-	Name   string `yaml:"name"`
-	Cloud  string `yaml:"cloud"`
+	// Name is a DNS label, unique in the federation.
+	Name string `yaml:"name"`
+	// Cloud, such as aws, gcp or onprem: clusters of one cloud are nearer.
+	Cloud string `yaml:"cloud"`
+	// Region of the cloud; it needs Cloud.
 	Region string `yaml:"region"`
-	Zone   string `yaml:"zone"`
+	// Zone where this process runs; it needs Region. On AWS the zone's ID
+	// (use1-az4), since zone names differ between accounts.
+	Zone string `yaml:"zone"`
 }
 
 // Locality of the process.
@@ -52,6 +63,8 @@ func (c Cluster) ClusterName() catalog.ClusterName { return catalog.ClusterName(
 
 // Identity says where SVIDs come from: any SPIFFE Workload API.
 type Identity struct {
+	// TrustDomain is the SPIFFE trust domain of the cluster, such as
+	// aws.example.org.
 	TrustDomain string `yaml:"trust_domain"`
 	// WorkloadAPI is "unix:///path" or "tcp://ip:port".
 	WorkloadAPI string `yaml:"workload_api"`
@@ -65,23 +78,26 @@ type Identity struct {
 
 // Log is the form of the log on standard error.
 type Log struct {
-	// Level is debug, info, warn or error.
+	// Level is debug, info (default), warn or error.
 	Level string `yaml:"level"`
-	// Format is text or json.
+	// Format is text (default) or json.
 	Format string `yaml:"format"`
 }
 
 // Federation is the federation role.
 type Federation struct {
 	federation.Config `yaml:",inline"`
-	Sources           []Source `yaml:"sources"`
+	// Sources are what the cluster's catalog is read from, merged in this order.
+	// Each has exactly one of consul, file and exec.
+	Sources []Source `yaml:"sources"`
 }
 
-// Gateway is the gateway role. Federation is the host:port of the own
-// federation's mesh listener.
+// Gateway is the gateway role.
 type Gateway struct {
 	gateway.Config `yaml:",inline"`
-	Federation     string `yaml:"federation"`
+	// Federation is the host:port of the own federation's mesh listener; default
+	// the federation section's of the same file, else DefaultMesh.
+	Federation string `yaml:"federation"`
 }
 
 // Default is the configuration before the file is read.
