@@ -17,7 +17,11 @@ const maxDepth = 32
 
 // Document is a decoded file and the places of its fields.
 type Document struct {
-	File   string
+	File string
+	// Unreadable is set where nothing could be read: the file is no YAML, or
+	// too large.
+	Unreadable bool
+
 	places map[string]position
 }
 
@@ -30,10 +34,12 @@ type position struct{ line, column int }
 func Decode(file string, data []byte, into any) (*Document, error) {
 	doc := &Document{File: file, places: map[string]position{}}
 	if len(data) > MaxSize {
+		doc.Unreadable = true
 		return doc, Problems{{File: file, Rule: fmt.Sprintf("has %d bytes, at most %d", len(data), MaxSize)}}
 	}
 	tree, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
+		doc.Unreadable = true
 		return doc, Problems{syntaxProblem(file, err)}
 	}
 	d := &decoder{doc: doc}

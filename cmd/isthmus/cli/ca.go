@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
-	"github.com/isthmus-mesh/isthmus/identity/ca"
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/process"
 )
 
 func newCA() *cobra.Command {
@@ -34,9 +34,12 @@ file say which SPIFFE ID a user's processes get; the kernel says who asks. An ex
   trust_domain: aws.example.org
   dir: /var/lib/isthmus/ca
   socket: /run/isthmus/ca.sock
-  bundle_file: /var/lib/isthmus/ca/bundle.json   # for the other trust domains' peers
+  bundle_file: /var/lib/isthmus/ca.bundle.json   # for the other trust domains' peers
   entries:
-    - {id: spiffe://aws.example.org/isthmus/cluster/aws-us-east-1, uid: 990}`,
+    - {id: spiffe://aws.example.org/isthmus/cluster/aws-us-east-1, uid: 990}
+    - {id: spiffe://aws.example.org/isthmus/cluster/aws-us-east-1/gateway/gw1, uid: 990}
+
+A process with both roles needs both IDs, so that both entries name its user.`,
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := config.LoadCA(path)
@@ -44,14 +47,10 @@ file say which SPIFFE ID a user's processes get; the kernel says who asks. An ex
 				return err
 			}
 			log := newLogger(c.ErrOrStderr(), cfg.Log)
-			authority, err := ca.New(cfg.Config(), ca.Options{Log: log})
-			if err != nil {
-				return err
-			}
 			context.AfterFunc(c.Context(), func() {
 				log.Info("stopping", "reason", context.Cause(c.Context()))
 			})
-			return authority.Run(c.Context())
+			return process.RunCA(c.Context(), cfg, log, readBuild().Version)
 		},
 	}
 	c.Flags().StringVarP(&path, "config", "c", "/etc/isthmus/ca.yaml", "configuration file")

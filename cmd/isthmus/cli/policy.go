@@ -44,11 +44,14 @@ and are changed there; the others are created and removed with the commands belo
 
 func readRules(ctx context.Context, api *client.Client) (*rules, error) {
 	var r rules
-	var errs [4]error
-	r.Exports, errs[0] = api.Exports().List(ctx)
-	r.Imports, errs[1] = api.Imports().List(ctx)
-	r.Intentions, errs[2] = api.Intentions().List(ctx)
-	r.Traffic, errs[3] = api.TrafficPolicies().List(ctx)
+	var err error
+	if r.Exports, err = api.Exports().List(ctx); err != nil {
+		return nil, err // one reason is enough where nobody answers
+	}
+	var errs [3]error
+	r.Imports, errs[0] = api.Imports().List(ctx)
+	r.Intentions, errs[1] = api.Intentions().List(ctx)
+	r.Traffic, errs[2] = api.TrafficPolicies().List(ctx)
 	return &r, errors.Join(errs[:]...)
 }
 
@@ -99,7 +102,15 @@ func newPolicyCreate() *cobra.Command {
 		Short: "Create the rules of a file",
 		Long: `Create the rules of a YAML file with the keys exports, imports, intentions and
 traffic_policies, as in the federation section of the configuration. Rules that exist
-are an error; nothing that was created before it is undone.`,
+are an error; nothing that was created before it is undone. An example:
+
+  exports:
+    - {name: billing, services: [billing.default], to: [gcp-us-central1]}
+  intentions:
+    - name: web-may-bill
+      services: [billing.default]
+      callers: [spiffe://gcp.example.org/apps/web]
+      action: allow`,
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if path == "" {
@@ -112,6 +123,9 @@ are an error; nothing that was created before it is undone.`,
 			var file policyFile
 			if _, err := strictyaml.Decode(path, data, &file); err != nil {
 				return err
+			}
+			if len(file.Exports)+len(file.Imports)+len(file.Intentions)+len(file.Traffic) == 0 {
+				return fmt.Errorf("%s has no rules: it needs exports, imports, intentions or traffic_policies", path)
 			}
 			api, err := k.open()
 			if err != nil {
@@ -172,7 +186,9 @@ func newPolicyDelete() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "delete KIND NAME",
 		Short: "Remove a rule: export, import, intention or traffic-policy",
-		Args:  exactArgs("KIND", "NAME"),
+		Long: `Remove a rule that was created over the API. KIND is export, import, intention or
+traffic-policy, as in the first column of isthmus policy.`,
+		Args: exactArgs("KIND", "NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			kind, name := args[0], args[1]
 			api, err := k.open()

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -30,11 +32,15 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
 	_, _ = fmt.Fprintf(stderr, "isthmus: %v\n", err)
+	dial, isDial := errors.AsType[*net.OpError](err)
+	if api := c.Flags().Lookup("api"); api != nil && isDial && dial.Op == "dial" {
+		_, _ = fmt.Fprintf(stderr, "Nothing answers at %s. Does the federation run, and is this its API (--api)?\n", api.Value)
+	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
@@ -54,7 +60,7 @@ know, shares what policy allows, and tells the gateways where calls may go.
 See it work on this machine:  isthmus demo`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          exactArgs(),
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
@@ -66,10 +72,16 @@ See it work on this machine:  isthmus demo`,
 // exactArgs is cobra.ExactArgs with an error that names what is expected.
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
-		if len(args) != len(names) {
-			return usageError{fmt.Errorf("%s takes %d arguments %v, got %d", c.CommandPath(), len(names), names, len(args))}
+		switch {
+		case len(args) == len(names):
+			return nil
+		case len(args) > 0 && c.HasAvailableSubCommands():
+			return usageError{fmt.Errorf("%s has no command %q; see %s --help", c.CommandPath(), args[0], c.CommandPath())}
+		case len(names) == 0:
+			return usageError{fmt.Errorf("%s takes no arguments, got %q", c.CommandPath(), args)}
+		default:
+			return usageError{fmt.Errorf("%s takes %s, got %d arguments", c.CommandPath(), strings.Join(names, " "), len(args))}
 		}
-		return nil
 	}
 }
 

@@ -40,13 +40,16 @@ func newStatus() *cobra.Command {
 
 func readStatus(ctx context.Context, api *client.Client) (*status, error) {
 	var s status
-	var errs [6]error
-	s.Version, errs[0] = api.Version(ctx)
-	s.Clusters, errs[1] = api.Clusters().List(ctx)
-	s.Peers, errs[2] = api.Peers().List(ctx)
-	s.Gateways, errs[3] = api.Gateways().List(ctx)
-	s.Links, errs[4] = api.Links().List(ctx)
-	s.Sources, errs[5] = api.Sources().List(ctx)
+	var err error
+	if s.Version, err = api.Version(ctx); err != nil {
+		return nil, err // one reason is enough where nobody answers
+	}
+	var errs [5]error
+	s.Clusters, errs[0] = api.Clusters().List(ctx)
+	s.Peers, errs[1] = api.Peers().List(ctx)
+	s.Gateways, errs[2] = api.Gateways().List(ctx)
+	s.Links, errs[3] = api.Links().List(ctx)
+	s.Sources, errs[4] = api.Sources().List(ctx)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
@@ -75,6 +78,9 @@ func (s *status) troubles() []string {
 	for _, src := range s.Sources {
 		if src.State != "ok" {
 			out = append(out, fmt.Sprintf("source %s: %s %s", src.Name, src.State, src.Error))
+		}
+		if src.Refused > 0 {
+			out = append(out, fmt.Sprintf("source %s: %d endpoints left out, their addresses are not in its allow list", src.Name, src.Refused))
 		}
 	}
 	return out

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"time"
 
@@ -32,6 +33,9 @@ type CA struct {
 	Entries []CAEntry `yaml:"entries"`
 	// Federated are the bundles of other trust domains that workloads are given.
 	Federated []CAFederated `yaml:"federated"`
+	// Admin is the loopback ip:port of /metrics, /healthz and /readyz; empty
+	// serves none.
+	Admin string `yaml:"admin"`
 	// Log is the form of the log on standard error.
 	Log Log `yaml:"log"`
 }
@@ -67,13 +71,27 @@ func LoadCA(path string) (*CA, error) {
 	if err != nil && !errors.As(err, &problems) {
 		return nil, err
 	}
-	found := errors.Join(c.Config().Validate(), strictyaml.Within("log", c.Log.validate()))
+	if doc.Unreadable {
+		return nil, problems
+	}
+	found := errors.Join(c.Config().Validate(), validateAdmin(c.Admin), strictyaml.Within("log", c.Log.validate()))
 	problems = append(problems, withoutRepeats(doc.Locate(found), problems)...)
 	if len(problems) > 0 {
 		problems.Sort()
 		return nil, problems
 	}
 	return &c, nil
+}
+
+// validateAdmin keeps what needs no token on the host.
+func validateAdmin(address string) error {
+	if address == "" {
+		return nil
+	}
+	if a, err := netip.ParseAddrPort(address); err != nil || !a.Addr().Unmap().IsLoopback() {
+		return strictyaml.Fail("admin", address, "must be ip:port of a loopback address")
+	}
+	return nil
 }
 
 // Config is the file as the CA takes it.

@@ -30,6 +30,9 @@ func Parse(path string, data []byte) (*Config, error) {
 	if err != nil && !errors.As(err, &problems) {
 		return nil, err
 	}
+	if doc.Unreadable {
+		return nil, problems // checks would only report the defaults
+	}
 	c.fill()
 	problems = append(problems, withoutRepeats(doc.Locate(c.Validate()), problems)...)
 	if len(problems) > 0 {

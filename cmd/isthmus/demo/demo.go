@@ -93,7 +93,9 @@ func (d *demo) run(ctx context.Context) error {
 	group.Go(func() error { return d.show(ctx) })
 	err = group.Wait()
 	stopRelays()
-	return errors.Join(err, behind.Wait())
+	// demo.json says what runs, and nothing does
+	gone := errors.Join(removeFile(filepath.Join(d.plan.Dir, "demo.json")), removeFile(filepath.Join(d.plan.Dir, controlFile)))
+	return errors.Join(err, behind.Wait(), gone)
 }
 
 // relays puts the distance in front of every gateway and notes the address that

@@ -66,3 +66,11 @@ func copyBinary(from, to string) error {
 	}
 	return os.Rename(to+".new", to)
 }
+
+// removeFile removes a file that may be gone.
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}

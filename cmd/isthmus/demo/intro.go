@@ -15,6 +15,10 @@ func (d *demo) intro(took time.Duration) string {
 	fmt.Fprintf(&b, "Isthmus demo: three clusters, two trust domains, ready after %s. State and logs: %s\n\n", took, d.plan.Dir)
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "CLUSTER\tPROCESS\tPID\tADDRESS")
+	for _, dom := range d.plan.Domains {
+		name := "ca-" + dom.TrustDomain
+		fmt.Fprintf(t, "-\t%s\t%d\t%s\n", name, d.sup.PID(name), dom.Socket)
+	}
 	for _, c := range d.plan.Clusters {
 		pid := func(name string) int { return d.sup.PID(c.Name + "/" + name) }
 		fmt.Fprintf(t, "%s\tfederation\t%d\tapi http://%s\n", c.Name, pid("federation"), c.API)

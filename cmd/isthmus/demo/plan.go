@@ -79,6 +79,7 @@ type Domain struct {
 	TrustDomain string
 	Socket      string
 	Bundle      string
+	Admin       netip.AddrPort
 }
 
 // Plan is the whole demo.
@@ -121,6 +122,9 @@ func NewPlan(dir string, rtt time.Duration, port func() (netip.AddrPort, error))
 			a, err = port()
 		}
 		return a
+	}
+	for i := range p.Domains {
+		p.Domains[i].Admin = take()
 	}
 	for i := range p.Clusters {
 		c := &p.Clusters[i]

@@ -44,8 +44,12 @@ func Run(ctx context.Context, c *config.Config, log *slog.Logger, build string) 
 	}
 	log.Info("starting", "cluster", c.Cluster.Name, "version", build, "pid", os.Getpid())
 	err := runRoles(ctx, roles)
-	log.Info("stopped", "err", err)
-	return err
+	if err != nil {
+		log.Error("stopped", "err", err)
+		return err
+	}
+	log.Info("stopped")
+	return nil
 }
 
 // role is one part of the process with the identity that it needs.

@@ -1,0 +1,71 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/identity/ca"
+)
+
+// RunCA runs the embedded CA of a trust domain until ctx ends, and its admin
+// listener where one is configured.
+func RunCA(ctx context.Context, c *config.CA, log *slog.Logger, build string) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(buildGauge(build))
+	authority, err := ca.New(c.Config(), ca.Options{Log: log, Registerer: registry})
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	if c.Admin != "" {
+		var lc net.ListenConfig
+		ln, err := lc.Listen(ctx, "tcp", c.Admin)
+		if err != nil {
+			return fmt.Errorf("admin: %w", err)
+		}
+		var ready atomic.Bool
+		group.Go(func() error {
+			if authority.WaitReady(ctx) == nil {
+				ready.Store(true)
+			}
+			return nil
+		})
+		group.Go(func() error { return serveAdmin(ctx, ln, registry, &ready) })
+	}
+	group.Go(func() error { return authority.Run(ctx) })
+	return group.Wait()
+}
+
+// serveAdmin serves /metrics, /healthz and /readyz until ctx ends.
+func serveAdmin(ctx context.Context, ln net.Listener, registry *prometheus.Registry, ready *atomic.Bool) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !ready.Load() {
+			http.Error(w, "workload_api: not served yet", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
