@@ -227,6 +227,9 @@ func (t *target) letGo(l *link) {
 		return
 	}
 	status := wire.Replaced
+	if _, admitted := t.node.roster.Load().lookup(l.remote.ID); !admitted {
+		status = wire.Revoked // the sweep that is about to say so may come second
+	}
 	if t.node.ending() {
 		status = wire.Draining
 	}
