@@ -337,3 +337,42 @@ func background(t *testing.T, run func(context.Context) error) {
 		wg.Wait()
 	})
 }
+
+// What one cluster takes from a second it does not offer to a third, whatever
+// its exports say; and each peer is told for itself.
+func TestNothingIsPassedOnToAThirdCluster(t *testing.T) {
+	t.Parallel()
+	w := newWAN()
+	east, west, north := newCluster(t, w, "east"), newCluster(t, w, "west"), newCluster(t, w, "north")
+	join(east, west, north)
+	_, imports := shop()
+	east.config.Exports = []policy.Export{{Name: "west", Services: []policy.ServicePattern{"*.shop"}, To: []string{"west"}}}
+	west.config.Exports = []policy.Export{{Name: "all", Services: []policy.ServicePattern{"*"}, To: []string{"*"}}}
+	west.config.Imports, north.config.Imports = imports("east"), imports("east", "west")
+	east.source.publish(service("web.shop", 3))
+	west.source.publish(service("db.shop", 1))
+	north.source.publish(service("idle.shop", 1))
+	var gateways []*gateway
+	for _, c := range []*cluster{east, west, north} {
+		c.start()
+		gateways = append(gateways, c.gateway("gw-1"))
+	}
+	gateways[1].until("web.shop in east", hasRemote("web.shop", "east", 3))
+	table := gateways[2].until("db.shop in west", hasRemote("db.shop", "west", 1))
+	eventually(t, "north is in sync with both", func() bool {
+		for _, name := range []string{"east", "west"} {
+			if p, err := north.api.Peers().Get(t.Context(), name); err != nil || p.State != "ok" {
+				return false
+			}
+		}
+		return true
+	})
+	for _, from := range []string{"east", "west"} {
+		if r := remoteOf(table, "web.shop", from); r != nil {
+			t.Errorf("web.shop reached north from %s: %+v", from, r)
+		}
+	}
+	if p, err := north.api.Peers().Get(t.Context(), "east"); err != nil || p.Offered != 0 {
+		t.Errorf("east offers north %d services, %v; want none", p.Offered, err)
+	}
+}
