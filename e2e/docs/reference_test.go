@@ -5,13 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
-	"github.com/isthmus-mesh/isthmus/e2e/stand"
 )
 
 var update = flag.Bool("update", false, "write the documents instead of comparing them") //nolint:gochecknoglobals // a test flag
@@ -53,63 +50,4 @@ Unknown keys are errors. A duration is a number with a unit: ` + "`500ms`, `30s`
 	b.WriteString(strings.Join(rows(t, c, reflect.TypeFor[config.CA](), ""), "\n"))
 	b.WriteString("\n")
 	same(t, "configuration-reference.md", b.String())
-}
-
-var helpLine = regexp.MustCompile(`(?m)^# HELP (isthmus_\S+) (.*)\n# TYPE \S+ (\S+)$`)
-
-// The metrics of both roles, as running processes serve them.
-func TestMetricsList(t *testing.T) {
-	s := stand.New(t,
-		stand.Spec{Name: "east", Cloud: "aws", Region: "us-east-1", Zone: "a", TrustDomain: "east.test"},
-		stand.Spec{Name: "west", Cloud: "gcp", Region: "us-west1", Zone: "b", TrustDomain: "west.test"},
-	)
-	s.Start()
-	metrics := map[string][2]string{}
-	for _, url := range []string{
-		"http://" + s.Clusters[0].Gateways[0].Admin.String() + "/metrics",
-		"http://" + s.Clusters[0].API.String() + "/metrics",
-	} {
-		body, err := stand.Get(url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range helpLine.FindAllStringSubmatch(string(body), -1) {
-			metrics[m[1]] = [2]string{m[3], m[2]}
-		}
-	}
-	if len(metrics) == 0 {
-		t.Fatal("no metrics were served")
-	}
-	path := filepath.Join("..", "..", "docs", "metrics.md")
-	have, err := os.ReadFile(path)
-	if err != nil && !*update {
-		t.Fatal(err)
-	}
-	if !*update {
-		// which series exist depends on what happened; none may be undocumented
-		for name := range metrics {
-			if !strings.Contains(string(have), "`"+name+"`") {
-				t.Errorf("docs/metrics.md lacks %s; run: go test ./e2e/docs -update", name)
-			}
-		}
-		return
-	}
-	for line := range strings.SplitSeq(string(have), "\n") { // keep what this run did not bring about
-		if m := regexp.MustCompile("^\\| `(isthmus_\\S+)` \\| (\\S+) \\| (.*) \\|$").FindStringSubmatch(line); m != nil {
-			if _, seen := metrics[m[1]]; !seen {
-				metrics[m[1]] = [2]string{m[2], m[3]}
-			}
-		}
-	}
-	var names []string
-	for name := range metrics {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	var b strings.Builder
-	b.WriteString("# Metrics\n\nWritten by `go test ./e2e/docs -update` from what running processes serve: gateways on their admin\naddress, federations on their API address, both at `/metrics`. Label values come from closed sets; the\nseries of a service, peer or source end with it.\n\n| metric | kind | meaning |\n|---|---|---|\n")
-	for _, name := range names {
-		b.WriteString("| `" + name + "` | " + metrics[name][0] + " | " + metrics[name][1] + " |\n")
-	}
-	same(t, "metrics.md", b.String())
 }
