@@ -132,7 +132,28 @@ func (c Config) Validate() error {
 	v.api(c.API)
 	v.peers(c.Peers)
 	v = append(v, c.Policy().Validate())
+	v.policyPeers(&c)
 	return errors.Join(v...)
+}
+
+// policyPeers refuses rules about clusters that are no peers: they would do
+// nothing, silently.
+func (v *problems) policyPeers(c *Config) {
+	known := func(name string) bool {
+		return name == "*" || slices.ContainsFunc(c.Peers, func(p Peer) bool { return string(p.Name) == name })
+	}
+	for i, e := range c.Exports {
+		for j, to := range e.To {
+			if !known(to) {
+				v.fail(fmt.Sprintf("exports[%d].to[%d]", i, j), to, "is no peer of this configuration")
+			}
+		}
+	}
+	for i, m := range c.Imports {
+		if !known(string(m.From)) {
+			v.fail(fmt.Sprintf("imports[%d].from", i), string(m.From), "is no peer of this configuration")
+		}
+	}
 }
 
 type problems []error

@@ -83,10 +83,7 @@ func (d *doors) close() {
 // error where it cannot start: an address in use, a store that is locked or
 // damaged, no SVID in time. It is called once.
 func (f *Federation) Run(ctx context.Context) error {
-	wait, cancel := context.WithTimeoutCause(ctx, identityWait, fmt.Errorf("no svid within %v", identityWait))
-	err := f.opts.Identity.WaitReady(wait)
-	cancel()
-	if err != nil {
+	if err := f.awaitName(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -113,6 +110,19 @@ func (f *Federation) Run(ctx context.Context) error {
 		return fmt.Errorf("federation: %w", err)
 	}
 	return nil
+}
+
+// awaitName waits for the first SVID where nothing else says what the federation
+// is called. Where the identity was asked for by name, the API serves without
+// one, and says so when asked whether it is ready; the mesh listener refuses
+// every handshake until the SVID is there.
+func (f *Federation) awaitName(ctx context.Context) error {
+	if !f.opts.Identity.ID().IsZero() {
+		return nil
+	}
+	wait, cancel := context.WithTimeoutCause(ctx, identityWait, fmt.Errorf("no svid within %v", identityWait))
+	defer cancel()
+	return f.opts.Identity.WaitReady(wait)
 }
 
 // open binds every listener, or none.

@@ -24,8 +24,8 @@ type Options struct {
 	Cluster  catalog.ClusterName
 	Locality catalog.Locality
 	// Identity holds the federation's SVID; its SPIFFE ID is the cluster's, and
-	// the gateways' are ID/gateway/NAME. The caller runs it. It must have an SVID
-	// within identityWait of Run.
+	// the gateways' are ID/gateway/NAME. The caller runs it. Where it was not asked
+	// for by its ID it must have an SVID within identityWait of Run.
 	Identity *identity.Source
 	// Sources are what the own catalog is read from.
 	Sources []NamedSource

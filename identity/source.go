@@ -146,16 +146,22 @@ func (s *Source) refused(err *PeerError) error {
 	return err
 }
 
-// ID returns the SPIFFE ID of the current SVID; zero when there is none yet.
+// ID returns the SPIFFE ID of the current SVID; until there is one, the one that
+// was asked for (zero: any).
 func (s *Source) ID() spiffeid.ID {
 	if st := s.state.Load(); st.svid != nil {
 		return st.svid.ID
 	}
-	return spiffeid.ID{}
+	return s.opts.ID
 }
 
-// TrustDomain returns the own trust domain; zero when there is no SVID yet.
-func (s *Source) TrustDomain() spiffeid.TrustDomain { return s.state.Load().domain() }
+// TrustDomain returns the trust domain of ID.
+func (s *Source) TrustDomain() spiffeid.TrustDomain {
+	if td := s.state.Load().domain(); !td.IsZero() {
+		return td
+	}
+	return s.opts.ID.TrustDomain()
+}
 
 // NotAfter returns when the current SVID expires; zero when there is none yet.
 func (s *Source) NotAfter() time.Time { return s.state.Load().notAfter() }

@@ -43,11 +43,12 @@ func (e *StatusError) Code() string {
 	return code
 }
 
-// statusError reads the problem out of resp.
+// statusError reads the problem out of resp; what is no problem document (the
+// body of /readyz) becomes its detail.
 func statusError(resp *http.Response) error {
 	e := &StatusError{Status: resp.StatusCode}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxProblem))
-	if err != nil || json.Unmarshal(body, &e.Problem) != nil {
+	if err != nil || json.Unmarshal(body, &e.Problem) != nil || e.Problem.Type == "" {
 		e.Problem = resource.Problem{Detail: strings.TrimSpace(string(body[:min(len(body), 200)]))}
 	}
 	return e
