@@ -38,8 +38,9 @@ type Options struct {
 	// secret and be unique per gateway; nil means none: peers find out by their
 	// probes.
 	ResetKey *[32]byte
-	// Resolve turns host:port into an address of PacketConn's network; default:
-	// net.DefaultResolver and *net.UDPAddr.
+	// Resolve turns host:port into an address of PacketConn's network; it is asked
+	// for each attempt to dial. Default: net.DefaultResolver, any address of a
+	// family that the socket can send to.
 	Resolve func(ctx context.Context, hostport string) (net.Addr, error)
 	// ProbeInterval is the time between probes, at least 10 ms; a link is dead
 	// after three missed ones. Default 200 ms.
@@ -119,30 +120,12 @@ func (o Options) withDefaults() Options {
 		o.WindowBudget = max(minBudget, usableMemory()/4)
 	}
 	if o.Resolve == nil {
-		o.Resolve = resolve
+		o.Resolve = resolver{family(o.PacketConn.LocalAddr())}.resolve
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return o
-}
-
-// resolve is the default of Options.Resolve.
-func resolve(ctx context.Context, hostport string) (net.Addr, error) {
-	host, port, err := net.SplitHostPort(hostport)
-	if err != nil {
-		return nil, err
-	}
-	number, err := net.DefaultResolver.LookupPort(ctx, "udp", port)
-	if err != nil {
-		return nil, err
-	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return nil, err
-	}
-	addr := addrs[0].Unmap()
-	return &net.UDPAddr{IP: addr.AsSlice(), Zone: addr.Zone(), Port: number}, nil
 }
 
 // label reports whether s is a DNS label in lower case: names of clusters and

@@ -1,6 +1,7 @@
 package tunnel_test
 
 import (
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -54,6 +55,22 @@ func TestDefaultsServe(t *testing.T) {
 	if err := n.Run(t.Context()); err == nil {
 		t.Error("ran twice")
 	}
+}
+
+func TestNamesAreResolved(t *testing.T) {
+	m := tunneltest.New(t, tunneltest.Config{Loopback: true})
+	defer m.Close()
+	a := m.Add(tunneltest.Spec{Cluster: "east", Gateway: "gw1", Handler: tunneltest.Echo(), Options: func(o *tunnel.Options) { o.Resolve = nil }})
+	b := m.Add(tunneltest.Spec{Cluster: "west", Gateway: "gw1", Handler: tunneltest.Echo()})
+	if err := b.SetPeers([]tunnel.Peer{m.PeerOf("east")}); err != nil {
+		t.Fatal(err)
+	}
+	p := m.PeerOf("west")
+	p.Gateways[0].Addresses = []string{fmt.Sprintf("localhost:%d", b.Addr.Port())}
+	if err := a.SetPeers([]tunnel.Peer{p}); err != nil {
+		t.Fatal(err)
+	}
+	a.WaitLink(b, tunnel.StateUp)
 }
 
 // A node whose socket goes says so.
