@@ -134,7 +134,9 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	}); err != nil {
 		return err
 	}
-	if g.router, err = attempt.New(attempt.Options{Board: g.board, Random: rand.Uint64, Log: g.log, Registerer: reg}); err != nil {
+	if g.router, err = attempt.New(attempt.Options{
+		Board: g.board, Reachable: g.reachable, Random: rand.Uint64, Log: g.log, Registerer: reg,
+	}); err != nil {
 		return err
 	}
 	g.endpoints = endpoint.New(endpoint.Options{Dial: g.o.Dial, Own: g.listeners.own()})

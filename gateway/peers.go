@@ -92,6 +92,16 @@ func (g *Gateway) boardLinks() []board.Link {
 	return links
 }
 
+// reachable reports whether a link to the cluster takes new streams.
+func (g *Gateway) reachable(cluster catalog.ClusterName) bool {
+	for _, l := range g.node.Links() {
+		if l.Cluster == string(cluster) && l.State == tunnel.StateUp {
+			return true
+		}
+	}
+	return false
+}
+
 // linkReports are the links in the federation's terms.
 func (g *Gateway) linkReports() []route.LinkReport {
 	infos := g.node.Links()

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/gateway/account"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
 )
 
@@ -149,7 +150,9 @@ func (g *Gateway) drain(base context.Context, ways, talk *group) {
 	})
 	wg.Go(func() { _ = g.origin.Drain(ctx) }) // its error is ctx's, told above
 	wg.Go(func() {
-		pause(ctx, federationGrace)
+		if g.account.InFlight(account.WayControl) > 0 || g.origin.Federations() > 0 {
+			pause(ctx, federationGrace)
+		}
 		talk.stop()
 		g.origin.EndFederation()
 	})

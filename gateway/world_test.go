@@ -43,6 +43,8 @@ type cluster struct {
 	gateways []*node
 	services []route.Service
 	rules    []policy.Intention
+	// traffic is how callers of this cluster reach a service.
+	traffic map[string]*policy.Traffic
 	// federation is Table.Federation.
 	federation string
 }
@@ -169,6 +171,11 @@ func (w *world) table(c *cluster) *route.Table {
 				r.Rows = append(r.Rows, catalog.SummaryRow{Port: port.Name, Ready: n, Total: n})
 			}
 			s.Remote = append(s.Remote, r)
+		}
+	}
+	for name, traffic := range c.traffic {
+		if s := byName[catalog.MustServiceName(name)]; s != nil {
+			s.Traffic = traffic
 		}
 	}
 	for _, s := range byName {
@@ -413,4 +420,19 @@ func (n *node) metric(name string, labels ...string) float64 {
 		}
 	}
 	return sum
+}
+
+// dumpMetrics logs what a node counted, for a test that fails.
+func dumpMetrics(t *testing.T, n *node) {
+	families, err := n.registry.Gather()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			if v := m.GetCounter().GetValue() + m.GetGauge().GetValue(); v != 0 {
+				t.Logf("%s %v %v", f.GetName(), m.Label, v)
+			}
+		}
+	}
 }

@@ -76,7 +76,13 @@ func (l *Listener) Accept() (net.Conn, error) {
 		// Reserved before accepting: two accepts in a row cannot both take the
 		// last slot.
 		reserved := l.o.Slots.TryAcquire()
+		if reserved {
+			l.o.Slots.reserve(1)
+		}
 		c, err := l.o.Listener.Accept()
+		if reserved {
+			l.o.Slots.reserve(-1)
+		}
 		if err != nil {
 			if reserved {
 				l.o.Slots.Release()

@@ -4,9 +4,10 @@ import "sync/atomic"
 
 // Slots is a bound on how many of something are open at once. It never blocks.
 type Slots struct {
-	parent *Slots
-	most   int64
-	used   atomic.Int64
+	parent   *Slots
+	most     int64
+	used     atomic.Int64
+	reserved atomic.Int64 // of used, those of listeners that wait for a caller
 }
 
 // NewSlots returns a bound of most.
@@ -37,8 +38,16 @@ func (s *Slots) Release() {
 	}
 }
 
-// Used is how many slots are taken.
-func (s *Slots) Used() int { return int(s.used.Load()) }
+// reserve tells that a slot is taken for nobody yet (1), or no longer (-1).
+func (s *Slots) reserve(n int64) {
+	for at := s; at != nil; at = at.parent {
+		at.reserved.Add(n)
+	}
+}
+
+// Used is how many slots are taken, without those that listeners hold for the next
+// caller.
+func (s *Slots) Used() int { return int(s.used.Load() - s.reserved.Load()) }
 
 // Most is the bound.
 func (s *Slots) Most() int { return int(s.most) }

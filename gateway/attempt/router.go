@@ -16,13 +16,16 @@ import (
 type Board interface {
 	// Plan is the plan in force, nil before the first table.
 	Plan() *route.Plan
-	// Observe takes the outcome of an attempt.
-	Observe(target route.Target, endpoint *route.EndpointKey, outcome route.Outcome)
+	// Observe takes the outcome of an attempt; certain: nothing was there to take it.
+	Observe(target route.Target, endpoint *route.EndpointKey, outcome route.Outcome, certain bool)
 }
 
 // Options configure a Router.
 type Options struct {
 	Board Board
+	// Reachable reports whether a link to the cluster is up at this moment, which
+	// the plan learns a little later; nil means yes.
+	Reachable func(catalog.ClusterName) bool
 	// Random drives choices and jitter.
 	Random func() uint64
 	// Log receives retries at debug; nil discards them.
@@ -43,6 +46,9 @@ type Router struct {
 func New(o Options) (*Router, error) {
 	if o.Board == nil || o.Random == nil {
 		return nil, errors.New("attempt: board and random are required")
+	}
+	if o.Reachable == nil {
+		o.Reachable = func(catalog.ClusterName) bool { return true }
 	}
 	log := o.Log
 	if log == nil {

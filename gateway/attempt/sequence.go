@@ -125,7 +125,7 @@ const (
 func (a *Attempt) Fail(ctx context.Context, err error, replay Replay) error {
 	s := a.sequence
 	fault := retry.Classify(ctx, err)
-	a.finish(fault.Outcome)
+	a.finish(fault)
 	s.exclude(a, fault, err)
 	s.exposed = s.exposed || !fault.Undelivered
 	s.last = &Error{
@@ -157,10 +157,10 @@ func retries(c route.Choice) uint32 {
 }
 
 // exclude keeps the failed choice from being chosen again, unless only a link to
-// it failed and another gateway may carry the call.
+// it failed and another gateway of it can carry the call.
 func (s *Sequence) exclude(a *Attempt, fault retry.Fault, err error) {
 	cluster, endpoint := a.Choice.Target.Cluster, a.endpoint.ID
-	if fault.Outcome == route.LinkFailure && s.cut != cluster && !noLink(err) {
+	if fault.Outcome == route.LinkFailure && s.cut != cluster && !noLink(err) && s.router.o.Reachable(cluster) {
 		s.cut = cluster
 		return
 	}
@@ -185,7 +185,7 @@ func (a *Attempt) Answered(ok bool) {
 	if !ok {
 		outcome = route.ServiceFailure
 	}
-	a.observe(outcome)
+	a.observe(outcome, false)
 	if !ok {
 		a.end(outcome)
 	}
@@ -205,21 +205,21 @@ func (a *Attempt) End() {
 }
 
 // finish observes and ends at once.
-func (a *Attempt) finish(outcome route.Outcome) {
+func (a *Attempt) finish(fault retry.Fault) {
 	if a.ended {
 		return
 	}
 	a.answered = time.Now()
-	a.observe(outcome)
-	a.end(outcome)
+	a.observe(fault.Outcome, fault.Undelivered)
+	a.end(fault.Outcome)
 }
 
-func (a *Attempt) observe(outcome route.Outcome) {
+func (a *Attempt) observe(outcome route.Outcome, certain bool) {
 	var endpoint *route.EndpointKey
 	if a.Choice.Endpoint != nil {
 		endpoint = &a.endpoint
 	}
-	a.sequence.router.o.Board.Observe(a.Choice.Target, endpoint, outcome)
+	a.sequence.router.o.Board.Observe(a.Choice.Target, endpoint, outcome, certain)
 }
 
 func (a *Attempt) end(outcome route.Outcome) {

@@ -152,20 +152,20 @@ func TestFailuresInARowEjectOneServiceInOneCluster(t *testing.T) {
 		b := run(t, new(links), registry)
 		beta := target(billing, "beta")
 		for range 4 {
-			b.Observe(beta, nil, route.ServiceFailure)
+			b.Observe(beta, nil, route.ServiceFailure, false)
 		}
-		b.Observe(beta, nil, route.Success) // the row is broken
+		b.Observe(beta, nil, route.Success, false) // the row is broken
 		for range 4 {
-			b.Observe(beta, nil, route.ServiceFailure)
-			b.Observe(beta, nil, route.LinkFailure) // speaks of the link
-			b.Observe(beta, nil, route.Refusal)
-			b.Observe(beta, nil, route.CallerFailure)
+			b.Observe(beta, nil, route.ServiceFailure, false)
+			b.Observe(beta, nil, route.LinkFailure, false) // speaks of the link
+			b.Observe(beta, nil, route.Refusal, false)
+			b.Observe(beta, nil, route.CallerFailure, false)
 		}
 		settle()
 		if e := b.Evidence().Targets[beta]; !e.EjectedUntil.IsZero() {
 			t.Fatalf("ejected too early: %+v", e)
 		}
-		b.Observe(beta, nil, route.ServiceFailure)
+		b.Observe(beta, nil, route.ServiceFailure, false)
 		settle()
 		e := b.Evidence()
 		if got := e.Targets[beta]; !got.EjectedUntil.After(time.Now()) || got.Reason == "" {
@@ -175,14 +175,14 @@ func TestFailuresInARowEjectOneServiceInOneCluster(t *testing.T) {
 			t.Errorf("web behind the same gateways is ejected too: %+v", got)
 		}
 		for range 10 { // the other one may not go as well
-			b.Observe(target(billing, "gamma"), nil, route.ServiceFailure)
+			b.Observe(target(billing, "gamma"), nil, route.ServiceFailure, false)
 		}
 		settle()
 		if got := b.Evidence().Targets[target(billing, "gamma")]; !got.EjectedUntil.IsZero() {
 			t.Errorf("both targets of a service are ejected: %+v", got)
 		}
 		time.Sleep(time.Until(e.Targets[beta].EjectedUntil) + time.Millisecond)
-		b.Observe(beta, nil, route.Success) // the probation
+		b.Observe(beta, nil, route.Success, false) // the probation
 		settle()
 		got := b.Evidence().Targets[beta]
 		if !got.EjectedUntil.IsZero() || got.Withheld != 1 {
@@ -198,6 +198,24 @@ func TestFailuresInARowEjectOneServiceInOneCluster(t *testing.T) {
 		}
 		if n := testutil.CollectAndCount(registry, "isthmus_gateway_ejections_total"); n != 1 {
 			t.Errorf("%d series of ejections", n)
+		}
+	})
+}
+
+func TestCertainFailuresEjectSooner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := run(t, new(links), nil)
+		beta := target(billing, "beta")
+		for i := range 3 {
+			settle()
+			if e := b.Evidence().Targets[beta]; !e.EjectedUntil.IsZero() {
+				t.Fatalf("ejected after %d", i)
+			}
+			b.Observe(beta, nil, route.ServiceFailure, true)
+		}
+		settle()
+		if e := b.Evidence().Targets[beta]; e.EjectedUntil.IsZero() {
+			t.Fatal("not ejected after three")
 		}
 	})
 }
@@ -278,8 +296,8 @@ func TestChecksAndOutcomesOfOwnEndpoints(t *testing.T) {
 		fail := func(id string) {
 			for range 5 {
 				k := webEndpoint(id)
-				b.Observe(own, &k, route.ServiceFailure)
-				b.Observe(own, nil, route.Success) // the service as a whole is well
+				b.Observe(own, &k, route.ServiceFailure, false)
+				b.Observe(own, nil, route.Success, false) // the service as a whole is well
 			}
 		}
 		b.SetHealth(webEndpoint("w1"), health.State{Reason: "timeout", Since: time.Now()})
@@ -328,11 +346,11 @@ func TestWhatATableNoLongerKnowsIsForgotten(t *testing.T) {
 		base := series()
 		for range 20 { // churn
 			for range 5 {
-				b.Observe(target(billing, "beta"), nil, route.ServiceFailure)
+				b.Observe(target(billing, "beta"), nil, route.ServiceFailure, false)
 			}
 			k := webEndpoint("w1")
 			for range 5 {
-				b.Observe(target(web, "alpha"), &k, route.ServiceFailure)
+				b.Observe(target(web, "alpha"), &k, route.ServiceFailure, false)
 			}
 			b.TakeReport("gamma", "gw", wire.Report{})
 			settle()
@@ -363,7 +381,7 @@ func TestObserveIsSafeWhileTablesChange(t *testing.T) {
 			wg.Go(func() {
 				k := webEndpoint("w1")
 				for n := 0; !stop.Load(); n++ {
-					b.Observe(target(web, "alpha"), &k, route.Outcome((n+i)%2))
+					b.Observe(target(web, "alpha"), &k, route.Outcome((n+i)%2), false)
 					b.OwnReport(everyone)
 					b.TakeReport("beta", "gw", wire.Report{})
 					time.Sleep(time.Millisecond)

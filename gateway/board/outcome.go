@@ -24,9 +24,12 @@ type endpointState struct {
 }
 
 // Observe takes the outcome of one attempt. endpoint is set where the target is
-// in the own cluster and an endpoint was chosen. A success of what never failed,
-// which nearly all are, takes a shared lock only.
-func (b *Board) Observe(target route.Target, endpoint *route.EndpointKey, outcome route.Outcome) {
+// in the own cluster and an endpoint was chosen. certain says of a failure that
+// nothing was there to take the call (refused, unreachable), which counts twice:
+// three of those eject, so that the retries of the budget's floor last until then
+// even where calls are few. A success of what never failed, which nearly all are,
+// takes a shared lock only.
+func (b *Board) Observe(target route.Target, endpoint *route.EndpointKey, outcome route.Outcome, certain bool) {
 	switch outcome {
 	case route.Success:
 		if b.nothingToReset(target, endpoint) {
@@ -42,8 +45,8 @@ func (b *Board) Observe(target route.Target, endpoint *route.EndpointKey, outcom
 		return
 	}
 	b.mu.Lock()
-	changed := b.observeTarget(ix, target, outcome, now)
-	if endpoint != nil && b.observeEndpoint(ix, *endpoint, outcome, now) {
+	changed := b.observeTarget(ix, target, outcome, certain, now)
+	if endpoint != nil && b.observeEndpoint(ix, *endpoint, outcome, certain, now) {
 		changed = true
 	}
 	b.mu.Unlock()
@@ -65,7 +68,7 @@ func (b *Board) nothingToReset(target route.Target, endpoint *route.EndpointKey)
 	return e == nil || e.ejector == nil || e.clean
 }
 
-func (b *Board) observeTarget(ix *index, target route.Target, outcome route.Outcome, now time.Time) bool {
+func (b *Board) observeTarget(ix *index, target route.Target, outcome route.Outcome, certain bool, now time.Time) bool {
 	t := b.targets[target]
 	if t == nil {
 		if outcome == route.Success || !ix.hasTarget(target) {
@@ -82,7 +85,7 @@ func (b *Board) observeTarget(ix *index, target route.Target, outcome route.Outc
 			ejected++
 		}
 	}
-	if !t.observe(outcome, now, b.o.Random(), b.o.Ejector.Room(ejected, total)) {
+	if !t.observe(outcome, certain, now, b.o.Random(), b.o.Ejector.Room(ejected, total)) {
 		return false
 	}
 	if t.ejector.Until().After(now) {
@@ -95,7 +98,7 @@ func (b *Board) observeTarget(ix *index, target route.Target, outcome route.Outc
 	return true
 }
 
-func (b *Board) observeEndpoint(ix *index, key route.EndpointKey, outcome route.Outcome, now time.Time) bool {
+func (b *Board) observeEndpoint(ix *index, key route.EndpointKey, outcome route.Outcome, certain bool, now time.Time) bool {
 	e := b.endpoints[key]
 	if e == nil {
 		if outcome == route.Success || !ix.hasEndpoint(key) {
@@ -118,7 +121,7 @@ func (b *Board) observeEndpoint(ix *index, key route.EndpointKey, outcome route.
 			ejected++
 		}
 	}
-	if !e.observe(outcome, now, b.o.Random(), b.o.Ejector.Room(ejected, len(ids))) {
+	if !e.observe(outcome, certain, now, b.o.Random(), b.o.Ejector.Room(ejected, len(ids))) {
 		return false
 	}
 	if e.ejector.Until().After(now) {
@@ -128,8 +131,11 @@ func (b *Board) observeEndpoint(ix *index, key route.EndpointKey, outcome route.
 	return true
 }
 
-func (t *targetState) observe(outcome route.Outcome, now time.Time, random uint64, room bool) bool {
+func (t *targetState) observe(outcome route.Outcome, certain bool, now time.Time, random uint64, room bool) bool {
 	changed := t.ejector.Observe(outcome, now, random, room)
+	if certain && outcome == route.ServiceFailure && !changed {
+		changed = t.ejector.Observe(outcome, now, random, room)
+	}
 	t.clean = outcome == route.Success && t.ejector.Until().IsZero()
 	return changed
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -47,6 +48,7 @@ type Handler struct {
 	// talking ends when the federations must stop talking through this gateway.
 	talking context.Context
 	silence context.CancelFunc
+	talks   atomic.Int64
 }
 
 var _ tunnel.Handler = (*Handler)(nil)
@@ -79,6 +81,9 @@ func (h *Handler) HandleReport(from tunnel.Remote, r wire.Report) {
 // EndFederation resets the streams to the own federation: its watches never end by
 // themselves, and their other ends come back through another gateway.
 func (h *Handler) EndFederation() { h.silence() }
+
+// Federations is how many streams to the own federation are open.
+func (h *Handler) Federations() int64 { return h.talks.Load() }
 
 // facts are what is known of a call before its service is asked.
 type facts struct {

@@ -129,6 +129,8 @@ func (h *Handler) serveFederation(ctx context.Context, in *tunnel.Inbound, e *ac
 		return
 	}
 	e.Answered()
+	h.talks.Add(1)
+	defer h.talks.Add(-1)
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	defer context.AfterFunc(h.talking, end)()
