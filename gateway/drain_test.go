@@ -152,7 +152,7 @@ func TestANearDrainFinishesWhatIsInProgress(t *testing.T) {
 				if err == nil {
 					_ = c.Close()
 				}
-				return fmt.Errorf("%s: %v", address, err)
+				return errors.Join(errors.New(address+" is not closed"), err)
 			}
 		}
 		return nil

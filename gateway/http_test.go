@@ -151,7 +151,7 @@ func TestTheCallerIsHandedOnByTheTCPWayToo(t *testing.T) {
 	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
 	r := bufio.NewReader(c)
 	for _, path := range []string{"/1", "/2"} {
-		resp, err := http.ReadResponse(r, nil)
+		resp, err := http.ReadResponse(r, nil) //nolint:bodyclose // read to its end below
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,10 +178,9 @@ func TestUploadOf100MiB(t *testing.T) {
 	}))
 	const size = 100 << 20
 	h := sha256.New()
-	source := io.TeeReader(io.LimitReader(rand.NewChaCha8([32]byte{7}), size), h)
 	for _, length := range []int64{size, -1} {
 		h.Reset()
-		source = io.TeeReader(io.LimitReader(rand.NewChaCha8([32]byte{7}), size), h)
+		source := io.TeeReader(io.LimitReader(rand.NewChaCha8([32]byte{7}), size), h)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://store.default.mesh/", source)
 		if err != nil {
 			t.Fatal(err)
@@ -292,7 +291,7 @@ func TestWebSocket(t *testing.T) {
 	w.start()
 	for service, by := range map[string]string{"far": w.cluster("beta").id(), "near": w.cluster("alpha").id()} {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		c, resp, err := websocket.Dial(ctx, "ws://"+service+".default.mesh/chat", &websocket.DialOptions{
+		c, resp, err := websocket.Dial(ctx, "ws://"+service+".default.mesh/chat", &websocket.DialOptions{ //nolint:bodyclose // an upgrade has none
 			HTTPClient: near.client(), Subprotocols: []string{"echo"},
 			HTTPHeader: http.Header{"X-Forwarded-Client-Cert": {"URI=spiffe://beta.test/root"}},
 		})
@@ -336,7 +335,7 @@ func TestADeclinedUpgradeStaysHTTP(t *testing.T) {
 		"GET /2 HTTP/1.1\r\nHost: plain.default\r\nX-Forwarded-Client-Cert: URI=spiffe://beta.test/root\r\n\r\n")
 	r := bufio.NewReader(c)
 	for _, path := range []string{"/1", "/2"} {
-		resp, err := http.ReadResponse(r, nil)
+		resp, err := http.ReadResponse(r, nil) //nolint:bodyclose // read to its end below
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -35,7 +35,7 @@ type group struct {
 	failed func(error)
 }
 
-func newGroup(name string, parent context.Context, failed func(error)) *group {
+func newGroup(parent context.Context, name string, failed func(error)) *group {
 	g := &group{name: name, failed: failed}
 	g.ctx, g.cancel = context.WithCancelCause(parent)
 	return g
@@ -72,10 +72,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 		}
 	}
 	var (
-		watched = newGroup("watched", base, failed) // metrics and readiness
-		core    = newGroup("core", base, failed)    // links, evidence, plan
-		talk    = newGroup("talk", base, failed)    // the federation, there and here
-		ways    = newGroup("ways", base, failed)    // what callers connect to
+		watched = newGroup(base, "watched", failed) // metrics and readiness
+		core    = newGroup(base, "core", failed)    // links, evidence, plan
+		talk    = newGroup(base, "talk", failed)    // the federation, there and here
+		ways    = newGroup(base, "ways", failed)    // what callers connect to
 	)
 	watched.run("admin", g.admin.Run)
 	watched.run("conditions", g.watch)

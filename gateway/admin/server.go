@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/serverlog"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -62,7 +62,7 @@ func New(o Options) (*Server, error) {
 	mux.HandleFunc("GET /debug/explain", s.explain)
 	s.server = &http.Server{
 		Handler: mux, ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: 2 * timeout, IdleTimeout: time.Minute,
-		MaxHeaderBytes: maxHeader, ErrorLog: log.New(serverLog{o.Log}, "", 0),
+		MaxHeaderBytes: maxHeader, ErrorLog: serverlog.New(o.Log, "admin server"),
 	}
 	return s, nil
 }
@@ -132,13 +132,4 @@ func write(w http.ResponseWriter, status int, body any) {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	_ = e.Encode(body) // whoever asked is gone, or has it
-}
-
-// serverLog takes what net/http logs.
-type serverLog struct{ log *slog.Logger }
-
-// Write implements io.Writer.
-func (s serverLog) Write(p []byte) (int, error) {
-	s.log.Debug("admin server", "reason", string(p[:min(len(p), 200)]))
-	return len(p), nil
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
-// ReasonNoTable: the gateway has not had a route table yet.
+// ReasonNoTable means that the gateway has not had a route table yet.
 const ReasonNoTable = "no_table"
 
 // Error says why a call got no answer. Its Reason is of a closed vocabulary: a

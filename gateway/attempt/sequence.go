@@ -25,7 +25,7 @@ type Sequence struct {
 	own      int                 // failures of own endpoints
 	exposed  bool                // an attempt may have been executed
 	last     *Error              // the last attempt's failure
-	cut      catalog.ClusterName // whose link failed once
+	avoid    catalog.ClusterName // the last whose link failed; only if there is nothing else
 }
 
 // Attempts is how many were begun.
@@ -67,9 +67,13 @@ func (s *Sequence) pick(now time.Time) (choice route.Choice, record route.Record
 	if s.local {
 		return plan.PickLocal(&req)
 	}
+	avoid := s.avoid
 	if s.own >= ownPatience {
+		avoid = plan.Table().Cluster.Name
+	}
+	if avoid != "" {
 		elsewhere := req
-		elsewhere.Tried.Add(plan.Table().Cluster.Name, "")
+		elsewhere.Tried.Add(avoid, "")
 		if choice, record = plan.Pick(&elsewhere); choice.Status == route.OK {
 			return choice, record
 		}
@@ -112,11 +116,11 @@ func (a *Attempt) Header(traceParent string, deadline time.Time) *wire.Header {
 type Replay uint8
 
 const (
-	// Never: what was sent is not kept.
+	// Never means that what was sent is not kept.
 	Never Replay = iota
-	// IfUndelivered: it is kept, and may be sent again if nobody got it.
+	// IfUndelivered means that it is kept, and may be sent again if nobody got it.
 	IfUndelivered
-	// Always: it is kept, and may be executed twice.
+	// Always means that it is kept, and may be executed twice.
 	Always
 )
 
@@ -156,12 +160,16 @@ func retries(c route.Choice) uint32 {
 	return *c.Traffic.Retries
 }
 
-// exclude keeps the failed choice from being chosen again, unless only a link to
-// it failed and another gateway of it can carry the call.
+// exclude keeps the failed choice from being chosen again. Where only the link
+// failed, another gateway of that cluster may carry the call; but its links may
+// have died with the first one and not know it yet, so another cluster goes first.
+// A gateway that drains has said so, and the other links are as good as ever.
 func (s *Sequence) exclude(a *Attempt, fault retry.Fault, err error) {
 	cluster, endpoint := a.Choice.Target.Cluster, a.endpoint.ID
-	if fault.Outcome == route.LinkFailure && s.cut != cluster && !noLink(err) && s.router.o.Reachable(cluster) {
-		s.cut = cluster
+	if fault.Outcome == route.LinkFailure && s.avoid != cluster && !noLink(err) && s.router.o.Reachable(cluster) {
+		if fault.Status != wire.Draining {
+			s.avoid = cluster
+		}
 		return
 	}
 	s.tried.Add(cluster, endpoint)

@@ -1,6 +1,8 @@
 package board
 
 import (
+	"slices"
+
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 )
@@ -61,19 +63,9 @@ func indexOf(t *route.Table) *index {
 
 // hasTarget reports whether outcomes of t are worth keeping.
 func (ix *index) hasTarget(t route.Target) bool {
-	for _, c := range ix.offers[portKey{t.Service, t.Port}] {
-		if c == t.Cluster {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(ix.offers[portKey{t.Service, t.Port}], t.Cluster)
 }
 
 func (ix *index) hasEndpoint(k route.EndpointKey) bool {
-	for _, id := range ix.endpoints[portKey{k.Service, k.Port}] {
-		if id == k.ID {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(ix.endpoints[portKey{k.Service, k.Port}], k.ID)
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/gateway/account"
+	"github.com/isthmus-mesh/isthmus/gateway/serverlog"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
@@ -72,7 +72,7 @@ func New(o Options) (*Server, error) {
 	protocols.SetHTTP1(true)
 	s.server = &http.Server{
 		Handler: s, Protocols: protocols, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader,
-		IdleTimeout: time.Minute, ErrorLog: log.New(serverLog{o.Log}, "", 0), DisableGeneralOptionsHandler: true,
+		IdleTimeout: time.Minute, ErrorLog: serverlog.New(o.Log, "control server"), DisableGeneralOptionsHandler: true,
 	}
 	return s, nil
 }
@@ -215,14 +215,4 @@ func refuseWith(w http.ResponseWriter, status int, reason string, err error) {
 	w.Header().Set("Connection", "close")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(refusal) // the federation is gone, or has it
-}
-
-// serverLog takes what net/http logs: refused handshakes, which identity has
-// logged with their reason.
-type serverLog struct{ log *slog.Logger }
-
-// Write implements io.Writer.
-func (s serverLog) Write(p []byte) (int, error) {
-	s.log.Debug("control server", "reason", string(p[:min(len(p), 200)]))
-	return len(p), nil
 }

@@ -32,7 +32,7 @@ const (
 	pingTimeout = 2 * time.Second
 )
 
-// ErrOwnListener: the endpoint's address is one of this gateway's listeners.
+// ErrOwnListener means that the endpoint's address is one of this gateway's listeners.
 var ErrOwnListener = errors.New("the endpoint is this gateway's own listener")
 
 // Options configure Pools.

@@ -171,7 +171,7 @@ func (c *Checker) next() (*entry, time.Duration) {
 	if wait := time.Until(c.queue[0].due); wait > 0 {
 		return nil, wait
 	}
-	return heap.Pop(&c.queue).(*entry), 0 //nolint:errcheck // the queue holds nothing else
+	return heap.Pop(&c.queue).(*entry), 0
 }
 
 func (c *Checker) check(ctx context.Context, e *entry) {

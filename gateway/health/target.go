@@ -100,7 +100,7 @@ func (q queue) Swap(i, j int) {
 }
 
 func (q *queue) Push(x any) {
-	e := x.(*entry) //nolint:errcheck // the queue holds nothing else
+	e := x.(*entry)
 	e.index = len(*q)
 	*q = append(*q, e)
 }

@@ -3,7 +3,6 @@ package httpway
 import (
 	"context"
 	"errors"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
 	"github.com/isthmus-mesh/isthmus/gateway/outbound"
 	"github.com/isthmus-mesh/isthmus/gateway/relay"
+	"github.com/isthmus-mesh/isthmus/gateway/serverlog"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
 	"github.com/isthmus-mesh/isthmus/gateway/strict"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
@@ -96,7 +96,7 @@ func New(o Options) (*Way, error) {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    MaxHeader,
-		ErrorLog:          log.New(serverLog{o.Log}, "", 0),
+		ErrorLog:          serverlog.New(o.Log, "http server"),
 		// The server's own answer to OPTIONS * would say nothing of any service.
 		DisableGeneralOptionsHandler: true,
 	}
@@ -147,13 +147,4 @@ func (w *Way) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-// serverLog takes what net/http logs: mostly callers that broke off.
-type serverLog struct{ log *slog.Logger }
-
-// Write implements io.Writer.
-func (s serverLog) Write(p []byte) (int, error) {
-	s.log.Debug("http server", "reason", string(p[:min(len(p), 200)]))
-	return len(p), nil
 }

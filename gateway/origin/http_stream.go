@@ -3,7 +3,6 @@ package origin
 import (
 	"context"
 	"errors"
-	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
 	"github.com/isthmus-mesh/isthmus/gateway/relay"
+	"github.com/isthmus-mesh/isthmus/gateway/serverlog"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
 	"github.com/isthmus-mesh/isthmus/gateway/strict"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
@@ -42,18 +42,9 @@ func (h *Handler) newServer() *http.Server {
 			}
 			return ctx
 		},
-		ErrorLog:                     log.New(serverLog{h}, "", 0),
+		ErrorLog:                     serverlog.New(h.o.Log, "http stream"),
 		DisableGeneralOptionsHandler: true,
 	}
-}
-
-// serverLog takes what net/http logs: mostly callers that broke off.
-type serverLog struct{ h *Handler }
-
-// Write implements io.Writer.
-func (s serverLog) Write(p []byte) (int, error) {
-	s.h.o.Log.Debug("http stream", "reason", string(p[:min(len(p), 200)]))
-	return len(p), nil
 }
 
 type streamKey struct{}

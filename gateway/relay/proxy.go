@@ -3,11 +3,12 @@ package relay
 import (
 	"errors"
 	"io"
-	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
 	"sync"
+
+	"github.com/isthmus-mesh/isthmus/gateway/serverlog"
 )
 
 // copyBuffer is what a response's body is copied with: memory while a response
@@ -45,7 +46,7 @@ func NewProxy(o ProxyOptions) http.Handler {
 		FlushInterval: -1, // each piece at once: server-sent events, streaming gRPC
 		BufferPool:    &buffers{pool: sync.Pool{New: func() any { return new([copyBuffer]byte) }}},
 		ErrorHandler:  o.Failed,
-		ErrorLog:      log.New(quiet{o.Log}, "", 0),
+		ErrorLog:      serverlog.New(o.Log, "http copy ended"),
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 1 {
@@ -118,16 +119,6 @@ func (b *trailedBody) Read(p []byte) (int, error) {
 
 type buffers struct{ pool sync.Pool }
 
-func (b *buffers) Get() []byte { return b.pool.Get().(*[copyBuffer]byte)[:] } //nolint:errcheck // the pool holds nothing else
+func (b *buffers) Get() []byte { return b.pool.Get().(*[copyBuffer]byte)[:] }
 
 func (b *buffers) Put(p []byte) { b.pool.Put((*[copyBuffer]byte)(p)) }
-
-// quiet takes what ReverseProxy logs: connections that ended while they were
-// copied, which the access log tells better.
-type quiet struct{ log *slog.Logger }
-
-// Write implements io.Writer.
-func (q quiet) Write(p []byte) (int, error) {
-	q.log.Debug("http copy ended", "reason", string(p[:min(len(p), 200)]))
-	return len(p), nil
-}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -70,7 +71,7 @@ func ReadAnswer(backend splice.Conn, r *http.Request) (*Answer, error) {
 	limited := &io.LimitedReader{R: backend, N: maxHead}
 	buffer := bufio.NewReaderSize(limited, 4<<10)
 	for {
-		resp, err := http.ReadResponse(buffer, r)
+		resp, err := http.ReadResponse(buffer, r) //nolint:bodyclose // the Answer owns it
 		if err != nil {
 			return nil, err
 		}
@@ -101,9 +102,7 @@ func (a *Answer) Switched(r *http.Request) (bool, error) {
 // Decline hands on an answer that is not 101. The caller's connection stays HTTP.
 func (a *Answer) Decline(w http.ResponseWriter) (received int64, err error) {
 	removeHopByHop(a.Header)
-	for name, values := range a.Header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), a.Header)
 	w.WriteHeader(a.StatusCode)
 	n, err := io.Copy(w, a.Body)
 	_ = a.Body.Close()

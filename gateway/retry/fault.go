@@ -30,7 +30,7 @@ func (f Fault) May(idempotent bool) bool {
 	return !f.Final && (f.Undelivered || idempotent)
 }
 
-// ConnectError: no connection to an endpoint of the own cluster could be made,
+// ConnectError says that no connection to an endpoint of the own cluster could be made,
 // so nothing was delivered.
 type ConnectError struct {
 	// Endpoint is the endpoint's ID.

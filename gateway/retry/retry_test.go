@@ -160,7 +160,7 @@ func TestBudgetHoldsInEveryWindow(t *testing.T) {
 func TestBudgetsAreBoundedByTheTable(t *testing.T) {
 	var b retry.Budgets
 	a, c := catalog.MustServiceName("a"), catalog.MustServiceName("c")
-	if b.Of(a) != b.Of(a) || b.Of(a) == b.Of(c) {
+	if first, again := b.Of(a), b.Of(a); first != again || first == b.Of(c) {
 		t.Fatal("one budget per service expected")
 	}
 	b.Prune(func(n catalog.ServiceName) bool { return n == a })

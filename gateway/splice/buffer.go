@@ -38,7 +38,7 @@ func (b *lazyBuffer) next() []byte {
 		return b.large[:]
 	}
 	if b.small == nil {
-		b.small = b.pool.small.Get().(*[smallBuffer]byte) //nolint:errcheck // the pool holds nothing else
+		b.small = b.pool.small.Get().(*[smallBuffer]byte)
 	}
 	return b.small[:]
 }
@@ -47,7 +47,7 @@ func (b *lazyBuffer) next() []byte {
 func (b *lazyBuffer) saw(n int) {
 	switch {
 	case b.large == nil && n == smallBuffer:
-		b.large = b.pool.large.Get().(*[largeBuffer]byte) //nolint:errcheck // the pool holds nothing else
+		b.large = b.pool.large.Get().(*[largeBuffer]byte)
 	case b.large != nil && n < smallBuffer:
 		b.pool.large.Put(b.large)
 		b.large = nil

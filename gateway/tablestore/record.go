@@ -16,7 +16,7 @@ const magic = "isthmus-table 1"
 // maxBytes bounds a file that is read.
 const maxBytes = route.MaxTableBytes + 128 // the header line
 
-// ErrCorrupt: a file is cut short or was changed.
+// ErrCorrupt means that a file is cut short or was changed.
 var ErrCorrupt = errors.New("table file is corrupt")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

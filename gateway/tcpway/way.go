@@ -108,7 +108,7 @@ func draining() wire.Status { return wire.Draining }
 
 // dial opens the connection to the service with what the caller has sent already.
 func (w *Way) dial(ctx context.Context, c net.Conn, sent splice.Counter) (*outbound.Conn, error) {
-	buffer := w.first.Get().(*[firstBytes]byte) //nolint:errcheck // the pool holds nothing else
+	buffer := w.first.Get().(*[firstBytes]byte)
 	defer w.first.Put(buffer)
 	n := available(c, buffer[:])
 	far, err := w.o.Dialer.Dial(ctx, outbound.Request{
