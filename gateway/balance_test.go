@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -158,6 +159,9 @@ func TestReportsExplainWhatTheGatewaySees(t *testing.T) {
 	target := route.Target{Service: catalog.MustServiceName("web"), Port: "main", Cluster: "beta"}
 	eventually(t, "the report has the calls and the far word", func() error {
 		r := near.reports.last()
+		if r == nil {
+			return errors.New("no report")
+		}
 		for _, tr := range r.Targets {
 			if tr.Target == target && tr.Requests == 5 && tr.Reported && tr.Ready == 1 && tr.Total == 1 && tr.EWMA > 0 && tr.InFlight == 0 {
 				return nil

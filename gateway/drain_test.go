@@ -117,7 +117,7 @@ func TestANearDrainFinishesWhatIsInProgress(t *testing.T) {
 	}))
 	w.push()
 	eventually(t, "the new service", func() error {
-		if r := near.reports.last(); len(r.Targets) < 2 {
+		if r := near.reports.last(); r == nil || len(r.Targets) < 2 {
 			return errors.New("not yet")
 		}
 		return nil

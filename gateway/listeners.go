@@ -45,7 +45,7 @@ func bind(c Config, o Options) (l *listeners, err error) {
 		l.link = conn
 	}
 	if a, ok := l.link.LocalAddr().(*net.UDPAddr); ok {
-		l.addrs.Link = a.AddrPort()
+		l.addrs.Link = unmapped(a.AddrPort())
 	}
 	listen := o.Listen
 	if listen == nil {
@@ -60,7 +60,7 @@ func bind(c Config, o Options) (l *listeners, err error) {
 			return
 		}
 		if a, ok := (*to).Addr().(*net.TCPAddr); ok {
-			*at = a.AddrPort()
+			*at = unmapped(a.AddrPort())
 		}
 	}
 	l.tcp, l.addrs.TCP = make([]net.Listener, len(c.TCP)), make([]netip.AddrPort, len(c.TCP))
@@ -71,6 +71,11 @@ func bind(c Config, o Options) (l *listeners, err error) {
 	open("listen.control", c.Control, &l.control, &l.addrs.Control)
 	open("listen.admin", c.Admin, &l.admin, &l.addrs.Admin)
 	return l, err
+}
+
+// unmapped writes an IPv4 address as one.
+func unmapped(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
 // close closes what is open.

@@ -72,7 +72,7 @@ func TestRefusals(t *testing.T) {
 			status: http.StatusServiceUnavailable, reason: "unknown_port", far: "unknown_port",
 		},
 		"no endpoint": {
-			spoil:  func(w *world) { w.cluster("beta").service("web").Endpoints[0].Health = catalog.Critical },
+			spoil:  func(w *world) { w.cluster("beta").service("web").Endpoints = nil },
 			status: http.StatusServiceUnavailable, reason: "no_endpoint", far: "no_candidate",
 		},
 		"not imported": {
@@ -98,14 +98,14 @@ func TestRefusals(t *testing.T) {
 			table := w.table(w.cluster("beta"))
 			far.tables.push(table)
 			eventually(t, "the far gateway has its table", func() error {
-				if r := far.reports.last(); r.Version != table.Version {
-					return fmt.Errorf("version %d", r.Version)
+				if v := far.metric("isthmus_gateway_table_version"); v != float64(table.Version) {
+					return fmt.Errorf("version %v", v)
 				}
 				return nil
 			})
 			if tt.far == "" {
 				eventually(t, "the near gateway has its table", func() error {
-					if near.reports.last().Version < table.Version-1 {
+					if near.metric("isthmus_gateway_table_version") < float64(table.Version-1) {
 						return errors.New("not yet")
 					}
 					return nil
@@ -240,6 +240,9 @@ func TestMalformedRequestsAreRefused(t *testing.T) {
 			text := string(got)
 			if n := strings.Count(text, "served"); n != answered+strings.Count(bad, good) {
 				t.Errorf("%s: %d requests were served: %q", name, n, text)
+			}
+			if name == "tls hello" && prefix != "" {
+				continue // net/http waits for four bytes of a next request; it just closes
 			}
 			if !strings.Contains(text, "HTTP/1.1 400 ") && !strings.Contains(text, "HTTP/1.1 431 ") && !strings.Contains(text, "HTTP/1.1 505 ") {
 				t.Errorf("%s: not refused: %q", name, text)

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -39,22 +38,6 @@ func (n *node) readyz() (status int, conditions map[string]string) {
 		conditions[c.Name] = fmt.Sprint(c.OK, " ", c.Reason)
 	}
 	return status, conditions
-}
-
-func (n *node) admin(path string) (int, []byte) {
-	t := n.cluster.world.t
-	t.Helper()
-	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
-	resp, err := c.Get("http://" + n.Addrs().Admin.String() + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, body
 }
 
 // saved waits until the gateway has its table on disk and returns the files,
@@ -181,7 +164,7 @@ func TestAGatewayWithoutAnythingSaysWhatItLacks(t *testing.T) {
 // TestTablesThatMustNotReplaceTheOneInForce are refused and told.
 func TestTablesThatMustNotReplaceTheOneInForce(t *testing.T) {
 	near, w := twoClusters(t, "web", catalog.HTTP, httpServer(t, who("beta")))
-	good := near.reports.last().Version
+	good := uint64(near.metric("isthmus_gateway_table_version"))
 	offer := func(result string, spoil func()) {
 		t.Helper()
 		before := near.metric("isthmus_gateway_tables_total", "result="+result)
@@ -258,8 +241,8 @@ func TestSeriesDoNotOutliveTheirServices(t *testing.T) {
 			w.push()
 			want := w.version
 			eventually(t, "tables", func() error {
-				if r := near.reports.last(); r.Version < want-1 {
-					return fmt.Errorf("version %d", r.Version)
+				if v := near.metric("isthmus_gateway_table_version"); v < float64(want-1) {
+					return fmt.Errorf("version %v", v)
 				}
 				return nil
 			})

@@ -2,10 +2,12 @@ package gateway_test
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"slices"
@@ -33,6 +35,8 @@ type world struct {
 	// asserts are what peers may assert; by default each cluster its own domain.
 	asserts map[catalog.ClusterName][]policy.IDPattern
 	version uint64
+	// sim replaces the network; nil is loopback.
+	sim *simNetwork
 }
 
 type cluster struct {
@@ -55,7 +59,7 @@ type node struct {
 	cluster  *cluster
 	name     string
 	config   gateway.Config
-	conn     *net.UDPConn
+	conn     net.PacketConn
 	address  netip.AddrPort
 	tables   *tableFeed
 	reports  *reportBook
@@ -105,7 +109,7 @@ func (c *cluster) host(service string, protocol catalog.Protocol, addresses ...n
 	for i, a := range addresses {
 		s.Endpoints = append(s.Endpoints, catalog.Endpoint{
 			ID: fmt.Sprintf("%s-%s-%d", c.name, s.Name.Name(), i+1), Port: "main",
-			Address: a.(*net.TCPAddr).AddrPort(), Weight: 1, Health: catalog.Passing,
+			Address: plain(a), Weight: 1, Health: catalog.Passing,
 		})
 	}
 	for _, o := range c.world.clusters {
@@ -115,6 +119,12 @@ func (c *cluster) host(service string, protocol catalog.Protocol, addresses ...n
 	}
 	c.services = append(c.services, s)
 	return c
+}
+
+// plain is a TCP address with IPv4 written as such.
+func plain(a net.Addr) netip.AddrPort {
+	p := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
 
 func (c *cluster) service(name string) *route.Service {
@@ -190,10 +200,7 @@ func (w *world) table(c *cluster) *route.Table {
 func (c *cluster) gateway(name string, tcp ...string) *node {
 	t := c.world.t
 	t.Helper()
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := c.world.listenUDP(netip.AddrPort{})
 	n := &node{
 		cluster: c, name: name, conn: conn, address: conn.LocalAddr().(*net.UDPAddr).AddrPort(),
 		tables: newTableFeed(), reports: new(reportBook),
@@ -229,18 +236,21 @@ func (n *node) boot() {
 	t := n.cluster.world.t
 	t.Helper()
 	if n.conn == nil { // again, on the same address
-		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(n.address))
-		if err != nil {
-			t.Fatal(err)
-		}
-		n.conn = conn
+		n.conn = n.cluster.world.listenUDP(n.address)
 	}
 	n.registry = prometheus.NewRegistry()
 	id := n.cluster.ca.ID("/isthmus/cluster/" + string(n.cluster.name) + "/gateway/" + n.name)
-	g, err := gateway.New(gateway.Options{
+	o := gateway.Options{
 		Config: n.config, Cluster: n.cluster.name, Locality: n.cluster.locality, Identity: n.cluster.ca.Source(id),
 		Tables: n.tables, Reports: n.reports, Log: logger(t, string(n.cluster.name)+"/"+n.name), Registry: n.registry, Build: "test", PacketConn: n.conn,
-	})
+	}
+	if sim := n.cluster.world.sim; sim != nil {
+		o.Resolve = sim.resolve
+		if sim.memory != nil {
+			o.Listen, o.Dial = sim.memory.listen, sim.memory.dial
+		}
+	}
+	g, err := gateway.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,6 +259,22 @@ func (n *node) boot() {
 	n.cancel, n.done = cancel, make(chan error, 1)
 	go func() { n.done <- g.Run(ctx) }()
 	t.Cleanup(n.stop)
+}
+
+// listenUDP opens a gateway's socket, on any address if none is given.
+func (w *world) listenUDP(at netip.AddrPort) net.PacketConn {
+	w.t.Helper()
+	if w.sim != nil {
+		return w.sim.listenUDP(at)
+	}
+	if !at.IsValid() {
+		at = netip.MustParseAddrPort("127.0.0.1:0")
+	}
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return conn
 }
 
 // stop ends the process in order and waits.
@@ -314,31 +340,54 @@ func (n *node) waitReady() {
 	}
 }
 
-// waitLinked waits until the gateway is ready and its report names a link that is
-// up to every gateway of the other clusters.
+// waitLinked waits until the gateway is ready and has a link of its own, that is
+// up, to every gateway of the other clusters.
 func (n *node) waitLinked() {
 	t := n.cluster.world.t
 	t.Helper()
 	n.waitReady()
 	eventually(t, fmt.Sprintf("links of %s/%s", n.cluster.name, n.name), func() error {
-		r := n.reports.last()
-		if r == nil {
-			return errors.New("no report")
+		var links []route.LinkReport
+		if _, body := n.admin("/debug/links"); json.Unmarshal(body, &links) != nil {
+			return fmt.Errorf("malformed: %s", body)
 		}
 		for _, c := range n.cluster.world.clusters {
 			if c == n.cluster {
 				continue
 			}
 			for _, p := range c.gateways {
-				if !slices.ContainsFunc(r.Links, func(l route.LinkReport) bool {
+				if !slices.ContainsFunc(links, func(l route.LinkReport) bool {
 					return l.Cluster == c.name && l.Gateway == p.name && l.State == "up" && l.Dialed
 				}) {
-					return fmt.Errorf("no link to %s/%s: %+v", c.name, p.name, r.Links)
+					return fmt.Errorf("no link to %s/%s: %+v", c.name, p.name, links)
 				}
 			}
 		}
 		return nil
 	})
+	// The plan follows the links by at most its interval.
+	time.Sleep(100 * time.Millisecond)
+}
+
+// admin asks the admin listener.
+func (n *node) admin(path string) (int, []byte) {
+	t := n.cluster.world.t
+	t.Helper()
+	dial := new(net.Dialer).DialContext
+	if sim := n.cluster.world.sim; sim != nil && sim.memory != nil {
+		dial = sim.memory.dial
+	}
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}, Timeout: 20 * time.Second}
+	resp, err := c.Get("http://" + n.Addrs().Admin.String() + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, body
 }
 
 // eventually polls until check returns nil.

@@ -96,6 +96,7 @@ func New(o Options) (*Way, error) {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    MaxHeader,
+		ConnState:         strict.ConnState,
 		ErrorLog:          serverlog.New(o.Log, "http server"),
 		// The server's own answer to OPTIONS * would say nothing of any service.
 		DisableGeneralOptionsHandler: true,

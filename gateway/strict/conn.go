@@ -14,7 +14,7 @@ type Listener struct {
 	// MaxHead bounds a request's head in bytes.
 	MaxHead int
 	// HalfClose lets callers close their side before the answer, see
-	// Conn.HoldEOF.
+	// Options.HalfClose.
 	HalfClose bool
 }
 
@@ -24,25 +24,33 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	judged := NewConn(c, l.MaxHead)
-	if l.HalfClose {
-		judged.HoldEOF()
-	}
-	return judged, nil
+	return NewConn(c, Options{MaxHead: l.MaxHead, HalfClose: l.HalfClose}), nil
+}
+
+// Options configure a Conn.
+type Options struct {
+	// MaxHead bounds a request's head in bytes.
+	MaxHead int
+	// HalfClose makes an end of the stream after a whole request wait until that is
+	// answered. The server must tell the connection's states by ConnState.
+	HalfClose bool
 }
 
 // Conn is a server's side of a connection.
 type Conn struct {
 	net.Conn
-	framing  framing
-	err      error
-	released atomic.Bool
-	hold     *hold
+	framing   framing
+	err       error
+	released  atomic.Bool
+	halfClose bool
+	hold      hold
 }
 
 // NewConn judges what is read from c.
-func NewConn(c net.Conn, maxHead int) *Conn {
-	return &Conn{Conn: c, framing: framing{maxHead: maxHead}}
+func NewConn(c net.Conn, o Options) *Conn {
+	judged := &Conn{Conn: c, framing: framing{maxHead: o.MaxHead}, halfClose: o.HalfClose}
+	judged.hold.init()
+	return judged
 }
 
 // NetConn is the connection behind.
@@ -52,18 +60,22 @@ func (c *Conn) NetConn() net.Conn { return c.Conn }
 // between two requests, after the connection was taken over from the server.
 func (c *Conn) Release() { c.released.Store(true) }
 
-// Read returns the bytes before the first that is not strict, then *Error.
+// Read returns the bytes before the first that is not strict, then *Error. Where
+// that byte belongs to a request behind one that is being answered, the error waits
+// for the answer, as net/http takes any failure to read for a caller that has gone.
 func (c *Conn) Read(p []byte) (int, error) {
 	if c.err != nil {
-		return 0, c.err
+		return 0, c.judged()
 	}
 	n, err := c.Conn.Read(p)
 	if c.released.Load() {
 		return n, err
 	}
 	if n == 0 {
-		if c.hold != nil && errors.Is(err, io.EOF) && c.framing.between() {
-			return 0, c.hold.wait()
+		if c.halfClose && errors.Is(err, io.EOF) && c.framing.between() {
+			if waited := c.hold.wait(); waited != nil {
+				return 0, waited
+			}
 		}
 		return 0, err
 	}
@@ -71,15 +83,25 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if violation != nil {
 		c.err = violation
 		if good == 0 {
-			return 0, violation
+			return 0, c.judged()
 		}
 		return good, nil
 	}
-	if c.hold != nil {
+	if c.halfClose {
 		// An EOF that comes with the last bytes is held like one that comes after.
 		return n, nil
 	}
 	return n, err
+}
+
+// judged is the violation, in time.
+func (c *Conn) judged() error {
+	if c.framing.inHead() {
+		if waited := c.hold.wait(); waited != nil {
+			return waited
+		}
+	}
+	return c.err
 }
 
 // CloseWrite sends FIN.

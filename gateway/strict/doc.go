@@ -15,8 +15,9 @@
 //
 // A caller that closes its side after its request is taken by net/http for one
 // that has gone, which cancels the request. Where bytes are carried for a caller
-// (a TCP way in), that would break what a direct connection allows; HoldEOF keeps
-// the end of the stream from the server until it has answered.
+// (a TCP way in), that would break what a direct connection allows;
+// Options.HalfClose keeps the end of the stream from the server until it has
+// answered.
 //
 // An HTTP/2 preface as the first line opens the way for good, and so does Release,
 // after an Upgrade.

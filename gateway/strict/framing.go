@@ -72,6 +72,9 @@ func (f *framing) follow(p []byte) (good int, err error) {
 // between reports whether the last request is whole and none has begun after it.
 func (f *framing) between() bool { return f.state == inRequestLine && len(f.line) == 0 }
 
+// inHead reports whether the next byte belongs to a request's head.
+func (f *framing) inHead() bool { return f.state == inRequestLine || f.state == inHeader }
+
 func (f *framing) bodyDone() {
 	if f.state == inBody {
 		f.nextRequest()

@@ -33,7 +33,7 @@ func (r *reader) Read(p []byte) (int, error) {
 
 // judge reads data through a Conn and returns what was let through.
 func judge(data string, size int) (string, error) {
-	got, err := io.ReadAll(strict.NewConn(&reader{data: []byte(data), size: size}, 1024))
+	got, err := io.ReadAll(strict.NewConn(&reader{data: []byte(data), size: size}, strict.Options{MaxHead: 1024}))
 	return string(got), err
 }
 
@@ -137,7 +137,7 @@ func serve(t *testing.T, data string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{ConnState: strict.ConnState, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		_, _ = io.WriteString(w, r.URL.Path)
 	})}
@@ -171,7 +171,7 @@ func TestTheServerAnswers400AfterTheGoodOnes(t *testing.T) {
 
 func TestAReleasedConnIsNotJudged(t *testing.T) {
 	data := "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-	c := strict.NewConn(&reader{data: []byte(data + "\n\n\x00 anything"), size: len(data)}, 1024)
+	c := strict.NewConn(&reader{data: []byte(data + "\n\n\x00 anything"), size: len(data)}, strict.Options{MaxHead: 1024})
 	if _, err := io.ReadFull(c, make([]byte, len(data))); err != nil {
 		t.Fatal(err)
 	}
