@@ -31,7 +31,9 @@ type PeerGateway struct {
 	// Addresses are host:port pairs of UDP, tried in turn, at most 8; none means
 	// that the gateway cannot be dialed and dials us.
 	Addresses []string
-	// Draining gateways get no new links and no new streams.
+	// Draining gateways get new streams only where no other gateway of the cluster
+	// has a link and theirs does not say that it drains: the roster may be older
+	// than a restart.
 	Draining bool
 }
 

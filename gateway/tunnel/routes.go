@@ -22,6 +22,10 @@ func (n *Node) reroute() {
 // We send on links that we dialed; only to a gateway that we have not (yet)
 // reached, on those that it dialed. So each side chooses its own path, and a
 // gateway behind NAT is called back.
+//
+// A gateway that the roster calls draining is the last choice, but one: a link
+// whose peer has not said so itself is up. The roster may be older than a
+// restart, and the one that would correct it comes over this very link.
 func (n *Node) rebuild() {
 	type gateway struct{ cluster, name string }
 	dialed := make(map[gateway]bool)
@@ -30,15 +34,21 @@ func (n *Node) rebuild() {
 			dialed[gateway{l.remote.Cluster, l.remote.Gateway}] = true
 		}
 	}
-	r := make(routes)
+	r, leaving := make(routes), make(routes)
 	for l := range n.links {
 		if !l.takes() || !l.dialed && dialed[gateway{l.remote.Cluster, l.remote.Gateway}] {
 			continue
 		}
 		if g, ok := n.roster.Load().gateway(l.remote); ok && g.Draining {
+			leaving[l.remote.Cluster] = append(leaving[l.remote.Cluster], l)
 			continue
 		}
 		r[l.remote.Cluster] = append(r[l.remote.Cluster], l)
+	}
+	for cluster, links := range leaving {
+		if len(r[cluster]) == 0 {
+			r[cluster] = links
+		}
 	}
 	for _, links := range r {
 		slices.SortFunc(links, func(a, b *link) int {
@@ -121,7 +131,7 @@ func (n *Node) linkless() []*target {
 	}
 	var all []*target
 	for _, t := range n.targets {
-		if !linked[t] && len(t.want.addresses) > 0 && !t.want.draining {
+		if !linked[t] && len(t.want.addresses) > 0 {
 			all = append(all, t)
 		}
 	}

@@ -96,11 +96,13 @@ func (t *target) run() {
 	}
 }
 
-// dialable waits until there is something to dial; false means stopped.
+// dialable waits until there is something to dial; false means stopped. A gateway
+// that the roster calls draining is dialed, too: if it is, its hello refuses, and
+// if it has restarted since, only a link can bring the roster that says so.
 func (t *target) dialable() (wanted, bool) {
 	for {
 		w := t.wish()
-		if len(w.addresses) > 0 && !w.draining {
+		if len(w.addresses) > 0 {
 			return w, t.ctx.Err() == nil
 		}
 		select {
