@@ -2,6 +2,7 @@ package demo_test
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ func TestDemo(t *testing.T) {
 	d := startDemo(t)
 	t.Run("local endpoints answer while they are healthy", d.localFirst)
 	t.Run("a killed gateway of two costs its peers nothing", d.killedGateway)
+	t.Run("a cluster's only gateway is restarted in order", d.orderlyRestart)
 	t.Run("calls go on with every federation service dead", d.noFederation)
 	t.Run("with every local instance dead the nearest cluster answers", d.localDead)
 	t.Run("a region dies and comes back under load", d.regionDies)
@@ -135,6 +137,41 @@ func (d *running) localDead(t *testing.T) {
 	report(t, rs, killed)
 	if who := rs.Between(killed.Add(5*time.Second), time.Now()).Who(); who[near] == 0 || len(who) != 1 {
 		t.Errorf("5 s after the kill answered by %v, want only %s", who, near)
+	}
+}
+
+// A gateway that drained tells its peers so, and they must take it back.
+func (d *running) orderlyRestart(t *testing.T) {
+	d = d.on(t)
+	way := d.cluster(home).Gateways[0].HTTP
+	load := stand.StartLoad(t.Context(), rate, callTimeout, d.call(way, "billing"))
+	for _, name := range []string{near, distant} { // both, so that neither side may rest on the other
+		gw := d.cluster(name).Gateways[0]
+		if err := syscall.Kill(gw.PID, syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{near, distant} {
+		stand.Eventually(t, settled, name+" has stopped", func() error {
+			if g := d.cluster(name).Gateways[0]; g.PID != 0 {
+				return fmt.Errorf("pid %d still runs", g.PID)
+			}
+			return nil
+		})
+		d.start(name + "/" + d.cluster(name).Gateways[0].Name)
+	}
+	began := time.Now()
+	for _, name := range []string{near, distant} {
+		stand.Eventually(t, settled, name+" answers again", func() error {
+			_, err := d.askHost(t.Context(), way, "billing.default."+name+".mesh")
+			return err
+		})
+	}
+	stand.Figure(t, "both drained clusters answer %.1f s after their gateways' start", time.Since(began).Seconds())
+	rs := load.Stop()
+	stand.Figure(t, "meanwhile %d calls answered at home, %d failed", len(rs), len(rs.Failed()))
+	if len(rs.Failed()) > 0 {
+		t.Errorf("failures: %s", rs.Errors())
 	}
 }
 

@@ -118,12 +118,16 @@ func (d *running) call(way, service string) func(context.Context) (string, error
 	}
 }
 
-func (d *running) ask(ctx context.Context, way, service string) (a demo.Answer, err error) {
+func (d *running) ask(ctx context.Context, way, service string) (demo.Answer, error) {
+	return d.askHost(ctx, way, service+".default.mesh")
+}
+
+func (d *running) askHost(ctx context.Context, way, host string) (a demo.Answer, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+way+"/", nil)
 	if err != nil {
 		return a, err
 	}
-	req.Host = service + ".default.mesh"
+	req.Host = host
 	resp, err := d.client.Do(req)
 	if err != nil {
 		return a, err
