@@ -177,8 +177,11 @@ func TestReportsExplainWhatTheGatewaySees(t *testing.T) {
 	if len(r.Clusters) != 1 || !r.Clusters[0].Up || r.Clusters[0].RTT <= 0 {
 		t.Errorf("clusters: %+v", r.Clusters)
 	}
-	far := w.cluster("beta").gateways[0].reports.last()
-	if len(far.Endpoints) != 1 || !far.Endpoints[0].Healthy || far.Endpoints[0].Requests != 5 {
-		t.Errorf("endpoints: %+v", far.Endpoints)
-	}
+	eventually(t, "the far gateway reports its endpoint", func() error {
+		far := w.cluster("beta").gateways[0].reports.last()
+		if far == nil || len(far.Endpoints) != 1 || !far.Endpoints[0].Healthy || far.Endpoints[0].Requests != 5 {
+			return fmt.Errorf("%+v", far)
+		}
+		return nil
+	})
 }
