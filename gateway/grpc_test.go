@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -99,7 +100,12 @@ func grpcServer(t *testing.T, s *testService) net.Addr {
 // stub is a real client whose authority is a name of the mesh.
 func stub(t *testing.T, n *node, authority string) pb.TestServiceClient {
 	t.Helper()
-	conn, err := grpc.NewClient("passthrough:///"+n.Addrs().HTTP.String(), grpc.WithAuthority(authority), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	return stubAt(t, n.Addrs().HTTP, authority)
+}
+
+func stubAt(t *testing.T, address netip.AddrPort, authority string) pb.TestServiceClient {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+address.String(), grpc.WithAuthority(authority), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,15 +118,18 @@ func TestGRPC(t *testing.T) {
 	w := newWorld(t, "alpha", "beta")
 	w.cluster("beta").host("far", catalog.GRPC, grpcServer(t, service))
 	w.cluster("alpha").host("near", catalog.GRPC, grpcServer(t, service))
-	near := w.cluster("alpha").gateway("gw1")
+	near := w.cluster("alpha").gateway("gw1", "far")
 	w.cluster("beta").gateway("gw1")
 	w.start()
-	by := map[string]string{"far": w.cluster("beta").id(), "near": w.cluster("alpha").id()}
-	for _, where := range []string{"far", "near"} {
+	by := map[string]string{"far": w.cluster("beta").id(), "near": w.cluster("alpha").id(), "far by the tcp way": w.cluster("beta").id()}
+	for _, where := range []string{"far", "near", "far by the tcp way"} {
 		t.Run(where, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 			defer cancel()
 			c := stub(t, near, where+".default.mesh")
+			if where == "far by the tcp way" {
+				c = stubAt(t, near.Addrs().TCP[0], "anything")
+			}
 
 			var header, trailer metadata.MD
 			spoofed := metadata.AppendToOutgoingContext(ctx, "x-forwarded-client-cert", "URI=spiffe://beta.test/root")
