@@ -121,7 +121,7 @@ func TestRefusals(t *testing.T) {
 				p.Service != "web.default" || header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("http: %d %v %+v", status, header, p)
 			}
-			if _, err := near.dial(0).Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			if err := near.refusal(0); !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("tcp: %v, want a reset", err)
 			}
 			if n := near.metric("isthmus_gateway_refusals_total", "way=http", "reason="+tt.reason); n != 1 {

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -227,6 +228,15 @@ func TestSeriesDoNotOutliveTheirServices(t *testing.T) {
 	all := beta.services
 	base := -1
 	for round := range 6 {
+		for _, n := range []*node{near, beta.gateways[0]} { // a plan follows its table a moment later
+			eventually(t, "a plan with web", func() error {
+				status, body := n.admin("/debug/explain?service=web.default")
+				if status != http.StatusOK || !bytes.Contains(body, []byte(`"choice"`)) {
+					return fmt.Errorf("%d %s", status, body)
+				}
+				return nil
+			})
+		}
 		for range 3 {
 			if status, _, body := get(t, c, "http://web.default.mesh/"); status != http.StatusOK {
 				t.Fatalf("round %d: %d %s", round, status, body)

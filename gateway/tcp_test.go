@@ -61,6 +61,19 @@ func (n *node) dial(way int) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
+// refusal is how a way in that takes nothing ends a connection: a reset, which
+// may come before connect has returned.
+func (n *node) refusal(way int) error {
+	c, err := net.Dial("tcp", n.Addrs().TCP[way].String())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(60 * time.Second))
+	_, err = c.Read(make([]byte, 1))
+	return err
+}
+
 func TestServerSpeaksFirst(t *testing.T) {
 	near, _ := twoClusters(t, "ssh", catalog.TCP, tcpServer(t, func(c *net.TCPConn) {
 		_, _ = io.WriteString(c, "SSH-2.0-test\r\n")
@@ -185,13 +198,7 @@ func TestNowhereToGoIsAReset(t *testing.T) {
 	w.cluster("beta").gateway("gw1")
 	w.start()
 	for way, reason := range []string{"refused", "unknown_service"} {
-		c, err := net.Dial("tcp", near.Addrs().TCP[way].String())
-		if err == nil { // else the reset came before connect had returned
-			_ = c.SetDeadline(time.Now().Add(60 * time.Second))
-			_, err = c.Read(make([]byte, 1))
-			_ = c.Close()
-		}
-		if !errors.Is(err, syscall.ECONNRESET) {
+		if err := near.refusal(way); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("way %d: %v, want a reset", way, err)
 		}
 		eventually(t, "the reason is counted", func() error {

@@ -142,7 +142,7 @@ func TestBadCachesAreRefusedAndReplaced(t *testing.T) {
 			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), path) {
 				t.Fatalf("got %v, want %v", err, tt.want)
 			}
-			if !src.ID().IsZero() || counter(t, reg, "isthmus_identity_cache_errors_total") != 1 || !strings.Contains(log.String(), "identity cache refused") {
+			if !src.NotAfter().IsZero() || src.ID() != gw || counter(t, reg, "isthmus_identity_cache_errors_total") != 1 || !strings.Contains(log.String(), "identity cache refused") {
 				t.Fatalf("id %s, log %s", src.ID(), log)
 			}
 		})

@@ -131,6 +131,7 @@ func TestCallsFollowConsul(t *testing.T) {
 	w.eastDC.SetTTL("billing-e1-ttl", api.HealthPassing)
 	w.until(t, "the local check passes again", "billing", "east-1")
 
+	time.Sleep(4 * time.Second) // the ramp of the fail-back ends
 	// Consul dies while calls go on: nothing is lost
 	load := stand.StartLoad(t.Context(), 50, 10*time.Second, w.call("billing"))
 	w.eastDC.Kill()
