@@ -21,7 +21,7 @@ const workload = "spiffe://a.test/workload"
 // fields are the fields that Validate complains of.
 func fields(c gateway.Config) (found []string) {
 	err := c.Validate()
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the joined error itself is wanted
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return nil
 	}
@@ -41,7 +41,8 @@ func TestEveryProblemOfAConfigIsTold(t *testing.T) {
 		TCP: []gateway.TCPListener{
 			{Address: "127.0.0.1:5432", Service: "orders-db", Caller: workload},
 			{Address: "0.0.0.0:5433", Service: "orders.shop", Port: "main", Caller: workload, Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
-			{Address: "127.0.0.1:0", Service: "a", Caller: workload}, {Address: "127.0.0.1:0", Service: "b", Caller: workload},
+			{Address: "127.0.0.1:0", Service: "a", Caller: workload},
+			{Address: "127.0.0.1:0", Service: "b", Caller: workload},
 		},
 	}}
 	if err := good.Validate(); err != nil {
@@ -66,11 +67,10 @@ func TestEveryProblemOfAConfigIsTold(t *testing.T) {
 		"listen.http_caller", "listen.http_sources[0]",
 		"listen.tcp[0].caller", "listen.tcp[0].service", "listen.tcp[0].port",
 		"listen.tcp[1].service", "listen.tcp[1].address",
-		"listen.tcp[2].caller", "listen.tcp[2].sources", "listen.tcp[2].service"[:0],
+		"listen.tcp[2].caller", "listen.tcp[2].sources",
 		"drain_timeout", "fail_back.hold", "fail_back.step", "fail_back.interval", "access_log",
 		"limits.connections", "limits.connections_per_listener", "limits.streams",
 	}
-	want = slices.DeleteFunc(want, func(s string) bool { return s == "" })
 	if got := fields(bad); !slices.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}

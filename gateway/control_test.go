@@ -42,6 +42,9 @@ func connect(t *testing.T, n *node, as *identity.Source, method, target string) 
 	}
 	r := bufio.NewReader(c)
 	resp, err := http.ReadResponse(r, &http.Request{Method: method})
+	if err == nil {
+		t.Cleanup(func() { _ = resp.Body.Close() })
+	}
 	return c, r, resp, err
 }
 
@@ -55,7 +58,7 @@ func TestTheOwnFederationReachesItsPeers(t *testing.T) {
 	alpha := w.cluster("alpha")
 	federation := alpha.ca.Source(alpha.ca.ID("/isthmus/cluster/alpha"))
 
-	c, r, resp, err := connect(t, near, federation, http.MethodConnect, "federation.beta:443")
+	c, r, resp, err := connect(t, near, federation, http.MethodConnect, "federation.beta:443") //nolint:bodyclose // by its clean-up
 	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("%v, %v", resp, err)
 	}
@@ -81,7 +84,7 @@ func TestTheOwnFederationReachesItsPeers(t *testing.T) {
 		"federation absent": {http.MethodConnect, "federation.gamma:443", 503, "no_endpoint"},
 		"other method":      {http.MethodGet, "/", 405, "method_not_allowed"},
 	} {
-		_, _, resp, err := connect(t, near, federation, tt.method, tt.target)
+		_, _, resp, err := connect(t, near, federation, tt.method, tt.target) //nolint:bodyclose // by its clean-up
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -99,7 +102,7 @@ func TestTheOwnFederationReachesItsPeers(t *testing.T) {
 		"the peer's federation":    w.cluster("beta").ca.Source(w.cluster("beta").ca.ID("/isthmus/cluster/beta"), alpha.ca.Bundle()),
 		"no certificate":           nil,
 	} {
-		if _, _, resp, err := connect(t, near, as, http.MethodConnect, "federation.beta:443"); err == nil {
+		if _, _, resp, err := connect(t, near, as, http.MethodConnect, "federation.beta:443"); err == nil { //nolint:bodyclose // by its clean-up
 			t.Errorf("%s was admitted: %d", name, resp.StatusCode)
 		}
 	}

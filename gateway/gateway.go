@@ -167,7 +167,7 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 
 // buildWays makes what listens.
 func (g *Gateway) buildWays() error {
-	dialer, err := outbound.New(outbound.Options{Router: g.router, Links: g.node, Endpoints: g.endpoints})
+	dialer, err := outbound.New(outbound.Options{Router: g.router, Links: g.node, Endpoints: g.endpoints, HTTP: g.origin})
 	if err != nil {
 		return err
 	}

@@ -137,8 +137,20 @@ func TestWhatTheServiceSees(t *testing.T) {
 }
 
 func TestTheCallerIsHandedOnByTheTCPWayToo(t *testing.T) {
-	near, w := twoClusters(t, "billing", catalog.HTTP, httpServer(t, who("billing")))
-	c, err := net.Dial("tcp", near.Addrs().TCP[0].String())
+	w := newWorld(t, "alpha", "beta")
+	w.cluster("beta").host("far", catalog.HTTP, httpServer(t, who("far")))
+	w.cluster("alpha").host("near", catalog.HTTP, httpServer(t, who("near")))
+	near := w.cluster("alpha").gateway("gw1", "far", "near")
+	w.cluster("beta").gateway("gw1")
+	w.start()
+	for way, by := range []string{w.cluster("beta").id(), w.cluster("alpha").id()} {
+		callByTCP(t, near, way, "By="+by+"/gateway/gw1;URI="+w.cluster("alpha").caller())
+	}
+}
+
+func callByTCP(t *testing.T, near *node, way int, want string) {
+	t.Helper()
+	c, err := net.Dial("tcp", near.Addrs().TCP[way].String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,13 +172,12 @@ func TestTheCallerIsHandedOnByTheTCPWayToo(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := parse(t, string(b))
-		want := "By=" + w.cluster("beta").id() + "/gateway/gw1;URI=" + w.cluster("alpha").caller()
 		if got.Path != path || got.Fields.Get("X-Forwarded-Client-Cert") != want {
-			t.Errorf("%+v", got)
+			t.Errorf("way %d: %+v", way, got)
 		}
 	}
 	if _, err := r.ReadByte(); err != io.EOF {
-		t.Errorf("after the last answer: %v, want EOF", err)
+		t.Errorf("way %d: after the last answer: %v, want EOF", way, err)
 	}
 }
 

@@ -16,12 +16,16 @@ type Spare struct {
 
 type spareKey struct{}
 
-// WithSpare returns a context whose requests to address may use c instead of
-// dialing. Whoever made it calls Close.
-func WithSpare(ctx context.Context, address netip.AddrPort, c net.Conn) (context.Context, *Spare) {
+// NewSpare keeps c, a connection to address. Whoever makes a Spare calls Close.
+func NewSpare(address netip.AddrPort, c net.Conn) *Spare {
 	s := &Spare{address: address}
 	s.conn.Store(&c)
-	return context.WithValue(ctx, spareKey{}, s), s
+	return s
+}
+
+// WithSpare returns a context whose requests may use s instead of dialing.
+func WithSpare(ctx context.Context, s *Spare) context.Context {
+	return context.WithValue(ctx, spareKey{}, s)
 }
 
 // take gives the connection away, once, to who asks for its address.

@@ -31,7 +31,7 @@ func (w *Way) upgrade(ctx context.Context, out *recorder, r *http.Request, e *ac
 		w.fail(out, r, e, err)
 		return
 	}
-	backend, err := w.o.Dialer.Dial(ctx, outbound.Request{Call: call, First: request, TraceParent: traceParent(r)})
+	backend, err := w.o.Dialer.Dial(ctx, outbound.Request{Call: call, First: request, Own: true, TraceParent: traceParent(r)})
 	if err != nil {
 		w.fail(out, r, e, err)
 		return

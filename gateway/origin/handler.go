@@ -93,8 +93,12 @@ type facts struct {
 	// stream is set for a request in a plain stream: its fields are the caller's
 	// own, not a gateway's.
 	stream *streamConn
-	// first is an attempt that has its connection already.
+	// local says that the caller is of this cluster.
+	local bool
+	// first is an attempt that has its connection already, spare a connection
+	// without one.
 	first *opened
+	spare *endpoint.Spare
 }
 
 // start judges a call and begins its entry. The error has been entered.
@@ -109,8 +113,14 @@ func (h *Handler) start(way string, f *facts) (*account.Entry, *attempt.Sequence
 		e.Service, e.Port = name, f.header.Port
 	}
 	var sequence *attempt.Sequence
-	if err == nil {
-		sequence, err = h.o.Router.StartInbound(attempt.Call{Service: name, Port: f.header.Port, Caller: f.header.Caller}, f.peer)
+	call := attempt.Call{Service: name, Port: f.header.Port, Caller: f.header.Caller}
+	switch {
+	case err != nil:
+	case f.local:
+		call.Pin = h.o.Cluster
+		sequence, err = h.o.Router.Start(call)
+	default:
+		sequence, err = h.o.Router.StartInbound(call, f.peer)
 	}
 	if err != nil {
 		e.Reason, e.Err = reasonOf(err), err

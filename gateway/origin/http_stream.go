@@ -3,13 +3,16 @@ package origin
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
+	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
 	"github.com/isthmus-mesh/isthmus/gateway/relay"
 	"github.com/isthmus-mesh/isthmus/gateway/serverlog"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
@@ -21,8 +24,10 @@ import (
 const (
 	// maxHeader bounds a request's head, as at the near gateway.
 	maxHeader = 64 << 10
-	// headerTimeout is how long a head may take to arrive.
-	headerTimeout = 10 * time.Second
+	// headerTimeout is how long a head may take to arrive. A caller that keeps a
+	// connection open before it has a request is as welcome as it would be directly,
+	// so it is that of an idle connection.
+	headerTimeout = splice.DefaultIdleTimeout
 )
 
 func (h *Handler) newServer() *http.Server {
@@ -72,7 +77,7 @@ func (h *Handler) Drain(ctx context.Context) error { return h.server.Shutdown(ct
 func (h *Handler) serveHTTPStream(ctx context.Context, in *tunnel.Inbound, f *facts, first *opened) {
 	// What is left to the stream's opener is not what is left to each request.
 	f.header.Deadline = 0
-	c := &streamConn{Inbound: in, facts: *f, closed: make(chan struct{})}
+	c := &streamConn{byteStream: in, facts: *f, closed: make(chan struct{})}
 	c.first.Store(first)
 	defer func() {
 		if o := c.first.Swap(nil); o != nil {
@@ -92,6 +97,24 @@ func (h *Handler) serveHTTPStream(ctx context.Context, in *tunnel.Inbound, f *fa
 		return
 	}
 	<-c.closed
+}
+
+// ServeLocal serves HTTP on a connection of a caller in this cluster to a service of
+// it: what arrives on a TCP way whose service speaks HTTP. The caller is then named
+// to the endpoint as on every other way, and cannot name itself. spare is a
+// connection to one of the endpoints. It does not wait; the error is that of a
+// handler that has ended.
+func (h *Handler) ServeLocal(s *splice.PipeConn, call attempt.Call, e *catalog.Endpoint, spare net.Conn) error {
+	c := &streamConn{
+		byteStream: s, closed: make(chan struct{}),
+		facts: facts{header: wire.Header{Service: call.Service.String(), Port: call.Port, Caller: call.Caller}, local: true},
+	}
+	c.spare.Store(endpoint.NewSpare(e.Address, spare))
+	if !h.streams.put(c) {
+		_ = spare.Close() // it was never used
+		return net.ErrClosed
+	}
+	return nil
 }
 
 // serveInStream serves one request of a plain stream.
@@ -168,11 +191,22 @@ func (h *Handler) upgrade(ctx context.Context, w http.ResponseWriter, r *http.Re
 	}
 }
 
+// byteStream is what a server can serve on: a stream of a peer (*tunnel.Inbound), or
+// one of this process.
+type byteStream interface {
+	io.ReadWriter
+	CloseWrite() error
+	Reset(status wire.Status)
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+}
+
 // streamConn is a stream as a server's connection.
 type streamConn struct {
-	*tunnel.Inbound
+	byteStream
 	facts  facts
-	first  atomic.Pointer[opened]
+	first  atomic.Pointer[opened]         // of a peer's stream
+	spare  atomic.Pointer[endpoint.Spare] // of a local one
 	once   sync.Once
 	closed chan struct{}
 
@@ -183,7 +217,7 @@ type streamConn struct {
 // stream was opened with.
 func (c *streamConn) requestFacts() *facts {
 	f := c.facts
-	f.stream, f.first = c, c.first.Swap(nil)
+	f.stream, f.first, f.spare = c, c.first.Swap(nil), c.spare.Swap(nil)
 	return &f
 }
 
@@ -198,7 +232,7 @@ func (f *facts) breakOff() {
 func (c *streamConn) Write(p []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	return c.Inbound.Write(p)
+	return c.byteStream.Write(p)
 }
 
 // Close implements net.Conn: in order, unless the stream was reset.
@@ -210,6 +244,9 @@ func (c *streamConn) Close() error {
 		}
 		_ = c.CloseWrite() // fails on a stream that has ended
 		c.writing.Unlock()
+		if s := c.spare.Swap(nil); s != nil {
+			s.Close()
+		}
 		close(c.closed)
 	})
 	return nil

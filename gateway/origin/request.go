@@ -117,10 +117,17 @@ func (h *Handler) RoundTrip(r *http.Request) (*http.Response, error) {
 // next is the attempt that has its connection already, or another one.
 func (x *exchange) next(ctx context.Context) (*attempt.Attempt, context.Context, func(), error) {
 	if o := x.facts.takeFirst(); o != nil {
-		ctx, spare := endpoint.WithSpare(ctx, o.attempt.Choice.Endpoint.Address, o.conn)
-		return o.attempt, ctx, spare.Close, nil
+		spare := endpoint.NewSpare(o.attempt.Choice.Endpoint.Address, o.conn)
+		return o.attempt, endpoint.WithSpare(ctx, spare), spare.Close, nil
 	}
 	a, err := x.sequence.Next()
+	if spare := x.facts.spare; spare != nil {
+		x.facts.spare = nil
+		if err == nil && a.Choice.Endpoint != nil {
+			return a, endpoint.WithSpare(ctx, spare), spare.Close, nil
+		}
+		spare.Close()
+	}
 	return a, ctx, func() {}, err
 }
 

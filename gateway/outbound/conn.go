@@ -18,7 +18,7 @@ type Conn struct {
 	ctx      context.Context // of the attempts
 	cancel   context.CancelFunc
 	sequence *attempt.Sequence
-	trace    string
+	request  Request
 
 	mu        sync.Mutex
 	carrier   *carrier
@@ -88,7 +88,7 @@ func (c *Conn) advance() error {
 		c.mu.Lock()
 		start := c.start
 		c.mu.Unlock()
-		next, err := c.dialer.open(c.ctx, a, c.trace, start)
+		next, err := c.dialer.open(c.ctx, a, &c.request, start)
 		if err == nil {
 			err = c.attach(next)
 		}
@@ -138,6 +138,9 @@ func (c *Conn) attach(next *carrier) error {
 // settle ends the time of choices.
 func (c *Conn) settle(current *carrier) {
 	current.attempt.Answered(true)
+	if current.served {
+		current.attempt.End() // its requests are counted one by one
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settled, c.start = true, nil
@@ -165,7 +168,7 @@ func (c *Conn) Served() Served {
 	if c.carrier == nil {
 		return Served{}
 	}
-	return c.carrier.served()
+	return c.carrier.who()
 }
 
 // Attempts is how many attempts were made.

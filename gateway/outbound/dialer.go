@@ -3,6 +3,7 @@ package outbound
 import (
 	"context"
 	"errors"
+	"net"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -28,11 +29,20 @@ type Links interface {
 	OpenStream(ctx context.Context, cluster string, h *wire.Header, first []byte) (*tunnel.Stream, error)
 }
 
+// HTTPServer serves HTTP on a connection to a service of the own cluster;
+// *origin.Handler is one. spare is a connection to e. It does not wait.
+type HTTPServer interface {
+	ServeLocal(s *splice.PipeConn, call attempt.Call, e *catalog.Endpoint, spare net.Conn) error
+}
+
 // Options configure a Dialer. All fields are required.
 type Options struct {
 	Router    *attempt.Router
 	Links     Links
 	Endpoints *endpoint.Pools
+	// HTTP serves ports of protocol http and grpc of the own cluster, as far
+	// gateways do for theirs: the endpoint is told who calls.
+	HTTP HTTPServer
 }
 
 // Dialer opens connections to services.
@@ -40,8 +50,8 @@ type Dialer struct{ o Options }
 
 // New returns a Dialer.
 func New(o Options) (*Dialer, error) {
-	if o.Router == nil || o.Links == nil || o.Endpoints == nil {
-		return nil, errors.New("outbound: router, links and endpoints are required")
+	if o.Router == nil || o.Links == nil || o.Endpoints == nil || o.HTTP == nil {
+		return nil, errors.New("outbound: an option is missing")
 	}
 	return &Dialer{o: o}, nil
 }
@@ -51,6 +61,9 @@ type Request struct {
 	attempt.Call
 	// First are bytes that the caller has sent already; they are copied.
 	First []byte
+	// Own says that First is HTTP that this gateway wrote, with the caller in it, and
+	// that another protocol follows.
+	Own bool
 	// TraceParent travels with the stream.
 	TraceParent string
 }
@@ -64,7 +77,7 @@ func (d *Dialer) Dial(ctx context.Context, r Request) (*Conn, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	c := &Conn{
-		dialer: d, ctx: ctx, cancel: cancel, sequence: sequence, trace: r.TraceParent,
+		dialer: d, ctx: ctx, cancel: cancel, sequence: sequence, request: r,
 		start: append(make([]byte, 0, len(r.First)), r.First...), settledCh: make(chan struct{}),
 	}
 	if err := c.advance(); err != nil {
@@ -86,11 +99,13 @@ type carrier struct {
 	attempt *attempt.Attempt
 	// stream is set where a far gateway has yet to answer.
 	stream *tunnel.Stream
+	// served says that HTTP is served on it, each request with attempts of its own.
+	served bool
 	// sent is how much of the start it was given before it became the current one.
 	sent int
 }
 
-func (c *carrier) served() Served {
+func (c *carrier) who() Served {
 	s := Served{Cluster: c.attempt.Choice.Target.Cluster}
 	if c.stream != nil {
 		s.Gateway = c.stream.Remote().Gateway
@@ -102,18 +117,37 @@ func (c *carrier) served() Served {
 }
 
 // open makes the connection of one attempt and gives it the start.
-func (d *Dialer) open(ctx context.Context, a *attempt.Attempt, trace string, start []byte) (*carrier, error) {
-	if e := a.Choice.Endpoint; e != nil {
-		conn, err := d.o.Endpoints.Connect(ctx, e)
-		if err != nil {
-			return nil, err
-		}
-		return &carrier{Conn: splice.TCP(conn), attempt: a}, nil
+func (d *Dialer) open(ctx context.Context, a *attempt.Attempt, r *Request, start []byte) (*carrier, error) {
+	if a.Choice.Endpoint != nil {
+		return d.openLocal(ctx, a, r)
 	}
 	deadline, _ := ctx.Deadline()
-	stream, err := d.o.Links.OpenStream(ctx, string(a.Choice.Target.Cluster), a.Header(trace, deadline), start)
+	stream, err := d.o.Links.OpenStream(ctx, string(a.Choice.Target.Cluster), a.Header(r.TraceParent, deadline), start)
 	if err != nil {
 		return nil, err
 	}
 	return &carrier{Conn: stream, attempt: a, stream: stream, sent: len(start)}, nil
+}
+
+func (d *Dialer) openLocal(ctx context.Context, a *attempt.Attempt, r *Request) (*carrier, error) {
+	e := a.Choice.Endpoint
+	conn, err := d.o.Endpoints.Connect(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	switch a.Choice.Port.Protocol {
+	case catalog.HTTP, catalog.GRPC:
+		if r.Own {
+			break
+		}
+		ours, theirs := splice.Pipe()
+		call := r.Call
+		call.Port = a.Choice.Port.Name
+		if err := d.o.HTTP.ServeLocal(theirs, call, e, conn); err != nil {
+			return nil, err
+		}
+		return &carrier{Conn: ours, attempt: a, served: true}, nil
+	case catalog.TCP, catalog.TLS, catalog.UDP:
+	}
+	return &carrier{Conn: splice.TCP(conn), attempt: a}, nil
 }

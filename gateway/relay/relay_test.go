@@ -56,10 +56,10 @@ func TestSetCaller(t *testing.T) {
 }
 
 func TestProblems(t *testing.T) {
-	write := func(r *http.Request, status int) *http.Response {
+	write := func(r *http.Request, status int) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		relay.WriteProblem(w, r, relay.Problem{Status: status, Reason: "no_endpoint", Service: "web.default", Cluster: "beta", Detail: "d\u00e9tail"})
-		return w.Result()
+		return w
 	}
 	resp := write(httptest.NewRequest(http.MethodGet, "/", nil), http.StatusServiceUnavailable)
 	var p relay.Problem
@@ -70,21 +70,21 @@ func TestProblems(t *testing.T) {
 		Type: "urn:isthmus:reason:no_endpoint", Title: "Service Unavailable", Status: 503, Detail: "d\u00e9tail",
 		Reason: "no_endpoint", Service: "web.default", Cluster: "beta",
 	}
-	if p != want || resp.StatusCode != 503 || resp.Header.Get("Content-Type") != "application/problem+json" || resp.Header.Get(relay.ReasonField) != "no_endpoint" || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("%d %v %+v", resp.StatusCode, resp.Header, p)
+	if p != want || resp.Code != 503 || resp.Header().Get("Content-Type") != "application/problem+json" || resp.Header().Get(relay.ReasonField) != "no_endpoint" || resp.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %v %+v", resp.Code, resp.Header(), p)
 	}
 	head := write(httptest.NewRequest(http.MethodHead, "/", nil), http.StatusNotFound)
-	if b, _ := io.ReadAll(head.Body); len(b) != 0 || head.StatusCode != 404 {
-		t.Errorf("HEAD: %d %q", head.StatusCode, b)
+	if b, _ := io.ReadAll(head.Body); len(b) != 0 || head.Code != 404 {
+		t.Errorf("HEAD: %d %q", head.Code, b)
 	}
 	for status, code := range map[int]string{400: "13", 403: "7", 404: "12", 405: "12", 429: "8", 502: "14", 503: "14", 504: "4"} {
 		r := httptest.NewRequest(http.MethodPost, "/", nil)
 		r.Header.Set("Content-Type", "application/grpc+proto")
 		got := write(r, status)
 		b, _ := io.ReadAll(got.Body)
-		message := got.Header.Get("Grpc-Message")
-		if got.StatusCode != 200 || got.Header.Get("Grpc-Status") != code || len(b) != 0 || got.Header.Get("Content-Type") != "application/grpc" {
-			t.Errorf("%d: %d %v %q", status, got.StatusCode, got.Header, b)
+		message := got.Header().Get("Grpc-Message")
+		if got.Code != 200 || got.Header().Get("Grpc-Status") != code || len(b) != 0 || got.Header().Get("Content-Type") != "application/grpc" {
+			t.Errorf("%d: %d %v %q", status, got.Code, got.Header(), b)
 		}
 		if strings.ContainsFunc(message, func(r rune) bool { return r <= ' ' || r > '~' }) || !strings.Contains(message, "no_endpoint") {
 			t.Errorf("%d: message %q", status, message)
