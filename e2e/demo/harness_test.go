@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -155,6 +156,16 @@ func (d *running) kill(pids ...int) {
 			d.t.Fatalf("kill %d: %v", pid, err)
 		}
 	}
+	stand.Eventually(d.t, settled, "the demo has seen the kill", func() error {
+		for _, c := range d.state().Clusters {
+			for _, alive := range everything(c) {
+				if slices.Contains(pids, alive) {
+					return fmt.Errorf("pid %d is still in demo.json", alive)
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // everything is all pids of a cluster.
