@@ -143,7 +143,7 @@ func TestWhereRetriesGo(t *testing.T) {
 		{"a dead link of the only cluster: its other gateway", 0, []catalog.ClusterName{"b"}, true, attempt.Always, always(linkDied), []string{"b", "b"}, "link_dead", false},
 		{"the only link died: not there again", 0, []catalog.ClusterName{"b"}, false, attempt.Always, always(linkDied), []string{"b"}, "link_dead", false},
 		{"no link at all: not there again", 0, []catalog.ClusterName{"b"}, true, attempt.IfUndelivered, always(noLink), []string{"b"}, "unreachable", true},
-		{"one gateway drains: the other one", 0, []catalog.ClusterName{"b", "c"}, true, attempt.IfUndelivered, always(refused(wire.Draining)), []string{"b", "b", "b"}, "draining", true},
+		{"one gateway drains: the other one", 0, []catalog.ClusterName{"b", "c"}, true, attempt.IfUndelivered, always(refused(wire.Draining)), []string{"b", "b", "c"}, "draining", true},
 		{"what is not kept is not sent again", 0, []catalog.ClusterName{"b", "c"}, true, attempt.Never, always(refused(wire.Refused)), []string{"b"}, "refused", true},
 		{"endpoint broke after it was asked", 1, nil, true, attempt.IfUndelivered, always(io.ErrUnexpectedEOF), []string{"own/a"}, "reset", false},
 	}

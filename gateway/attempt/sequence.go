@@ -26,6 +26,7 @@ type Sequence struct {
 	exposed  bool                // an attempt may have been executed
 	last     *Error              // the last attempt's failure
 	avoid    catalog.ClusterName // the last whose link failed; only if there is nothing else
+	drained  catalog.ClusterName // the last that had a gateway drain
 }
 
 // Attempts is how many were begun.
@@ -163,13 +164,15 @@ func retries(c route.Choice) uint32 {
 // exclude keeps the failed choice from being chosen again. Where only the link
 // failed, another gateway of that cluster may carry the call; but its links may
 // have died with the first one and not know it yet, so another cluster goes first.
-// A gateway that drains has said so, and the other links are as good as ever.
+// A gateway that drains has said so, and the other links are as good as ever: the
+// cluster gets one more try.
 func (s *Sequence) exclude(a *Attempt, fault retry.Fault, err error) {
 	cluster, endpoint := a.Choice.Target.Cluster, a.endpoint.ID
 	if fault.Outcome == route.LinkFailure && s.avoid != cluster && !noLink(err) && s.router.o.Reachable(cluster) {
-		if fault.Status != wire.Draining {
+		if fault.Status != wire.Draining || s.drained == cluster {
 			s.avoid = cluster
 		}
+		s.drained = cluster
 		return
 	}
 	s.tried.Add(cluster, endpoint)
