@@ -50,7 +50,7 @@ type fixedBoard struct{ plan *route.Plan }
 
 func (b fixedBoard) Plan() *route.Plan                                             { return b.plan }
 func (b fixedBoard) Observe(route.Target, *route.EndpointKey, route.Outcome, bool) {}
-func dialNothing(context.Context, string, string) (net.Conn, error) { return nil, net.ErrClosed }
+func dialNothing(context.Context, string, string) (net.Conn, error)                { return nil, net.ErrClosed }
 
 func streamHandler(f func(context.Context, *tunnel.Inbound)) tunneltest.Handler {
 	return tunneltest.Handler{Stream: f}
