@@ -1,0 +1,166 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+)
+
+const (
+	// maxFiles bounds a folder, maxFile one file: enough for policy.MaxRules of
+	// each kind, little enough that a wrong folder is found out at once.
+	maxFiles = 1000
+	maxFile  = 16 << 20
+)
+
+// Document is what one file may hold: the policy keys of a configuration file's
+// federation section.
+type Document struct {
+	Exports    []policy.Export    `json:"exports,omitempty" yaml:"exports"`
+	Imports    []policy.Import    `json:"imports,omitempty" yaml:"imports"`
+	Intentions []policy.Intention `json:"intentions,omitempty" yaml:"intentions"`
+	Traffic    []policy.Traffic   `json:"traffic_policies,omitempty" yaml:"traffic_policies"`
+}
+
+// Len counts the rules.
+func (d *Document) Len() int {
+	return len(d.Exports) + len(d.Imports) + len(d.Intentions) + len(d.Traffic)
+}
+
+// Rules takes the document apart.
+func (d *Document) Rules() (map[Key]Fields, error) {
+	out := make(map[Key]Fields, d.Len())
+	err := errors.Join(
+		collect(out, Exports, d.Exports, func(r policy.Export) string { return r.Name }),
+		collect(out, Imports, d.Imports, func(r policy.Import) string { return r.Name }),
+		collect(out, Intentions, d.Intentions, func(r policy.Intention) string { return r.Name }),
+		collect(out, TrafficPolicies, d.Traffic, func(r policy.Traffic) string { return r.Name }),
+	)
+	return out, err
+}
+
+func collect[R any](out map[Key]Fields, kind Kind, rules []R, name func(R) string) error {
+	for _, r := range rules {
+		f, err := FieldsOf(r)
+		if err != nil {
+			return fmt.Errorf("%s/%s: %w", kind, name(r), err)
+		}
+		out[Key{kind, name(r)}] = f
+	}
+	return nil
+}
+
+// Read reads the rules of files and folders (their *.yaml and *.yml, without
+// subfolders); "-" is stdin. Every problem of every file is reported at once, each
+// with its place; a rule that two files hold is one.
+func Read(paths []string, stdin io.Reader) (map[Key]Fields, error) {
+	files, err := list(paths)
+	if err != nil {
+		return nil, err
+	}
+	want := map[Key]Fields{}
+	from := map[Key]string{}
+	var problems []error
+	for _, path := range files {
+		doc, err := readFile(path, stdin)
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		rules, err := doc.Rules()
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", path, err))
+		}
+		for k, f := range rules {
+			if first, twice := from[k]; twice {
+				problems = append(problems, fmt.Errorf("%s: %s: is in %s, too", path, k, first))
+				continue
+			}
+			want[k], from[k] = f, path
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	return want, nil
+}
+
+// list names the files behind paths.
+func list(paths []string) ([]string, error) {
+	var out []string
+	for _, path := range paths {
+		if path == "-" {
+			out = append(out, path)
+			continue
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		if !info.IsDir() {
+			out = append(out, path)
+			continue
+		}
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return nil, err
+		}
+		found := 0
+		for _, e := range entries {
+			ext := filepath.Ext(e.Name())
+			if e.IsDir() || strings.HasPrefix(e.Name(), ".") || ext != ".yaml" && ext != ".yml" {
+				continue
+			}
+			found++
+			out = append(out, filepath.Join(path, e.Name()))
+		}
+		if found == 0 {
+			return nil, fmt.Errorf("%s: has no .yaml or .yml file", path)
+		}
+	}
+	if len(out) > maxFiles {
+		return nil, fmt.Errorf("%d files: at most %d are read", len(out), maxFiles)
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+func readFile(path string, stdin io.Reader) (*Document, error) {
+	from, name := stdin, "stdin"
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }()
+		from, name = f, path
+	}
+	data, err := io.ReadAll(io.LimitReader(from, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%s: has more than %d bytes", name, maxFile)
+	}
+	var d Document
+	doc, err := strictyaml.Decode(name, data, &d)
+	var problems strictyaml.Problems
+	if err != nil && !errors.As(err, &problems) {
+		return nil, err
+	}
+	if !doc.Unreadable && len(problems) == 0 {
+		set := policy.Set{Exports: d.Exports, Imports: d.Imports, Intentions: d.Intentions, Traffic: d.Traffic}
+		problems = doc.Locate(set.Validate())
+	}
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return &d, nil
+}
