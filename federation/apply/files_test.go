@@ -48,7 +48,7 @@ func TestReadReportsEveryProblem(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "a.yaml", billing)
 	write(t, dir, "b.yaml", billing)
-	write(t, dir, "c.yaml", "exports:\n  - {name: Bad Name, services: ["x y"], to: []}\n")
+	write(t, dir, "c.yaml", "exports:\n  - {name: Bad Name, services: [x_y], to: []}\n")
 	write(t, dir, "d.yaml", "exprots: []\n")
 	_, err := apply.Read([]string{dir}, nil)
 	if err == nil {
