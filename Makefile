@@ -32,4 +32,4 @@ bench: ## benchmarks of all packages
 check: lint race ## before a commit: quick, but for the scenarios
 
 tools: ## build the pinned linters and peers (minutes, once)
-	go run ./e2e/tools/build consul gofumpt golangci-lint gotestsum
+	go run ./e2e/tools/build consul spire-server spire-agent gofumpt golangci-lint gotestsum
