@@ -147,3 +147,21 @@ func shorten(s string) string {
 	}
 	return s
 }
+
+// With adds to what could not be read the problems that a validation of the rest
+// has found, ordered by place. What the validation says of a field that could not
+// be read is dropped: it judged a value that nobody wrote.
+func (d *Document) With(read Problems, found error) Problems {
+	bad := make(map[string]bool, len(read))
+	for _, p := range read {
+		bad[p.Field] = true
+	}
+	out := slices.Clone(read)
+	for _, p := range d.Locate(found) {
+		if !bad[p.Field] {
+			out = append(out, p)
+		}
+	}
+	out.Sort()
+	return out
+}

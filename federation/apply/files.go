@@ -155,9 +155,9 @@ func readFile(path string, stdin io.Reader) (*Document, error) {
 	if err != nil && !errors.As(err, &problems) {
 		return nil, err
 	}
-	if !doc.Unreadable && len(problems) == 0 {
+	if !doc.Unreadable {
 		set := policy.Set{Exports: d.Exports, Imports: d.Imports, Intentions: d.Intentions, Traffic: d.Traffic}
-		problems = doc.Locate(set.Validate())
+		problems = doc.With(problems, set.Validate())
 	}
 	if len(problems) > 0 {
 		return nil, problems

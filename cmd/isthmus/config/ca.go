@@ -75,9 +75,7 @@ func LoadCA(path string) (*CA, error) {
 		return nil, problems
 	}
 	found := errors.Join(c.Config().Validate(), validateAdmin(c.Admin), strictyaml.Within("log", c.Log.validate()))
-	problems = append(problems, withoutRepeats(doc.Locate(found), problems)...)
-	if len(problems) > 0 {
-		problems.Sort()
+	if problems = doc.With(problems, found); len(problems) > 0 {
 		return nil, problems
 	}
 	return &c, nil

@@ -34,27 +34,10 @@ func Parse(path string, data []byte) (*Config, error) {
 		return nil, problems // checks would only report the defaults
 	}
 	c.fill()
-	problems = append(problems, withoutRepeats(doc.Locate(c.Validate()), problems)...)
-	if len(problems) > 0 {
-		problems.Sort()
+	if problems = doc.With(problems, c.Validate()); len(problems) > 0 {
 		return nil, problems
 	}
 	return &c, nil
-}
-
-// withoutRepeats drops what a check says of a field that could not be read.
-func withoutRepeats(found, read strictyaml.Problems) strictyaml.Problems {
-	bad := map[string]bool{}
-	for _, p := range read {
-		bad[p.Field] = true
-	}
-	var out strictyaml.Problems
-	for _, p := range found {
-		if !bad[p.Field] {
-			out = append(out, p)
-		}
-	}
-	return out
 }
 
 // Validate reports every problem; fill has run.
