@@ -110,6 +110,9 @@ func walk(visit func(rel string, d fs.DirEntry) error) error {
 			}
 			return nil
 		}
+		if d.Name() == ".git" {
+			return nil // of a linked work tree: it names the repository's place
+		}
 		rel, err := filepath.Rel(root, p)
 		if err != nil {
 			return err
