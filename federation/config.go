@@ -4,16 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"path/filepath"
-	"slices"
-	"strconv"
 
-	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
 // The defaults of Config, those of a host that runs one federation.
@@ -24,17 +19,13 @@ const (
 	DefaultDataDir    = "/var/lib/isthmus/federation"
 )
 
-const (
-	// MaxPeers bounds the clusters that one federation exchanges with: each costs
-	// a connection both ways and a catalog in memory.
-	MaxPeers = 200
-	// maxBootstraps bounds the bootstrap addresses of one peer: they are tried in
-	// turn, and a roster replaces them after the first exchange.
-	maxBootstraps = 16
-	// maxSocketPath is what sockaddr_un holds on every system that we run on
-	// (104 on macOS, 108 on Linux, with the final NUL).
-	maxSocketPath = 103
-)
+// MaxPeers bounds the clusters that one federation exchanges with, wherever they
+// are kept.
+const MaxPeers = policy.MaxPeers
+
+// maxSocketPath is what sockaddr_un holds on every system that we run on (104 on
+// macOS, 108 on Linux, with the final NUL).
+const maxSocketPath = 103
 
 // Config is the `federation:` section of the configuration file, without its
 // sources: they are built by the caller (see Options.Sources). A command that
@@ -46,7 +37,9 @@ type Config struct {
 	// means the address that Listen was bound to.
 	Advertise string `yaml:"advertise"`
 	API       API    `yaml:"api"`
-	Peers     []Peer `yaml:"peers"`
+	// Peers are the other clusters that the file names. The REST API lists them with
+	// origin "config" beside those that were joined over it.
+	Peers []Peer `yaml:"peers"`
 	// Exports, Imports, Intentions and Traffic are the policy that the file holds.
 	// The REST API lists them with origin "config" and refuses to change them.
 	Exports    []policy.Export    `yaml:"exports"`
@@ -71,35 +64,8 @@ type API struct {
 	TokenFile string `yaml:"token_file"`
 }
 
-// Peer is another cluster: who it is, where its gateways are first found, and
-// which callers it may speak for.
-type Peer struct {
-	Name catalog.ClusterName `yaml:"name"`
-	// ID is the SPIFFE ID of the peer's federation; its gateways' are
-	// ID/gateway/NAME. Nothing that the peer sends can change it.
-	ID string `yaml:"id"`
-	// Gateways are bootstrap addresses (host:port), used until the peer has sent
-	// its roster. Empty: the peer dials us.
-	Gateways []string `yaml:"gateways"`
-	// Bundle is the first bundle of the peer's trust domain. It may be left out
-	// where the peer shares our trust domain or the Workload API knows its bundle.
-	Bundle BundleFile `yaml:"bundle"`
-	// Asserts are the caller IDs that the peer's gateways may speak for; empty:
-	// none, and then no intention can allow one of its callers. Patterns of two
-	// peers must not overlap.
-	Asserts []policy.IDPattern `yaml:"asserts"`
-	// Cloud and Region place the peer.
-	Cloud  string `yaml:"cloud"`
-	Region string `yaml:"region"`
-}
-
-// BundleFile names a SPIFFE bundle document on disk.
-type BundleFile struct {
-	File string `yaml:"file"`
-}
-
-// Locality is where the peer runs.
-func (p Peer) Locality() catalog.Locality { return catalog.Locality{Cloud: p.Cloud, Region: p.Region} }
+// Peer is another cluster: see policy.Peer.
+type Peer = policy.Peer
 
 // Policy is the policy that the file holds.
 func (c Config) Policy() policy.Set {
@@ -130,30 +96,8 @@ func (c Config) Validate() error {
 		v.fail("advertise", "", "is required where listen is every address: gateways must be told one")
 	}
 	v.api(c.API)
-	v.peers(c.Peers)
-	v = append(v, c.Policy().Validate())
-	v.policyPeers(&c)
+	v = append(v, policy.ValidatePeers(c.Peers), c.Policy().Validate())
 	return errors.Join(v...)
-}
-
-// policyPeers refuses rules about clusters that are no peers: they would do
-// nothing, silently.
-func (v *problems) policyPeers(c *Config) {
-	known := func(name string) bool {
-		return name == "*" || slices.ContainsFunc(c.Peers, func(p Peer) bool { return string(p.Name) == name })
-	}
-	for i, e := range c.Exports {
-		for j, to := range e.To {
-			if !known(to) {
-				v.fail(fmt.Sprintf("exports[%d].to[%d]", i, j), to, "is no peer of this configuration")
-			}
-		}
-	}
-	for i, m := range c.Imports {
-		if !known(string(m.From)) {
-			v.fail(fmt.Sprintf("imports[%d].from", i), string(m.From), "is no peer of this configuration")
-		}
-	}
 }
 
 type problems []error
@@ -163,21 +107,9 @@ func (v *problems) fail(field string, value any, rule string) {
 }
 
 func (v *problems) hostPort(field, value string) {
-	if rule := hostPortRule(value); rule != "" {
+	if rule := policy.HostPortRule(value); rule != "" {
 		v.fail(field, value, rule)
 	}
-}
-
-// hostPortRule says what is wrong with a host:port, or "".
-func hostPortRule(s string) string {
-	host, port, err := net.SplitHostPort(s)
-	if err != nil || host == "" {
-		return "must be host:port"
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
-		return "must end in a port number, 0 to 65535"
-	}
-	return ""
 }
 
 func (v *problems) api(a API) {
@@ -193,63 +125,5 @@ func (v *problems) api(a API) {
 		v.fail("api.address", a.Address, "must be ip:port")
 	case !ap.Addr().Unmap().IsLoopback():
 		v.fail("api.address", a.Address, "must be a loopback address: the token would travel in clear text elsewhere")
-	}
-}
-
-func (v *problems) peers(peers []Peer) {
-	if len(peers) > MaxPeers {
-		v.fail("peers", len(peers), fmt.Sprintf("has more than %d entries", MaxPeers))
-		return
-	}
-	names, ids := map[catalog.ClusterName]int{}, map[string]int{}
-	for i, p := range peers {
-		at := fmt.Sprintf("peers[%d]", i)
-		if _, err := catalog.ParseClusterName(string(p.Name)); err != nil {
-			v.fail(at+".name", string(p.Name), err.Error())
-		} else if first, twice := names[p.Name]; twice {
-			v.fail(at+".name", string(p.Name), fmt.Sprintf("is the name of peers[%d] already", first))
-		} else {
-			names[p.Name] = i
-		}
-		if id, err := spiffeid.FromString(p.ID); err != nil {
-			v.fail(at+".id", p.ID, "must be the SPIFFE ID of the peer's federation: "+err.Error())
-		} else if id.Path() == "" {
-			v.fail(at+".id", p.ID, "must have a path: a trust domain alone is no federation")
-		} else if first, twice := ids[p.ID]; twice {
-			v.fail(at+".id", p.ID, fmt.Sprintf("is the id of peers[%d] already: one identity, one cluster", first))
-		} else {
-			ids[p.ID] = i
-		}
-		v.peerAddresses(at, p)
-		v.asserts(at, peers[:i], p)
-	}
-}
-
-func (v *problems) peerAddresses(at string, p Peer) {
-	if len(p.Gateways) > maxBootstraps {
-		v.fail(at+".gateways", len(p.Gateways), fmt.Sprintf("has more than %d entries", maxBootstraps))
-	}
-	for j, g := range p.Gateways {
-		v.hostPort(fmt.Sprintf("%s.gateways[%d]", at, j), g)
-	}
-	if err := p.Locality().Validate(); err != nil {
-		v.fail(at+".region", p.Region, err.Error())
-	}
-}
-
-// asserts checks that no two peers may speak for the same caller: an intention
-// that allows the caller would then allow both.
-func (v *problems) asserts(at string, before []Peer, p Peer) {
-	for j, a := range p.Asserts {
-		field := fmt.Sprintf("%s.asserts[%d]", at, j)
-		if _, err := policy.ParseIDPattern(string(a)); err != nil {
-			v.fail(field, string(a), err.Error())
-			continue
-		}
-		for k, o := range before {
-			if slices.ContainsFunc(o.Asserts, a.Overlap) {
-				v.fail(field, string(a), fmt.Sprintf("overlaps with what peers[%d] (%s) asserts; one caller, one cluster", k, o.Name))
-			}
-		}
 	}
 }

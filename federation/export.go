@@ -31,7 +31,7 @@ func (p *plane) export(ctx context.Context) {
 	readiness := tables.NewReadiness(reports)
 	var bundle json.RawMessage
 	for _, q := range p.peers.all() {
-		name := q.config.Name
+		name := q.name
 		state := exchange.State{
 			Services:  p.loop.summarizer.Summaries(p.loop.view, readiness, p.loop.index, name),
 			Gateways:  roster,
@@ -58,7 +58,7 @@ func (p *plane) ownBundle() json.RawMessage {
 
 // noteRefusal says once that a peer goes on being told what it was.
 func (p *plane) noteRefusal(q *peer, err error) {
-	name, text := q.config.Name, ""
+	name, text := q.name, ""
 	if err != nil {
 		text = err.Error()
 	}

@@ -26,9 +26,8 @@ type Federation struct {
 	ready    chan struct{}
 	addrs    Addrs
 
-	mu      sync.Mutex // serialises Run's start and Reload
-	plane   *plane     // while Run runs
-	running context.Context
+	mu    sync.Mutex // serialises Run's start and Reload
+	plane *plane     // while Run runs
 }
 
 // Addrs are what a Federation listens on, with the ports that were bound.
@@ -171,8 +170,8 @@ func (f *Federation) serve(ctx context.Context, p *plane, d *doors) error {
 		group.Go(func() error { return s.runner.Run(run) })
 	}
 	f.mu.Lock()
-	err = p.setPeers(run, f.opts.Config.Peers)
-	f.plane, f.running = p, run
+	err = p.startPeers(run)
+	f.plane = p
 	f.mu.Unlock()
 	if err != nil {
 		d.close()
@@ -240,10 +239,7 @@ func (f *Federation) Reload(ctx context.Context, c Config) error {
 	if f.plane == nil {
 		return errors.New("federation: reload: does not run")
 	}
-	if err := f.plane.setPeers(f.running, c.Peers); err != nil {
-		return fmt.Errorf("federation: reload: %w", err)
-	}
-	if err := f.plane.book.SetConfig(ctx, c.Policy()); err != nil {
+	if err := f.plane.takeConfig(ctx, c, have); err != nil {
 		return fmt.Errorf("federation: reload: %w", err)
 	}
 	f.opts.Config = c

@@ -26,6 +26,8 @@ const (
 	eventGatewaySilent   eventKind = "gateway_silent"
 	eventGatewayLeft     eventKind = "gateway_left"
 	eventPeerAdded       eventKind = "peer_added"
+	eventPeerChanged     eventKind = "peer_changed"
+	eventPeerRefused     eventKind = "peer_refused"
 	eventPeerRemoved     eventKind = "peer_removed"
 	eventPeerState       eventKind = "peer_state"
 	eventPeerBundle      eventKind = "peer_bundle"

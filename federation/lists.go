@@ -114,7 +114,7 @@ func (p *plane) refreshServices() {
 	var endpoints []feed.Entry[resource.Endpoint]
 	names := make([]catalog.ClusterName, 0, len(p.peers.all()))
 	for _, q := range p.peers.all() {
-		names = append(names, q.config.Name)
+		names = append(names, q.name)
 	}
 	for s := range p.loop.view.All() {
 		item := resource.Service{Name: s.Name, Ports: s.Ports, Conflicts: s.Conflicts}
@@ -202,7 +202,7 @@ func (p *plane) refreshPeers() {
 	}}}
 	var list []feed.Entry[resource.Peer]
 	for _, q := range p.peers.all() {
-		item := p.peerItem(q, imported[q.config.Name])
+		item := p.peerItem(q, imported[q.name])
 		list = append(list, feed.Entry[resource.Peer]{Key: string(item.Name), Item: item})
 		c := resource.Cluster{
 			Name: item.Name, ID: item.ID, Locality: item.Locality, State: item.State, Services: item.Imported,
@@ -219,13 +219,17 @@ func (p *plane) refreshPeers() {
 }
 
 func (p *plane) peerItem(q *peer, imported int) resource.Peer {
-	st, snapshot := q.importer.Status(), q.importer.Snapshot()
+	st, snapshot, spec := q.importer.Status(), q.importer.Snapshot(), q.spec.Load()
 	item := resource.Peer{
-		Name: q.config.Name, ID: q.config.ID, TrustDomain: q.id.TrustDomain().Name(), Locality: q.config.Locality(),
+		Name: q.name, ID: spec.ID, TrustDomain: q.id.TrustDomain().Name(), Locality: spec.Locality(),
 		State: resource.PeerState(st.State), ControlLost: st.ControlLost, HeardAt: st.HeardAt.UTC(),
 		Epoch: st.Position.Epoch, Version: st.Position.Version, Via: q.dialer.lastVia(),
-		Bootstrap: q.config.Gateways, Gateways: snapshot.Gateways(), Asserts: q.config.Asserts,
+		Bootstrap: spec.Gateways, Gateways: snapshot.Gateways(), Asserts: spec.Asserts,
 		Offered: len(snapshot.Services()), Imported: imported, Conflicts: snapshot.Conflicts(),
+	}
+	item.Spec = *spec
+	if rule, ok := p.book.PeerRules().Feed().Get(string(q.name)); ok {
+		item.Stored = rule.Stored
 	}
 	if st.HeardAt.IsZero() {
 		item.HeardAt = st.HeardAt

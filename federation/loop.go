@@ -51,6 +51,8 @@ type loopState struct {
 	alive    map[string]bool
 	states   map[catalog.ClusterName]exchange.PeerState
 	linkUp   map[catalog.ClusterName]bool
+	// strangers are the rules of which noteStrangers has spoken.
+	strangers map[string]bool
 }
 
 // runLoop works out what follows from what has changed, until ctx ends.
@@ -134,13 +136,14 @@ func (p *plane) merge() {
 	if p.loop.index == nil || !p.loop.index.Set().Equal(set) {
 		p.loop.index = policy.NewIndex(set)
 	}
+	p.noteStrangers()
 	in := merge.Input{
 		Cluster: p.opts.Cluster, Sources: p.mergeSources(), Order: p.peers.precedence(),
 		Import: tables.Imports(p.loop.index),
 	}
 	for _, q := range p.peers.all() {
 		in.Peers = append(in.Peers, merge.Peer{
-			Cluster: q.config.Name, Summaries: q.importer.Snapshot().Services(), ControlLost: q.importer.Status().ControlLost,
+			Cluster: q.name, Summaries: q.importer.Snapshot().Services(), ControlLost: q.importer.Status().ControlLost,
 		})
 	}
 	p.loop.view = merge.Update(p.loop.view, in)

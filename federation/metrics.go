@@ -108,7 +108,7 @@ func (m *metrics) ages(p *plane, now time.Time) {
 		st := q.importer.Status()
 		peers[resource.PeerState(st.State)]++
 		if !st.HeardAt.IsZero() {
-			m.exchangeAge.WithLabelValues(string(q.config.Name)).Set(now.Sub(st.HeardAt).Seconds())
+			m.exchangeAge.WithLabelValues(string(q.name)).Set(now.Sub(st.HeardAt).Seconds())
 		}
 	}
 	for s, n := range peers {

@@ -10,11 +10,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/exchange"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/federation/store"
 	"github.com/isthmus-mesh/isthmus/identity"
@@ -23,7 +24,8 @@ import (
 
 // peer is one configured peer while it is configured.
 type peer struct {
-	config   Peer
+	name     catalog.ClusterName
+	spec     atomic.Pointer[Peer] // the entry, which changes in place where it can
 	id       spiffeid.ID
 	foreign  bool // of another trust domain than ours
 	dialer   *tunnelDialer
@@ -32,7 +34,8 @@ type peer struct {
 	stop     context.CancelFunc
 	done     chan struct{}
 
-	fileRead []byte // of the bundle file; of whoever builds the peer, then of the loop
+	bundleRead sync.Mutex // held while the configured bundle is read and taken
+	read       []byte     // the configured bundle document as it was read last
 
 	mu     sync.Mutex
 	bundle json.RawMessage // what gateways are told of the trust domain
@@ -45,10 +48,11 @@ func (p *plane) newPeer(c Peer) (*peer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("peer %s: %w", c.Name, err)
 	}
-	if _, own := strings.CutPrefix(c.ID+"/", p.id.String()+"/"); own {
-		return nil, fmt.Errorf("peer %s: id %s is this cluster's own, or below it", c.Name, c.ID)
+	if err := p.admitPeer(c); err != nil {
+		return nil, fmt.Errorf("peer %s: %w", c.Name, err)
 	}
-	q := &peer{config: c, id: id, foreign: id.TrustDomain() != p.id.TrustDomain(), done: make(chan struct{})}
+	q := &peer{name: c.Name, id: id, foreign: id.TrustDomain() != p.id.TrustDomain(), done: make(chan struct{})}
+	q.spec.Store(&c)
 	q.dialer = &tunnelDialer{
 		identity: p.opts.Identity, cluster: p.id, peer: c.Name, peerID: id,
 		candidates: func() []*route.Report { return p.gateways.toward(c.Name, p.now()) },
@@ -70,7 +74,7 @@ func (p *plane) newPeer(c Peer) (*peer, error) {
 		return nil, err
 	}
 	if q.foreign {
-		p.loadBundleFile(q)
+		p.loadBundle(q)
 	}
 	if err := q.importer.Load(); err != nil {
 		p.log.Warn("last good state of a peer is not usable", "peer", c.Name, "err", err)
@@ -99,25 +103,23 @@ func (q *peer) run(ctx context.Context) {
 	_ = q.importer.Run(ctx) // returns nil
 }
 
-// loadBundleFile takes the configured bundle document, if there is one that has
+// loadBundle takes the configured bundle document, if there is one that has
 // changed since it was read last.
-func (p *plane) loadBundleFile(q *peer) {
-	path := q.config.Bundle.File
-	if path == "" {
-		return
-	}
-	document, err := readBounded(path, identity.MaxBundleBytes)
+func (p *plane) loadBundle(q *peer) {
+	q.bundleRead.Lock()
+	defer q.bundleRead.Unlock()
+	document, from, err := configuredBundle(q.spec.Load().Bundle)
 	if err == nil {
-		if q.fileRead != nil && bytes.Equal(q.fileRead, document) {
+		if document == nil || q.read != nil && bytes.Equal(q.read, document) {
 			return
 		}
-		q.fileRead = document
-		err = p.takeBundle(q, document, "file")
+		q.read = document
+		err = p.takeBundle(q, document, from)
 	}
 	if err == nil {
 		return
 	}
-	p.log.Warn("bundle file not taken", "peer", q.config.Name, "path", path, "err", err)
+	p.log.Warn("configured bundle not taken", "peer", q.name, "path", q.spec.Load().Bundle.File, "err", err)
 	if _, perr := identity.ParseBundle(q.id.TrustDomain(), document); perr != nil {
 		return
 	}
@@ -126,6 +128,19 @@ func (p *plane) loadBundleFile(q *peer) {
 	defer q.mu.Unlock()
 	if q.bundle == nil {
 		q.bundle = document
+	}
+}
+
+// configuredBundle is the document that an entry names; nil where it names none.
+func configuredBundle(b policy.PeerBundle) (document []byte, from string, err error) {
+	switch {
+	case b.File != "":
+		document, err = readBounded(b.File, identity.MaxBundleBytes)
+		return document, "file", err
+	case b.Document != "":
+		return []byte(b.Document), "peering", nil
+	default:
+		return nil, "", nil
 	}
 }
 
@@ -147,7 +162,7 @@ func readBounded(path string, limit int64) ([]byte, error) {
 func (p *plane) takeBundle(q *peer, document json.RawMessage, from string) error {
 	td := q.id.TrustDomain()
 	if err := p.opts.Identity.SetPeerBundle(td, document); err != nil {
-		p.events.note(eventPeerBundle, string(q.config.Name), "refused, from "+from+": "+err.Error())
+		p.events.note(eventPeerBundle, string(q.name), "refused, from "+from+": "+err.Error())
 		return err
 	}
 	q.mu.Lock()
@@ -155,7 +170,7 @@ func (p *plane) takeBundle(q *peer, document json.RawMessage, from string) error
 	q.bundle = document
 	q.mu.Unlock()
 	if changed {
-		p.events.note(eventPeerBundle, string(q.config.Name), "taken, from "+from)
+		p.events.note(eventPeerBundle, string(q.name), "taken, from "+from)
 		p.touch(catalogChanged)
 	}
 	return nil
@@ -163,14 +178,14 @@ func (p *plane) takeBundle(q *peer, document json.RawMessage, from string) error
 
 // entry is the peer in the route table.
 func (q *peer) entry() route.Peer {
-	status := q.importer.Status()
+	status, spec := q.importer.Status(), q.spec.Load()
 	e := route.Peer{
-		Name: q.config.Name, Locality: q.config.Locality(), ID: q.config.ID,
-		Gateways: q.importer.Snapshot().Gateways(), Asserts: q.config.Asserts,
+		Name: q.name, Locality: spec.Locality(), ID: spec.ID,
+		Gateways: q.importer.Snapshot().Gateways(), Asserts: spec.Asserts,
 		ControlLost: status.ControlLost, HeardAt: status.HeardAt,
 	}
 	if len(e.Gateways) == 0 {
-		for _, a := range q.config.Gateways {
+		for _, a := range spec.Gateways {
 			e.Gateways = append(e.Gateways, catalog.Gateway{Addresses: []string{a}})
 		}
 	}

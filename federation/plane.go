@@ -87,7 +87,8 @@ func newPlane(ctx context.Context, opts Options, log *slog.Logger, registry *pro
 	base := epoch << 32
 	p.events = newJournal(opts.Cluster, base, log, opts.Now)
 	p.book, err = rulebook.New(ctx, rulebook.Options{
-		Store: p.store, Config: opts.Config.Policy(), Base: base, Log: log,
+		Store: p.store, Config: opts.Config.Policy(), ConfigPeers: opts.Config.Peers, Base: base, Log: log,
+		Admit: p.admitPeer, PeersChanged: p.followBook,
 		Changed: func() {
 			p.touch(catalogChanged)
 			p.events.note(eventPolicyChanged, string(opts.Cluster), "")

@@ -65,7 +65,7 @@ func (p *plane) nudge(fresh []heard) {
 		}
 	}
 	for _, q := range p.peers.all() {
-		name := q.config.Name
+		name := q.name
 		if up[name] && !p.loop.linkUp[name] && q.importer.Status().State != exchange.StateOK {
 			q.importer.Nudge()
 		}
@@ -78,7 +78,7 @@ func (p *plane) notePeers() {
 	states := make(map[catalog.ClusterName]exchange.PeerState)
 	for _, q := range p.peers.all() {
 		st := q.importer.Status()
-		name := q.config.Name
+		name := q.name
 		states[name] = st.State
 		if before, known := p.loop.states[name]; !known || before != st.State {
 			reason := string(st.State)
@@ -95,8 +95,8 @@ func (p *plane) notePeers() {
 // rereadBundles takes bundle files that have changed.
 func (p *plane) rereadBundles() {
 	for _, q := range p.peers.all() {
-		if q.foreign && q.config.Bundle.File != "" {
-			p.loadBundleFile(q)
+		if q.foreign && q.spec.Load().Bundle.File != "" {
+			p.loadBundle(q)
 		}
 	}
 }

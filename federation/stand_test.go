@@ -154,7 +154,7 @@ func (c *cluster) knows(others ...*cluster) *cluster {
 	for _, o := range others {
 		c.config.Peers = append(c.config.Peers, federation.Peer{
 			Name: catalog.ClusterName(o.name), ID: o.id.String(), Gateways: []string{"127.0.0.1:7443"},
-			Bundle: federation.BundleFile{File: o.bundleFile()}, Cloud: "aws", Region: o.name,
+			Bundle: policy.PeerBundle{File: o.bundleFile()}, Cloud: "aws", Region: o.name,
 			Asserts: []policy.IDPattern{policy.IDPattern("spiffe://" + o.name + ".test/shop/*")},
 		})
 	}

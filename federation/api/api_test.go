@@ -64,7 +64,7 @@ func newStand(t *testing.T) *stand {
 	s.store = bolt
 	s.book, err = rulebook.New(t.Context(), rulebook.Options{Store: bolt, Base: feedBase, Config: policy.Set{Exports: []policy.Export{
 		{Name: "from-file", Services: []policy.ServicePattern{"web.default"}, To: []string{"*"}},
-	}}})
+	}}, ConfigPeers: []policy.Peer{{Name: "west", ID: "spiffe://west.test/isthmus/cluster/west"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

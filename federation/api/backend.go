@@ -84,4 +84,5 @@ type Rules interface {
 	Imports() *rulebook.Shelf[resource.Import]
 	Intentions() *rulebook.Shelf[resource.Intention]
 	TrafficPolicies() *rulebook.Shelf[resource.TrafficPolicy]
+	PeerRules() *rulebook.Shelf[resource.PeerRule]
 }

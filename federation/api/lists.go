@@ -88,7 +88,7 @@ func (s *Server) registerLists(api huma.API) {
 	registerList[AllInput[resource.Cluster]](s, api, "clusters", "Clusters: the own one and the peers'.", l.Clusters)
 	registerItem(api, "clusters", "cluster", l.Clusters)
 	registerList[AllInput[resource.Peer]](s, api, "peers", "Peers, and how much of them is heard.", l.Peers)
-	registerItem(api, "peers", "peer", l.Peers)
+	s.registerPeers(api)
 	registerList[AllInput[resource.Service]](s, api, "services", "Services: own endpoints, peers' offers, conflicts.", l.Services)
 	registerItem(api, "services", "service", l.Services)
 	registerList[EndpointsInput](s, api, "endpoints", "Endpoints of the own cluster, and what gateways' data paths say of them.", l.Endpoints)

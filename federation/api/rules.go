@@ -68,7 +68,13 @@ func registerShelf[R any](s *Server, api huma.API, shelf *rulebook.Shelf[R], sin
 		}
 		return &ruleOutput[R]{Status: http.StatusOK, ETag: etag(r), Body: r}, nil
 	})
+	registerWrites(api, shelf, singular, etag)
+}
 
+// registerWrites serves the writes of one kind of rule.
+func registerWrites[R any](api huma.API, shelf *rulebook.Shelf[R], singular string, etag func(R) string) {
+	plural := shelf.Name()
+	one := "/v1/" + plural + "/{name}"
 	huma.Register(api, huma.Operation{
 		OperationID: "create-" + singular, Method: http.MethodPost, Path: "/v1/" + plural,
 		Summary: "Create a rule.", Tags: []string{plural}, DefaultStatus: http.StatusCreated,

@@ -19,6 +19,11 @@ func schemaName(t reflect.Type, hint string) string {
 	switch pkg := path.Base(t.PkgPath()); pkg {
 	case "catalog", "route", "merge":
 		return strings.ToUpper(pkg[:1]) + pkg[1:] + name
+	case "policy":
+		if name == "Peer" {
+			return "PeerSpec" // resource.Peer is what is known of it
+		}
+		return name
 	case "v2": // of huma
 		return strings.ReplaceAll(name, "ErrorModel", "Problem")
 	default:

@@ -11,6 +11,13 @@ import (
 // Rules reads and writes one kind of policy.
 type Rules[T any] struct {
 	Collection[T]
+	Writes[T]
+}
+
+// Writes writes one kind of rule.
+type Writes[T any] struct {
+	client *Client
+	path   string
 }
 
 // Exports are what this cluster offers.
@@ -29,32 +36,38 @@ func (c *Client) TrafficPolicies() Rules[resource.TrafficPolicy] {
 	return rules[resource.TrafficPolicy](c, "traffic-policies")
 }
 
+// PeerRules are the other clusters as they are written; Peers reads their state.
+func (c *Client) PeerRules() Writes[resource.PeerRule] {
+	return Writes[resource.PeerRule]{client: c, path: "/v1/peers"}
+}
+
 func rules[T any](c *Client, kind string) Rules[T] {
-	return Rules[T]{Collection[T]{client: c, path: "/v1/" + kind}}
+	path := "/v1/" + kind
+	return Rules[T]{Collection[T]{client: c, path: path}, Writes[T]{client: c, path: path}}
 }
 
 // Create adds a rule and returns it as it is stored. With dryRun everything is
 // checked and nothing is written.
-func (r Rules[T]) Create(ctx context.Context, rule T, dryRun bool) (T, error) {
+func (r Writes[T]) Create(ctx context.Context, rule T, dryRun bool) (T, error) {
 	var made T
 	err := r.client.call(ctx, http.MethodPost, r.path, dry(dryRun), nil, rule, &made)
 	return made, err
 }
 
 // Replace puts rule in the place of the one of that name that has etag ("*": any).
-func (r Rules[T]) Replace(ctx context.Context, name string, rule T, etag string, dryRun bool) (T, error) {
+func (r Writes[T]) Replace(ctx context.Context, name string, rule T, etag string, dryRun bool) (T, error) {
 	var put T
 	err := r.client.call(ctx, http.MethodPut, r.one(name), dry(dryRun), ifMatch(etag), rule, &put)
 	return put, err
 }
 
 // Delete removes the rule of that name, where etag is set that version only.
-func (r Rules[T]) Delete(ctx context.Context, name, etag string, dryRun bool) error {
+func (r Writes[T]) Delete(ctx context.Context, name, etag string, dryRun bool) error {
 	err := r.client.call(ctx, http.MethodDelete, r.one(name), dry(dryRun), ifMatch(etag), nil, nil)
 	return err
 }
 
-func (r Rules[T]) one(name string) string { return r.path + "/" + url.PathEscape(name) }
+func (r Writes[T]) one(name string) string { return r.path + "/" + url.PathEscape(name) }
 
 func dry(run bool) url.Values {
 	if !run {

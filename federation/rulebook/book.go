@@ -20,6 +20,7 @@ const (
 	Imports         = "imports"
 	Intentions      = "intentions"
 	TrafficPolicies = "traffic-policies"
+	Peers           = "peers"
 )
 
 // followRetry is the pause after a failed look at the store, which a local one
@@ -32,6 +33,14 @@ type Options struct {
 	Store store.Store
 	// Config are the rules of the config file, validated.
 	Config policy.Set
+	// ConfigPeers are the peers of the config file, validated, in its order.
+	ConfigPeers []policy.Peer
+	// Admit judges a peer that is written or found in the store: the owner knows
+	// what the own cluster is called. Nil admits every valid one.
+	Admit func(policy.Peer) error
+	// PeersChanged is called after each change of Peers, by the writer, before the
+	// write returns. It must not call the book's writes. Nil: nobody is told.
+	PeersChanged func()
 	// Base is where the revisions of the feeds start (see feed.New).
 	Base uint64
 	// Log receives the book's log; nil discards it.
@@ -46,22 +55,30 @@ type Book struct {
 	store   store.Store
 	log     *slog.Logger
 	changed func()
+	// peersChanged is told outside of mu: it may take its time.
+	peersChanged func()
 
 	exports    *Shelf[resource.Export]
 	imports    *Shelf[resource.Import]
 	intentions *Shelf[resource.Intention]
 	traffic    *Shelf[resource.TrafficPolicy]
+	peers      *Shelf[resource.PeerRule]
 
-	mu     sync.Mutex // serialises refresh
-	config policy.Set
-	seen   uint64 // revision of the store that the feeds show
-	setMu  sync.RWMutex
-	set    policy.Set
+	mu          sync.Mutex // serialises refresh
+	config      policy.Set
+	configPeers []policy.Peer
+	seen        uint64 // revision of the store that the feeds show
+	setMu       sync.RWMutex
+	set         policy.Set
+	joined      []policy.Peer // every peer: the config's in its order, then the stored by name
 }
 
 // New reads the store; the error is the store's.
 func New(ctx context.Context, opts Options) (*Book, error) {
-	b := &Book{store: opts.Store, log: opts.Log, changed: func() {}, config: opts.Config}
+	b := &Book{
+		store: opts.Store, log: opts.Log, changed: func() {}, peersChanged: func() {},
+		config: opts.Config, configPeers: opts.ConfigPeers,
+	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
@@ -69,11 +86,19 @@ func New(ctx context.Context, opts Options) (*Book, error) {
 	b.imports = newShelf(b, importKind, opts.Base)
 	b.intentions = newShelf(b, intentionKind, opts.Base)
 	b.traffic = newShelf(b, trafficKind, opts.Base)
+	admit := opts.Admit
+	if admit == nil {
+		admit = func(policy.Peer) error { return nil }
+	}
+	b.peers = newShelf(b, peerKind(admit), opts.Base)
 	if err := b.refresh(ctx); err != nil {
 		return nil, err
 	}
 	if opts.Changed != nil {
 		b.changed = opts.Changed // what is there at the start is no change
+	}
+	if opts.PeersChanged != nil {
+		b.peersChanged = opts.PeersChanged
 	}
 	return b, nil
 }
@@ -90,17 +115,30 @@ func (b *Book) Intentions() *Shelf[resource.Intention] { return b.intentions }
 // TrafficPolicies is the shelf of traffic policies.
 func (b *Book) TrafficPolicies() *Shelf[resource.TrafficPolicy] { return b.traffic }
 
-// Set is everything that holds now, canonical; it is not to be changed.
+// PeerRules is the shelf of peers.
+func (b *Book) PeerRules() *Shelf[resource.PeerRule] { return b.peers }
+
+// Peers are all peers in the order of precedence: the config file's in its order,
+// then the stored ones by name. The slice is not to be changed.
+func (b *Book) Peers() []policy.Peer {
+	b.setMu.RLock()
+	defer b.setMu.RUnlock()
+	return b.joined
+}
+
+// Set is everything that holds now besides peers, canonical; it is not to be
+// changed.
 func (b *Book) Set() policy.Set {
 	b.setMu.RLock()
 	defer b.setMu.RUnlock()
 	return b.set
 }
 
-// SetConfig replaces the rules of the config file by a validated set.
-func (b *Book) SetConfig(ctx context.Context, config policy.Set) error {
+// SetConfig replaces the rules and the peers of the config file by validated
+// ones.
+func (b *Book) SetConfig(ctx context.Context, config policy.Set, peers []policy.Peer) error {
 	b.mu.Lock()
-	b.config = config
+	b.config, b.configPeers = config, peers
 	b.mu.Unlock()
 	return b.refresh(ctx)
 }
@@ -133,13 +171,23 @@ func (b *Book) Run(ctx context.Context) error {
 	}
 }
 
-// refresh makes feeds and set show what the store and the file hold.
+// refresh makes feeds and sets show what the store and the file hold, and tells
+// whom it concerns.
 func (b *Book) refresh(ctx context.Context) error {
+	peers, err := b.reread(ctx)
+	if peers {
+		b.peersChanged()
+	}
+	return err
+}
+
+// reread is refresh up to the peers, of which it says whether they have changed.
+func (b *Book) reread(ctx context.Context) (peersChanged bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	items, revision, err := b.store.List(ctx, "")
 	if err != nil {
-		return fmt.Errorf("policies: %w", err)
+		return false, fmt.Errorf("policies: %w", err)
 	}
 	next := policy.Set{
 		Exports:    rulesOf(b.exports.fill(items, b.config.Exports), func(r resource.Export) policy.Export { return r.Export }),
@@ -147,8 +195,11 @@ func (b *Book) refresh(ctx context.Context) error {
 		Intentions: rulesOf(b.intentions.fill(items, b.config.Intentions), func(r resource.Intention) policy.Intention { return r.Intention }),
 		Traffic:    rulesOf(b.traffic.fill(items, b.config.Traffic), func(r resource.TrafficPolicy) policy.Traffic { return r.Traffic }),
 	}
+	joined := b.join(b.peers.fill(items, b.configPeers))
 	b.seen = revision
 	b.setMu.Lock()
+	peersChanged = !slices.EqualFunc(b.joined, joined, policy.Peer.Equal)
+	b.joined = joined
 	same := b.set.Equal(next)
 	if !same {
 		b.set = next.Canonical()
@@ -157,7 +208,19 @@ func (b *Book) refresh(ctx context.Context) error {
 	if !same {
 		b.changed()
 	}
-	return nil
+	return peersChanged, nil
+}
+
+// join puts what the shelf of peers holds, sorted by name, into the order of
+// precedence.
+func (b *Book) join(shelf []resource.PeerRule) []policy.Peer {
+	joined := slices.Clone(b.configPeers)
+	for _, r := range shelf {
+		if r.Origin != resource.FromConfig {
+			joined = append(joined, r.Peer)
+		}
+	}
+	return joined
 }
 
 func rulesOf[R, P any](shelf []R, rule func(R) P) []P {

@@ -105,7 +105,7 @@ func TestTheConfigFilesRulesAreTheFiles(t *testing.T) {
 	if _, err := b.Intentions().Create(ctx, intention("a", policy.Allow), false); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.SetConfig(ctx, config); err != nil {
+	if err := b.SetConfig(ctx, config, nil); err != nil {
 		t.Fatal(err)
 	}
 	got, _ := b.Intentions().Feed().Get("a")
@@ -120,7 +120,7 @@ func TestTheConfigFilesRulesAreTheFiles(t *testing.T) {
 			t.Errorf("%s = %v, want ErrConfigOwned", what, err)
 		}
 	}
-	if err := b.SetConfig(ctx, policy.Set{}); err != nil {
+	if err := b.SetConfig(ctx, policy.Set{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := b.Intentions().Feed().Get("a"); got.Origin != resource.FromAPI || got.Action != policy.Allow {

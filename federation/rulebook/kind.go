@@ -17,9 +17,14 @@ type kind[R, P any] struct {
 	// unread says whether a stored rule with fields that this version does not
 	// know is safe to apply without them. Nil: it never is.
 	unread func(P) bool
+	// among refuses a rule beside the others of its kind. Nil: each stands alone.
+	among func(rule P, others []P) error
+	// most is how many are kept.
+	most int
 }
 
 var exportKind = kind[resource.Export, policy.Export]{
+	most:     policy.MaxRules,
 	name:     Exports,
 	wrap:     func(p policy.Export, s resource.Stored) resource.Export { return resource.Export{Export: p, Stored: s} },
 	rule:     func(r resource.Export) policy.Export { return r.Export },
@@ -30,6 +35,7 @@ var exportKind = kind[resource.Export, policy.Export]{
 }
 
 var importKind = kind[resource.Import, policy.Import]{
+	most:     policy.MaxRules,
 	name:     Imports,
 	wrap:     func(p policy.Import, s resource.Stored) resource.Import { return resource.Import{Import: p, Stored: s} },
 	rule:     func(r resource.Import) policy.Import { return r.Import },
@@ -40,6 +46,7 @@ var importKind = kind[resource.Import, policy.Import]{
 }
 
 var intentionKind = kind[resource.Intention, policy.Intention]{
+	most: policy.MaxRules,
 	name: Intentions,
 	wrap: func(p policy.Intention, s resource.Stored) resource.Intention {
 		return resource.Intention{Intention: p, Stored: s}
@@ -55,6 +62,7 @@ var intentionKind = kind[resource.Intention, policy.Intention]{
 }
 
 var trafficKind = kind[resource.TrafficPolicy, policy.Traffic]{
+	most: policy.MaxRules,
 	name: TrafficPolicies,
 	wrap: func(p policy.Traffic, s resource.Stored) resource.TrafficPolicy {
 		return resource.TrafficPolicy{Traffic: p, Stored: s}

@@ -10,11 +10,11 @@ import (
 	"hash/fnv"
 	"reflect"
 	"slices"
+	"sync"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/api/feed"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
-	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/store"
 )
 
@@ -29,8 +29,8 @@ var (
 	ErrChanged = errors.New("has changed since it was read")
 	// ErrPreconditionRequired: a replacement must say what it replaces.
 	ErrPreconditionRequired = errors.New("replacing needs If-Match with the etag that was read")
-	// ErrFull: policy.MaxRules are on the shelf.
-	ErrFull = fmt.Errorf("at most %d rules of one kind are kept", policy.MaxRules)
+	// ErrFull: as many rules of the kind are kept as may be.
+	ErrFull = errors.New("no more rules of this kind are kept")
 )
 
 // Shelf holds the rules of one kind.
@@ -39,6 +39,9 @@ type Shelf[R any] struct {
 	name string
 	feed *feed.Feed[R]
 	ops  shelfOps[R]
+	// writing is held from the look at the other rules to the write, where rules
+	// are judged beside each other.
+	writing sync.Mutex
 }
 
 // shelfOps is kind with its rule type erased.
@@ -51,6 +54,9 @@ type shelfOps[R any] struct {
 	stored   func(R, resource.Stored) R
 	origin   func(R) resource.Origin
 	validate func(R) error
+	among    func(R, []feed.Entry[R]) error // nil where rules stand alone
+	order    func([]store.Item) []store.Item
+	most     int
 }
 
 func newShelf[R, P any](b *Book, k kind[R, P], base uint64) *Shelf[R] {
@@ -80,10 +86,31 @@ func newShelf[R, P any](b *Book, k kind[R, P], base uint64) *Shelf[R] {
 			k.setName(&p, name)
 			*r = k.wrap(p, resource.Stored{})
 		},
+		most: k.most,
+	}
+	if k.among != nil {
+		s.ops.among = func(r R, others []feed.Entry[R]) error {
+			rules := make([]P, len(others))
+			for i, o := range others {
+				rules[i] = k.rule(o.Item)
+			}
+			return k.among(k.rule(r), rules)
+		}
+		// Of two that exclude each other the one that was written first stays.
+		s.ops.order = func(items []store.Item) []store.Item {
+			items = slices.Clone(items)
+			slices.SortFunc(items, func(a, b store.Item) int { return cmp.Compare(a.Revision, b.Revision) })
+			return items
+		}
 	}
 	s.ops.fill = func(items []store.Item, config any) []R {
 		out := make([]R, 0, len(items))
 		taken := map[string]bool{}
+		var rules []P // where they are judged beside each other
+		if s.ops.order != nil {
+			items = s.ops.order(items)
+			rules = slices.Clone(config.([]P))
+		}
 		for _, p := range config.([]P) {
 			taken[k.ruleName(p)] = true
 			out = append(out, k.wrap(p, resource.Stored{Origin: resource.FromConfig, ETag: configTag(p)}))
@@ -99,6 +126,11 @@ func newShelf[R, P any](b *Book, k kind[R, P], base uint64) *Shelf[R] {
 			r, err := s.ops.decode(item.Value, resource.Stored{Origin: resource.FromAPI, ETag: ETagOf(item.Revision)})
 			if err == nil {
 				err = s.ops.validate(r)
+			}
+			if err == nil && k.among != nil {
+				if err = k.among(k.rule(r), rules); err == nil {
+					rules = append(rules, k.rule(r))
+				}
 			}
 			if err != nil || s.ops.name(r) != item.Key.Name {
 				// Written by another version. It is kept, and shown nowhere: to drop
@@ -146,16 +178,40 @@ func (s *Shelf[R]) Create(ctx context.Context, r R, dryRun bool) (R, error) {
 	if err := s.ops.validate(r); err != nil {
 		return r, err
 	}
+	defer s.judging()()
+	all, _ := s.feed.All()
 	if have, ok := s.feed.Get(name); ok {
 		return r, s.fail(name, takenBy(s.ops.origin(have)))
 	}
-	if all, _ := s.feed.All(); len(all) >= policy.MaxRules {
-		return r, s.fail(name, ErrFull)
+	if len(all) >= s.ops.most {
+		return r, s.fail(name, fmt.Errorf("%w: at most %d", ErrFull, s.ops.most))
+	}
+	if err := s.beside(r, all); err != nil {
+		return r, err
 	}
 	if dryRun {
 		return s.ops.stored(r, resource.Stored{Origin: resource.FromAPI}), nil
 	}
 	return s.put(ctx, name, r, store.Absent)
+}
+
+// judging keeps other writes of this process out until the returned function is
+// called, where rules are judged beside each other. Two processes that write at
+// once are told apart by the order of the store's revisions: see fill.
+func (s *Shelf[R]) judging() (done func()) {
+	if s.ops.among == nil {
+		return func() {}
+	}
+	s.writing.Lock()
+	return s.writing.Unlock
+}
+
+// beside judges a rule beside the others.
+func (s *Shelf[R]) beside(r R, all []feed.Entry[R]) error {
+	if s.ops.among == nil {
+		return nil
+	}
+	return s.ops.among(r, all)
 }
 
 func takenBy(o resource.Origin) error {
@@ -178,6 +234,7 @@ func (s *Shelf[R]) Replace(ctx context.Context, name string, r R, pre Preconditi
 	if err := s.ops.validate(r); err != nil {
 		return r, err
 	}
+	defer s.judging()()
 	have, revision, err := s.current(ctx, name)
 	if err != nil {
 		return r, err
@@ -187,6 +244,10 @@ func (s *Shelf[R]) Replace(ctx context.Context, name string, r R, pre Preconditi
 	}
 	if !pre.Match(have.ETag) {
 		return r, s.fail(name, ErrChanged)
+	}
+	all, _ := s.feed.All()
+	if err := s.beside(r, all); err != nil {
+		return r, err
 	}
 	if dryRun {
 		return s.ops.stored(r, resource.Stored{Origin: resource.FromAPI, ETag: have.ETag}), nil

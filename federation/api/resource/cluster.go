@@ -58,6 +58,9 @@ type Peer struct {
 	Imported  int                `json:"imported" doc:"Services that are taken."`
 	// Conflicts are what the peer's merge found against what we export to it.
 	Conflicts []merge.Conflict `json:"conflicts,omitempty" doc:"What the peer found against what is exported to it."`
+	// Spec is the peer as it was written, what PUT takes; Origin and ETag are its.
+	Spec policy.Peer `json:"spec" doc:"The peer as it was written; what PUT takes."`
+	Stored
 }
 
 // Gateway is one gateway of the own cluster, as its last report describes it.

@@ -38,6 +38,12 @@ type Intention struct {
 	Stored
 }
 
+// PeerRule is a peer as it is written: what is known of it is resource.Peer.
+type PeerRule struct {
+	policy.Peer
+	Stored
+}
+
 // TrafficPolicy is how calls to services are balanced.
 type TrafficPolicy struct {
 	policy.Traffic
