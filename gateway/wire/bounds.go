@@ -19,6 +19,16 @@ const (
 	// MaxReportServices bounds the rows of a report: the quota of services that
 	// an origin may export.
 	MaxReportServices = 5000
+	// MaxProof bounds the body of a proof: the bindings, the chain, the signature,
+	// the counter, and a type and a length before each.
+	MaxProof = MaxBindings*BindingSize + MaxChain + MaxSignature + 8 + 4*5
+	// MaxBindings is the number of connections that a link may have.
+	MaxBindings = MaxConnection + 1
+	// MaxChain bounds the certificates of a proof: no longer chain gets through a
+	// QUIC handshake, whose messages quic-go bounds by the same number.
+	MaxChain = 16 << 10
+	// MaxSignature is the length of a signature by an RSA key of 8,192 bits.
+	MaxSignature = 1 << 10
 	// MaxName bounds a cluster's, gateway's or port's name: a DNS label.
 	MaxName = 63
 	// MaxDeadline bounds a deadline: who has a day left has none.

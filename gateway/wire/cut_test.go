@@ -44,6 +44,10 @@ func TestEveryCut(t *testing.T) {
 			_, err := wire.ParseReport(b)
 			return err
 		}},
+		{"proof", mustProof(t, fullProof()), func(b []byte) error {
+			_, _, err := wire.NewFrameReader(iotest.OneByteReader(bytes.NewReader(b))).Next()
+			return err
+		}},
 		{"probe", probe, func(b []byte) error {
 			_, err := wire.ParseProbe(b, new(wire.Probe))
 			return err

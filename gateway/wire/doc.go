@@ -39,9 +39,28 @@
 //	frame   := type · length · body
 //
 // of types 1 [Hello], 2 [Report], 3 [Drain], 4 Callback (no body: please dial a
-// connection that I may send requests on). Frames of unknown type are skipped.
-// On other connections it ends after the hellos, and with isthmus-h3/1 HTTP/3
-// begins then.
+// connection that I may send requests on), 5 [Challenge], 6 [Proof]. Frames of
+// unknown type are skipped. On other connections it ends after the hellos, and
+// with isthmus-h3/1 HTTP/3 begins then.
+//
+// # Re-authentication
+//
+// Where both hellos of connection 0 have [FeatureReauth], an end whose
+// certificate changes proves the new one on the live link:
+//
+//	verifier                             prover
+//	    challenge(nonce)        ──▶                   when the link comes up
+//	                            ◀──  proof(n, ...)    when its certificate changed
+//	    challenge(nonce', answers n, verdict) ──▶
+//
+// A proof signs, with the key of the new certificate, who proves to whom, the
+// link, the nonce, and one exporter value of each of the link's TLS connections
+// ([ProofTranscript]); package identity puts the chain and a context before it
+// that no other signature of these keys has. A nonce is good for one proof; a proof
+// without a challenge, and one whose signature is wrong, breaks the protocol. A
+// verdict other than ok means that the certificate was not accepted (now): the
+// link keeps its deadline, and another challenge asks for another proof. A link
+// whose end has no feature is replaced before its certificates end instead.
 //
 // QUIC datagrams on connection 0: kind=1 is a [Probe]. Others are dropped.
 //
@@ -53,4 +72,5 @@
 // # Version history
 //
 //	1  2026-11: first version.
+//	1  2026-11: feature 1, re-authentication: frames 5 and 6.
 package wire

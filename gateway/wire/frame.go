@@ -9,10 +9,12 @@ type FrameType uint64
 
 // The types.
 const (
-	FrameHello    FrameType = 1
-	FrameReport   FrameType = 2
-	FrameDrain    FrameType = 3
-	FrameCallback FrameType = 4
+	FrameHello     FrameType = 1
+	FrameReport    FrameType = 2
+	FrameDrain     FrameType = 3
+	FrameCallback  FrameType = 4
+	FrameChallenge FrameType = 5
+	FrameProof     FrameType = 6
 )
 
 // String returns the word that logs and metrics use.
@@ -26,14 +28,23 @@ func (t FrameType) String() string {
 		return "drain"
 	case FrameCallback:
 		return "callback"
+	case FrameChallenge:
+		return "challenge"
+	case FrameProof:
+		return "proof"
 	}
 	return "unknown"
 }
 
-// limit bounds the body of a frame. Only a report may be large.
+// limit bounds the body of a frame. Only a report may be large, and a proof as
+// large as the certificates in it.
 func (t FrameType) limit() uint64 {
-	if t == FrameHello || t == FrameDrain || t == FrameCallback {
+	switch t {
+	case FrameHello, FrameDrain, FrameCallback, FrameChallenge:
 		return maxSmallFrame
+	case FrameProof:
+		return MaxProof
+	case FrameReport:
 	}
 	return MaxFrame
 }
@@ -73,7 +84,7 @@ func (f *FrameReader) Next() (FrameType, []byte, error) {
 			return 0, nil, malformed("frame "+t.String(), "is longer than its limit")
 		}
 		switch t {
-		case FrameHello, FrameReport, FrameDrain, FrameCallback:
+		case FrameHello, FrameReport, FrameDrain, FrameCallback, FrameChallenge, FrameProof:
 			body, err := f.body(int(n))
 			return t, body, err
 		default:

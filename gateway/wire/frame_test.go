@@ -15,7 +15,7 @@ func TestFramesOfUnknownTypeAreSkipped(t *testing.T) {
 	var b []byte
 	b = append(b, 0x3f, 0x03, 1, 2, 3) // type 63
 	b = wire.AppendDrain(b, wire.Drain{Successor: "gw2"})
-	b = append(b, 0x05, 0x00) // type 5, empty
+	b = append(b, 0x3e, 0x00) // type 62, empty
 	b = wire.AppendCallback(b)
 	r := wire.NewFrameReader(bytes.NewReader(b))
 	typ, body, err := r.Next()

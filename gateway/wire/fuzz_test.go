@@ -81,6 +81,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add(append(mustHello(f, fullHello()), mustReport(f, fullReport())...))
 	f.Add(wire.AppendCallback(wire.AppendDrain(nil, wire.Drain{Successor: "gw2"})))
 	f.Add([]byte{0x3f, 2, 1, 1, 3, 0})
+	f.Add(append(mustChallenge(f, fullChallenge()), mustProof(f, fullProof())...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		frames := wire.NewFrameReader(bytes.NewReader(b))
 		for {
@@ -109,6 +110,18 @@ func FuzzFrames(f *testing.F) {
 					return
 				}
 				encoded = mustReport(t, r)
+			case wire.FrameChallenge:
+				c, err := wire.ParseChallenge(body)
+				if err != nil {
+					return
+				}
+				encoded, known = mustChallenge(t, c), []uint64{1, 3, 5}
+			case wire.FrameProof:
+				p, err := wire.ParseProof(body)
+				if err != nil {
+					return
+				}
+				encoded, known = mustProof(t, p), []uint64{1, 3, 5, 7}
 			case wire.FrameCallback:
 				continue
 			default:

@@ -22,14 +22,19 @@ type Hello struct {
 	Link ID
 	// Connection numbers the connections of a link; 0 carries control and probes.
 	Connection uint32
-	// Features is a set of bits for abilities beyond the version; none yet.
-	// Unknown bits are kept and ignored.
+	// Features is a set of bits for abilities beyond the version, such as
+	// [FeatureReauth]; a link uses those that both ends named on its control
+	// connection. Unknown bits are kept and ignored.
 	Features uint64
 }
 
 // Version1 is the only version of this protocol so far; see the history in the package
 // comment.
 const Version1 = 1
+
+// FeatureReauth: the sender re-authenticates a live link when its certificate
+// changes ([Proof]), and takes the other end's proofs ([Challenge]).
+const FeatureReauth uint64 = 1 << 0
 
 // MaxConnection bounds the numbers of a link's connections: 8 raw, 8 HTTP/3, 8
 // called back.

@@ -1,6 +1,9 @@
 package wire
 
-import "unicode/utf8"
+import (
+	"cmp"
+	"unicode/utf8"
+)
 
 // appendText appends a text field, or nothing for an empty one.
 func appendText(b []byte, typ uint64, s string) []byte {
@@ -27,6 +30,8 @@ type fields struct {
 	rest string
 	last uint64
 	any  bool
+	// limit bounds one value; 0 is MaxField.
+	limit uint64
 }
 
 // next returns the next field; ok is false at the end.
@@ -48,8 +53,8 @@ func (f *fields) next() (typ uint64, value string, ok bool, err error) {
 	if n == 0 {
 		return 0, "", false, malformed("field", "is empty")
 	}
-	if n > MaxField {
-		return 0, "", false, malformed("field", "is longer than 2048 bytes")
+	if n > cmp.Or(f.limit, MaxField) {
+		return 0, "", false, malformed("field", "is longer than its limit")
 	}
 	if n > uint64(len(rest)) {
 		return 0, "", false, errTruncated
