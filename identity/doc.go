@@ -22,6 +22,9 @@
 //   - Last good data is never replaced by partial, older or empty data. An
 //     explicit removal ([Source.RemovePeerBundle], or a complete Workload API
 //     answer without the domain) takes effect at once.
+//   - [Source.Prove] and [Source.VerifyProof] show on a live link what a handshake
+//     shows on a new one, so that rotation cuts nothing. Such a signature cannot
+//     pass for one of TLS, nor the reverse.
 //   - An expired SVID is never presented: handshakes fail with a [*PeerError]
 //     whose reason is [ReasonOwnSVIDExpired].
 //   - Everything that is refused is refused with a typed reason, logged (at a

@@ -40,6 +40,11 @@ const (
 	ReasonUntrustedChain Reason = "untrusted_chain"
 	// ReasonUnauthorized: authenticated, but the authorizer said no.
 	ReasonUnauthorized Reason = "unauthorized"
+	// ReasonBadProof: the signature of a proof on a live link is wrong, or its chain
+	// cannot be read.
+	ReasonBadProof Reason = "bad_proof"
+	// ReasonChangedID: a proof on a live link is of another ID than the link.
+	ReasonChangedID Reason = "changed_id"
 )
 
 // Reasons lists the closed vocabulary, for metrics and documentation.
@@ -48,6 +53,7 @@ func Reasons() []Reason {
 		ReasonTLSVersion, ReasonALPN, ReasonOwnSVIDMissing, ReasonOwnSVIDExpired, ReasonResumed,
 		ReasonNoCertificate, ReasonMalformedID, ReasonNotLeaf, ReasonUnknownTrustDomain,
 		ReasonNotYetValid, ReasonExpired, ReasonUntrustedChain, ReasonUnauthorized,
+		ReasonBadProof, ReasonChangedID,
 	}
 }
 

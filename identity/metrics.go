@@ -54,7 +54,7 @@ func newMetrics() *metrics {
 		}, []string{"origin", "outcome"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_identity_refused_total",
-			Help: "Handshakes refused, by reason.",
+			Help: "Handshakes and proofs on live links refused, by reason.",
 		}, []string{"reason"}),
 		watchErrors:   counter("workload_api_errors_total", "Failed or broken watches of the Workload API."),
 		cacheErrors:   counter("cache_errors_total", "Cache files refused and cache files that could not be written."),

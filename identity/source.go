@@ -131,8 +131,11 @@ func (s *Source) publish(st *state) {
 	s.subs.notify()
 }
 
-// refused counts and logs one refusal and returns it.
-func (s *Source) refused(err *PeerError) error {
+// refused counts and logs one refusal of a handshake and returns it.
+func (s *Source) refused(err *PeerError) error { return s.refusedAs("handshake refused", err) }
+
+// refusedAs counts one refusal, logs it with a constant message, and returns it.
+func (s *Source) refusedAs(message string, err *PeerError) error {
 	s.metrics.refused.WithLabelValues(string(err.Reason)).Inc()
 	if !s.logged.AllowN(s.now(), 1) {
 		s.suppressed.Add(1)
@@ -142,7 +145,7 @@ func (s *Source) refused(err *PeerError) error {
 	if n := s.suppressed.Swap(0); n > 0 {
 		args = append(args, "count", n) // refusals not logged since the last line
 	}
-	s.log.Warn("handshake refused", args...)
+	s.log.Warn(message, args...)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package identitytest
 
 import (
+	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -18,6 +19,8 @@ type Leaf struct {
 	URIs []string
 	// NotBefore and NotAfter default to those of the package.
 	NotBefore, NotAfter time.Time
+	// Key replaces a new ECDSA P-256 key.
+	Key crypto.Signer
 	// CA makes a CA certificate of what is presented as a leaf.
 	CA bool
 	// KeyUsage replaces digitalSignature.
@@ -32,7 +35,10 @@ func (ca *CA) Mint(l Leaf) *x509svid.SVID { return must(ca.TryMint(l)) }
 
 // TryMint is Mint for descriptions that crypto/x509 may refuse to sign or to parse.
 func (ca *CA) TryMint(l Leaf) (*x509svid.SVID, error) {
-	key := newKey()
+	key := l.Key
+	if key == nil {
+		key = newKey()
+	}
 	template := &x509.Certificate{
 		SerialNumber:          ca.nextSerial(),
 		Subject:               pkix.Name{Organization: []string{"isthmus test"}},
