@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -15,8 +16,8 @@ import (
 )
 
 const (
-	// fileFormat is the version of the file's layout.
-	fileFormat = 1
+	// fileFormat is the version of the file's layout: 2 has archives.
+	fileFormat = 2
 	fileMode   = 0o600
 	dirMode    = 0o700
 	// lockWait is how long the process before us may take to let go of the file.
@@ -25,30 +26,43 @@ const (
 
 // BoltOptions configure a Bolt.
 type BoltOptions struct {
-	// Path of the file; its directory is made with mode 0700 if need be.
+	// Path of the file; its directory is made with mode 0700 if need be. The
+	// journal is beside it, with ".journal" after its name.
 	Path string
 	// Log receives what happens to the file; nil discards it.
 	Log *slog.Logger
-
 	// openFile replaces os.OpenFile in tests of media that fail.
 	openFile func(string, int, os.FileMode) (*os.File, error)
+	// noSync leaves out fsync in tests that open very many files.
+	noSync bool
+}
+
+func (o BoltOptions) sync() func(*os.File) error {
+	if o.noSync {
+		return func(*os.File) error { return nil }
+	}
+	return (*os.File).Sync
 }
 
 // Bolt is a Store in a bbolt file, for one process.
 type Bolt struct {
 	path string
 	log  *slog.Logger
-	mem  *memory
+	mem  *Memory
 
 	mu       sync.Mutex // serialises writes
-	db       *bbolt.DB  // nil where the file is read-only
-	unusable error      // why db is nil
-	failed   error      // why the last write failed
+	db       *bbolt.DB
+	journal  *journal // nil where the file is read-only
+	unusable error    // why the file takes no writes at all
+	failed   error    // why the last write failed
+	copyErr  error    // why the journal is no copy now
+	damaged  []string // files that were set aside
 }
 
 // OpenBolt opens or creates the file, checks and reads all of it. The error is
 // an *OpenError. A file that may be read but not written is opened all the same:
-// reads are served and writes return ErrNotWritable.
+// reads are served and writes return ErrNotWritable. One that is damaged is set
+// aside and rebuilt from its journal; see Notices.
 func OpenBolt(opts BoltOptions) (*Bolt, error) {
 	b := &Bolt{path: opts.Path, log: opts.Log}
 	if b.log == nil {
@@ -67,83 +81,209 @@ func OpenBolt(opts BoltOptions) (*Bolt, error) {
 		if readErr != nil {
 			return nil, err // why it cannot be written is what the operator must know
 		}
-		_ = db.Close() // everything is in memory
 		b.unusable = fmt.Errorf("%w: %w", ErrNotWritable, oe.Err)
 		b.log.Error("store is read-only", "path", opts.Path, "err", oe.Err)
-	} else if err != nil {
+	} else if db, loaded, err = b.withJournal(opts, db, loaded, err); err != nil {
 		return nil, err
-	} else {
-		b.db = db
 	}
-	b.mem = newMemory(loaded.items, loaded.revision)
+	b.db = db
+	b.damaged = damagedFiles(opts.Path)
+	b.mem = NewMemory(loaded.items, loaded.revision)
 	return b, nil
 }
 
 // Get implements Store.
-func (b *Bolt) Get(_ context.Context, key Key) (Item, error) { return b.mem.get(key) }
+func (b *Bolt) Get(_ context.Context, key Key) (Item, error) {
+	if !key.Archived() {
+		return b.mem.Get(key)
+	}
+	var item Item
+	err := b.view(func(archive *bbolt.Bucket) (err error) {
+		name := encodeKey(key)
+		record := archive.Get(name)
+		if record == nil {
+			return fmt.Errorf("%s: %w", key, ErrNotFound)
+		}
+		item, err = decodeRecord(name, record)
+		return err
+	})
+	return item, err
+}
+
+// Scan implements Store.
+func (b *Bolt) Scan(_ context.Context, kind, after string, limit int) ([]Item, error) {
+	var out []Item
+	prefix := []byte(kind + "\x00")
+	err := b.view(func(archive *bbolt.Bucket) error {
+		c := archive.Cursor()
+		// The first key above: nothing sorts between a key and itself with a NUL.
+		start := append(bytes.Clone(prefix), after...)
+		if after != "" {
+			start = append(start, 0)
+		}
+		for k, v := c.Seek(start); k != nil && bytes.HasPrefix(k, prefix) && len(out) < min(limit, MaxScan); k, v = c.Next() {
+			item, err := decodeRecord(k, v)
+			if err != nil {
+				return fmt.Errorf("%s: %q: %w", b.path, k, err)
+			}
+			out = append(out, item)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (b *Bolt) view(f func(archive *bbolt.Bucket) error) error {
+	if _, _, err := b.mem.List("-"); err != nil {
+		return err
+	}
+	return guarded(func() error {
+		return b.db.View(func(tx *bbolt.Tx) error {
+			archive := tx.Bucket([]byte(archiveBucket))
+			if archive == nil {
+				return nil // a file of before that cannot be written
+			}
+			return f(archive)
+		})
+	})
+}
 
 // List implements Store.
-func (b *Bolt) List(_ context.Context, kind string) ([]Item, uint64, error) { return b.mem.list(kind) }
+func (b *Bolt) List(_ context.Context, kind string) ([]Item, uint64, error) { return b.mem.List(kind) }
 
 // Changes implements Store.
 func (b *Bolt) Changes(ctx context.Context, since uint64) ([]Change, uint64, error) {
-	return b.mem.changes(ctx, since)
+	return b.mem.Changes(ctx, since)
 }
 
 // Put implements Store.
-func (b *Bolt) Put(_ context.Context, key Key, value []byte, expect uint64) (Item, error) {
-	c, err := b.write(key, value, false, expect)
-	return c.Item, err
+func (b *Bolt) Put(ctx context.Context, key Key, value []byte, expect uint64) (Item, error) {
+	revision, err := b.Apply(ctx, Write{Key: key, Value: value, Expect: expect})
+	if err != nil {
+		return Item{}, err
+	}
+	return Item{Key: key, Value: bytes.Clone(value), Revision: revision}, nil
 }
 
 // Delete implements Store.
-func (b *Bolt) Delete(_ context.Context, key Key, expect uint64) error {
-	_, err := b.write(key, nil, true, expect)
+func (b *Bolt) Delete(ctx context.Context, key Key, expect uint64) error {
+	_, err := b.Apply(ctx, Write{Key: key, Delete: true, Expect: expect})
 	return err
 }
 
-// write decides, makes the change durable, and only then visible.
-func (b *Bolt) write(key Key, value []byte, deleted bool, expect uint64) (Change, error) {
+// Apply implements Store: it decides, makes the transaction durable, twice, and
+// only then visible.
+func (b *Bolt) Apply(_ context.Context, writes ...Write) (uint64, error) {
+	if err := CheckWrites(writes); err != nil {
+		return 0, err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c, err := b.mem.admit(key, value, deleted, expect)
+	if err := b.mem.Room(writes); err != nil {
+		return 0, err
+	}
+	before := b.mem.Revision()
+	revision := before + 1
+	err := b.unusable
+	if err == nil {
+		var refusal error
+		err = guarded(func() error {
+			return b.db.Update(func(tx *bbolt.Tx) error {
+				err := persist(tx, writes, revision)
+				refusal = refused(err)
+				return err
+			})
+		})
+		if refusal != nil {
+			return 0, refusal
+		}
+	} else if refusal := b.refuses(writes); refusal != nil {
+		return 0, refusal // a conflict is one on any medium
+	}
 	if err != nil {
-		return Change{}, err
-	}
-	if b.unusable != nil {
-		return Change{}, b.unusable
-	}
-	if err := guarded(func() error { return b.db.Update(func(tx *bbolt.Tx) error { return persist(tx, c) }) }); err != nil {
-		b.failed = fmt.Errorf("%w: %w", ErrNotWritable, err)
-		b.log.Error("store write failed", "path", b.path, "err", err)
-		return Change{}, b.failed
+		if b.unusable == nil {
+			err = fmt.Errorf("%w: %w", ErrNotWritable, err)
+			b.failed = err
+			b.log.Error("store write failed", "path", b.path, "err", err)
+		}
+		return 0, err
 	}
 	b.failed = nil
-	b.mem.apply(c)
-	return c, nil
+	b.mem.Made(writes, revision)
+	b.copy(writes, before, revision)
+	return revision, nil
 }
 
-// persist writes one change, the revision and the count in one transaction.
-func persist(tx *bbolt.Tx, c Change) error {
-	items, meta := tx.Bucket([]byte(itemsBucket)), tx.Bucket([]byte(metaBucket))
-	if items == nil || meta == nil {
+// refuses judges writes where the file takes none, by memory alone.
+func (b *Bolt) refuses(writes []Write) error {
+	for _, w := range writes {
+		if w.Key.Archived() {
+			continue
+		}
+		item, err := b.mem.Get(w.Key)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		if err := w.Permit(item.Revision); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refused is err where it is about the transaction, nil where about the medium.
+func refused(err error) error {
+	if _, conflict := errors.AsType[*ConflictError](err); conflict || errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// persist writes a transaction, the revision and the count.
+func persist(tx *bbolt.Tx, writes []Write, revision uint64) error {
+	items, archive, meta := tx.Bucket([]byte(itemsBucket)), tx.Bucket([]byte(archiveBucket)), tx.Bucket([]byte(metaBucket))
+	if items == nil || archive == nil || meta == nil {
 		return errors.New("buckets are missing")
 	}
-	key := encodeKey(c.Item.Key)
 	count, err := metaNumber(meta, metaCount)
 	if err != nil {
 		return err
 	}
-	existed := items.Get(key) != nil
-	switch {
-	case c.Deleted:
-		err, count = items.Delete(key), count-1
-	case existed:
-		err = items.Put(key, encodeRecord(c.Item))
-	default:
-		err, count = items.Put(key, encodeRecord(c.Item)), count+1
+	for _, w := range writes {
+		bucket := items
+		if w.Key.Archived() {
+			bucket = archive
+		}
+		key, have := encodeKey(w.Key), Absent
+		record := bucket.Get(key)
+		if record != nil {
+			item, err := decodeRecord(key, record)
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.Key, err)
+			}
+			have = item.Revision
+		}
+		if err := w.Permit(have); err != nil {
+			return err
+		}
+		switch {
+		case w.Delete && have == Absent:
+			continue // what was expected to be absent is
+		case w.Delete:
+			err = bucket.Delete(key)
+		default:
+			err = bucket.Put(key, encodeRecord(Item{Key: w.Key, Value: w.Value, Revision: revision}))
+		}
+		if err != nil {
+			return err
+		}
+		if bucket == items && w.Delete {
+			count--
+		} else if bucket == items && have == Absent {
+			count++
+		}
 	}
-	return errors.Join(err, putNumber(meta, metaCount, count), putNumber(meta, metaRevision, c.Item.Revision))
+	return errors.Join(putNumber(meta, metaCount, count), putNumber(meta, metaRevision, revision))
 }
 
 func putNumber(b *bbolt.Bucket, name string, n uint64) error {
@@ -159,15 +299,29 @@ func (b *Bolt) Writable() error {
 	return errors.Join(b.unusable, b.failed)
 }
 
+// Notices are what an operator must look at although the store serves: a file
+// that was damaged and rebuilt, a journal that cannot be written.
+func (b *Bolt) Notices() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []string
+	for _, path := range b.damaged {
+		if _, err := os.Stat(path); err == nil {
+			out = append(out, fmt.Sprintf("the file was damaged and rebuilt from its journal; remove %s when you have looked at it", path))
+		}
+	}
+	if b.copyErr != nil {
+		out = append(out, fmt.Sprintf("the journal is no copy of the file now: %v", b.copyErr))
+	}
+	return out
+}
+
 // Close implements Store; it is safe to call twice.
 func (b *Bolt) Close() error {
-	if !b.mem.close() {
+	if !b.mem.Close() {
 		return nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.db == nil {
-		return nil
-	}
-	return guarded(b.db.Close)
+	return errors.Join(guarded(b.db.Close), b.journal.close())
 }

@@ -17,3 +17,9 @@ var (
 	EncodeRecord = encodeRecord
 	EncodeKey    = encodeKey
 )
+
+// WithoutSync leaves out fsync, for tests that open very many files.
+func (o BoltOptions) WithoutSync() BoltOptions {
+	o.noSync = true
+	return o
+}

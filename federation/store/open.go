@@ -14,11 +14,13 @@ import (
 
 // The buckets of the file and the keys of metaBucket.
 const (
-	itemsBucket  = "items"
-	metaBucket   = "meta"
-	metaFormat   = "format"
-	metaRevision = "revision"
-	metaCount    = "count"
+	itemsBucket = "items"
+	// archiveBucket holds the kinds that begin with ArchivePrefix.
+	archiveBucket = "archive"
+	metaBucket    = "meta"
+	metaFormat    = "format"
+	metaRevision  = "revision"
+	metaCount     = "count"
 )
 
 // OpenReason says why a store does not open.
@@ -76,7 +78,7 @@ func openFile(opts BoltOptions, readOnly bool) (*bbolt.DB, contents, error) {
 	)
 	err := guarded(func() (err error) {
 		db, err = bbolt.Open(opts.Path, fileMode, &bbolt.Options{
-			Timeout: lockWait, ReadOnly: readOnly,
+			Timeout: lockWait, ReadOnly: readOnly, NoSync: opts.noSync,
 			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 				f, err := opts.openFile(name, flag, mode)
 				if f != nil {
@@ -136,12 +138,13 @@ func prepare(db *bbolt.DB, path string) error {
 		return err
 	}
 	if !fresh {
-		return nil
+		return upgrade(db)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucket([]byte(itemsBucket))
-		if err != nil {
-			return err
+		for _, name := range []string{itemsBucket, archiveBucket} {
+			if _, err := tx.CreateBucket([]byte(name)); err != nil {
+				return err
+			}
 		}
 		meta, err := tx.CreateBucket([]byte(metaBucket))
 		if err != nil {
@@ -155,13 +158,39 @@ func prepare(db *bbolt.DB, path string) error {
 	return syncDir(filepath.Dir(path))
 }
 
+// upgrade gives a file of format 1 what it lacks.
+func upgrade(db *bbolt.DB) error {
+	old := false
+	err := db.View(func(tx *bbolt.Tx) error {
+		old = tx.Bucket([]byte(archiveBucket)) == nil
+		return nil
+	})
+	if err != nil || !old {
+		return err
+	}
+	return db.Update(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket([]byte(metaBucket))
+		if meta == nil {
+			return fmt.Errorf("%w: buckets are missing", errDamaged)
+		}
+		if format, err := metaNumber(meta, metaFormat); err != nil || format != 1 {
+			return fmt.Errorf("%w: archive is missing", errDamaged)
+		}
+		_, err := tx.CreateBucket([]byte(archiveBucket))
+		return errors.Join(err, putNumber(meta, metaFormat, fileFormat))
+	})
+}
+
 // syncDir makes the file's name durable too.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+func syncDir(dir string) error { return withDir(filepath.Join(dir, "-"), (*os.File).Sync) }
+
+// withDir calls f with the directory of path.
+func withDir(path string, f func(*os.File) error) error {
+	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(f(d), d.Close())
 }
 
 var (
@@ -202,7 +231,15 @@ func (c *contents) read(tx *bbolt.Tx) error {
 	if err == nil && uint64(len(c.items)) != count {
 		err = fmt.Errorf("%w: %d records, %d were written", errDamaged, len(c.items), count)
 	}
-	return err
+	if err != nil || tx.Bucket([]byte(archiveBucket)) == nil {
+		return err
+	}
+	return tx.Bucket([]byte(archiveBucket)).ForEach(func(k, v []byte) error {
+		if item, err := decodeRecord(k, v); err != nil || item.Revision > revision {
+			return fmt.Errorf("%w: record %q", errDamaged, k)
+		}
+		return nil
+	})
 }
 
 func metaNumber(meta *bbolt.Bucket, name string) (uint64, error) {

@@ -41,6 +41,7 @@ func Store(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("bounds", func(t *testing.T) { bounds(t, open(t)) })
 	t.Run("values are the store's own", func(t *testing.T) { isolation(t, open(t)) })
 	t.Run("what was written outlives a restart", func(t *testing.T) { restart(t, open) })
+	transactions(t, open)
 	t.Run("closed", func(t *testing.T) { closed(t, open(t)) })
 }
 
