@@ -85,4 +85,6 @@ type Rules interface {
 	Intentions() *rulebook.Shelf[resource.Intention]
 	TrafficPolicies() *rulebook.Shelf[resource.TrafficPolicy]
 	PeerRules() *rulebook.Shelf[resource.PeerRule]
+	// Applied is what sets of declarative files applied last.
+	Applied() *rulebook.Applied
 }

@@ -344,10 +344,11 @@ func TestOpenAPIDescribesTheHandlers(t *testing.T) {
 			}
 		}
 	}
-	// 12 kinds listed, 5 got by name besides the rules, 3 writes of peers, 4 operations on each of 4
-	// kinds of rules, explain, version, release.
-	if want := 12 + 5 + 3 + 4*4 + 3; operations != want {
-		t.Errorf("%d operations are documented, want %d: %v", operations, want, ids)
+	// 12 kinds listed, 5 got by name besides the rules, 3 writes of peers, 4
+	// operations on each of 4 kinds of rules, what a set applied (read, forget one),
+	// explain, version, release: fewer would mean that some are not documented.
+	if least := 12 + 5 + 3 + 4*4 + 2 + 3; operations < least {
+		t.Errorf("%d operations are documented, at least %d are: %v", operations, least, ids)
 	}
 }
 

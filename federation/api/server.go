@@ -55,6 +55,7 @@ func New(opts Options) (*Server, error) {
 	h := humago.New(s.mux, document(opts.Backend.Version().Build))
 	s.registerLists(h)
 	s.registerRules(h)
+	s.registerApplied(h)
 	s.registerReads(h)
 	// huma does not know encoding/json's ",string".
 	h.OpenAPI().Components.Schemas.Map()["RouteLedgerRequest"].Properties["random"] = &huma.Schema{

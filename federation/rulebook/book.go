@@ -63,6 +63,7 @@ type Book struct {
 	intentions *Shelf[resource.Intention]
 	traffic    *Shelf[resource.TrafficPolicy]
 	peers      *Shelf[resource.PeerRule]
+	applied    *Applied
 
 	mu          sync.Mutex // serialises refresh
 	config      policy.Set
@@ -82,6 +83,7 @@ func New(ctx context.Context, opts Options) (*Book, error) {
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
+	b.applied = &Applied{store: b.store, log: b.log}
 	b.exports = newShelf(b, exportKind, opts.Base)
 	b.imports = newShelf(b, importKind, opts.Base)
 	b.intentions = newShelf(b, intentionKind, opts.Base)
@@ -125,6 +127,9 @@ func (b *Book) Peers() []policy.Peer {
 	defer b.setMu.RUnlock()
 	return b.joined
 }
+
+// Applied is what sets of declarative files applied last.
+func (b *Book) Applied() *Applied { return b.applied }
 
 // Set is everything that holds now besides peers, canonical; it is not to be
 // changed.

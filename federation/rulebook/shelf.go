@@ -235,14 +235,15 @@ func (s *Shelf[R]) Replace(ctx context.Context, name string, r R, pre Preconditi
 		return r, err
 	}
 	defer s.judging()()
-	have, revision, err := s.current(ctx, name)
+	have, err := s.current(ctx, name)
 	if err != nil {
 		return r, err
 	}
 	if !pre.IsSet() {
 		return r, s.fail(name, ErrPreconditionRequired)
 	}
-	if !pre.Match(have.ETag) {
+	tag := ETagOf(have.Revision)
+	if !pre.Match(tag) {
 		return r, s.fail(name, ErrChanged)
 	}
 	all, _ := s.feed.All()
@@ -250,41 +251,47 @@ func (s *Shelf[R]) Replace(ctx context.Context, name string, r R, pre Preconditi
 		return r, err
 	}
 	if dryRun {
-		return s.ops.stored(r, resource.Stored{Origin: resource.FromAPI, ETag: have.ETag}), nil
+		return s.ops.stored(r, resource.Stored{Origin: resource.FromAPI, ETag: tag}), nil
 	}
-	return s.put(ctx, name, r, revision)
+	if value, err := s.ops.encode(r); err == nil && bytes.Equal(value, have.Value) {
+		// Nothing to write, and nothing for the history: the rule stays what it is.
+		s.book.applied.keep(ctx, have.Key, value)
+		return s.ops.stored(r, resource.Stored{Origin: resource.FromAPI, ETag: tag}), nil
+	}
+	return s.put(ctx, name, r, have.Revision)
 }
 
 // Delete removes the rule of that name, under a precondition if one is set.
 func (s *Shelf[R]) Delete(ctx context.Context, name string, pre Precondition, dryRun bool) error {
-	have, revision, err := s.current(ctx, name)
+	have, err := s.current(ctx, name)
 	if err != nil {
 		return err
 	}
-	if !pre.Match(have.ETag) {
+	if !pre.Match(ETagOf(have.Revision)) {
 		return s.fail(name, ErrChanged)
 	}
 	if dryRun {
 		return nil
 	}
-	if err := s.book.store.Delete(ctx, store.Key{Kind: s.name, Name: name}, revision); err != nil {
+	if err := s.book.store.Delete(ctx, have.Key, have.Revision); err != nil {
 		return s.storeError(name, err)
 	}
+	s.book.applied.drop(ctx, have.Key)
 	s.book.log.Info("policy deleted", "path", s.name+"/"+name)
 	return s.book.refresh(ctx)
 }
 
-// current is the state of the rule that a write starts from. The store and not
-// the feed is asked, since it is the store that decides.
-func (s *Shelf[R]) current(ctx context.Context, name string) (resource.Stored, uint64, error) {
+// current is what a write starts from. The store and not the feed is asked, since
+// it is the store that decides.
+func (s *Shelf[R]) current(ctx context.Context, name string) (store.Item, error) {
 	if have, ok := s.feed.Get(name); ok && s.ops.origin(have) == resource.FromConfig {
-		return resource.Stored{}, 0, s.fail(name, ErrConfigOwned)
+		return store.Item{}, s.fail(name, ErrConfigOwned)
 	}
 	item, err := s.book.store.Get(ctx, store.Key{Kind: s.name, Name: name})
 	if err != nil {
-		return resource.Stored{}, 0, s.storeError(name, err)
+		return store.Item{}, s.storeError(name, err)
 	}
-	return resource.Stored{Origin: resource.FromAPI, ETag: ETagOf(item.Revision)}, item.Revision, nil
+	return item, nil
 }
 
 func (s *Shelf[R]) put(ctx context.Context, name string, r R, expect uint64) (R, error) {
@@ -296,6 +303,7 @@ func (s *Shelf[R]) put(ctx context.Context, name string, r R, expect uint64) (R,
 	if err != nil {
 		return r, s.storeError(name, err)
 	}
+	s.book.applied.keep(ctx, item.Key, value)
 	s.book.log.Info("policy stored", "path", s.name+"/"+name, "version", item.Revision)
 	if err := s.book.refresh(ctx); err != nil {
 		return r, err

@@ -1,0 +1,44 @@
+package api_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+)
+
+func TestAppliedSets(t *testing.T) {
+	s := newStand(t)
+	body := `{"name":"a","services":["web.default"],"to":["west"]}`
+	header := resource.AppliedSetHeader + ": prod"
+	if got := s.ask(t, "POST", "/v1/exports", body, header); got.status != http.StatusCreated {
+		t.Fatalf("create: %d %s", got.status, got.body)
+	}
+	set := func() resource.AppliedSet {
+		t.Helper()
+		got := s.ask(t, "GET", "/v1/applied/prod", "")
+		var set resource.AppliedSet
+		if err := json.Unmarshal([]byte(got.body), &set); err != nil || got.status != http.StatusOK {
+			t.Fatalf("%d %s: %v", got.status, got.body, err)
+		}
+		return set
+	}
+	if got := set(); len(got.Rules) != 1 || got.Rules[0].Kind != "exports" || got.Rules[0].Name != "a" {
+		t.Errorf("the set applied %+v", got)
+	}
+	if got := s.ask(t, "DELETE", "/v1/applied/prod/exports/a", ""); got.status != http.StatusNoContent {
+		t.Errorf("forget: %d %s", got.status, got.body)
+	}
+	if got := set(); len(got.Rules) != 0 {
+		t.Errorf("after forgetting, the set applied %+v", got)
+	}
+	if got := s.ask(t, "GET", "/v1/exports/a", ""); got.status != http.StatusOK {
+		t.Errorf("the rule itself: %d", got.status)
+	}
+	for _, name := range []string{"Prod", "a_b", "-a", "a~b"} {
+		if got := s.ask(t, "POST", "/v1/exports?dry_run=true", body, resource.AppliedSetHeader+": "+name); got.status != http.StatusUnprocessableEntity {
+			t.Errorf("set %q: %d, want 422", name, got.status)
+		}
+	}
+}
