@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -43,9 +45,19 @@ func (k *connection) open() (*client.Client, error) {
 	return client.New(client.Options{URL: k.api, Token: strings.TrimSpace(string(token))})
 }
 
-// reading makes a command that reads from a federation and prints.
-func reading(use, short, long string, args cobra.PositionalArgs, run func(c *cobra.Command, api *client.Client, k *connection, args []string) error) *cobra.Command {
+// answer is what a reading command prints: Value with --json, else what Rows (or
+// Text) makes of it.
+type answer struct {
+	Value any
+	Rows  [][]string // the first row is the heading
+	Text  string     // after the rows
+}
+
+// reading makes a command that asks a federation and prints the answer; with lists
+// it has --watch and prints again whenever one of them has changed.
+func reading(use, short, long string, args cobra.PositionalArgs, ask func(ctx context.Context, api *client.Client, args []string) (*answer, error), lists ...watched) *cobra.Command {
 	k := &connection{}
+	var watching bool
 	c := &cobra.Command{
 		Use: use, Short: short, Long: long, Args: args,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -54,10 +66,36 @@ func reading(use, short, long string, args cobra.PositionalArgs, run func(c *cob
 				return err
 			}
 			defer api.Close()
-			return run(c, api, k, args)
+			out := c.OutOrStdout()
+			show := func() error {
+				a, err := ask(c.Context(), api, args)
+				switch {
+				case err != nil:
+					return err
+				case k.json && watching:
+					return printLine(out, a.Value)
+				case k.json:
+					return printJSON(out, a.Value)
+				}
+				if watching {
+					screen(out)
+				}
+				if err := table(c, a.Rows); err != nil {
+					return err
+				}
+				_, err = io.WriteString(out, a.Text)
+				return err
+			}
+			if watching {
+				return watch(c, api, lists, show)
+			}
+			return show()
 		},
 	}
 	k.flags(c)
+	if len(lists) > 0 {
+		c.Flags().BoolVarP(&watching, "watch", "w", false, "print again after each change, until interrupted (with --json one line each)")
+	}
 	return c
 }
 

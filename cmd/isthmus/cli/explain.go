@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,22 +21,18 @@ func newExplain() *cobra.Command {
 		`Say where a call to a service would go now, and why: the candidates by tier, what is
 excluded and on what evidence, loads and scores, the choice, and what would have to be
 different for another one. The evidence is that of the cluster's own gateways.`, exactArgs("SERVICE"),
-		func(c *cobra.Command, api *client.Client, k *connection, args []string) error {
+		func(ctx context.Context, api *client.Client, args []string) (*answer, error) {
 			name, err := catalog.ParseServiceName(args[0])
 			if err != nil {
-				return usageError{err}
+				return nil, usageError{err}
 			}
-			e, err := api.Explain(c.Context(), resource.ExplainQuery{
+			e, err := api.Explain(ctx, resource.ExplainQuery{
 				Service: name, Port: port, Pin: catalog.ClusterName(pin), From: catalog.ClusterName(from), Gateway: gateway,
 			})
 			if err != nil {
-				return err
+				return nil, err
 			}
-			if k.json {
-				return printJSON(c.OutOrStdout(), e)
-			}
-			_, err = fmt.Fprint(c.OutOrStdout(), explanation(e))
-			return err
+			return &answer{Value: e, Text: explanation(e)}, nil
 		})
 	c.Flags().StringVar(&port, "port", "", "port name (default: the only one)")
 	c.Flags().StringVar(&pin, "pin", "", "as if the call named this cluster")

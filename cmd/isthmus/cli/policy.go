@@ -28,16 +28,15 @@ func newPolicy() *cobra.Command {
 	c := reading("policy", "Show, create and remove exports, imports, intentions and traffic policies",
 		`Show the policy of a cluster. Rules of the configuration file have the origin "config"
 and are changed there; the others are created and removed with the commands below.`, exactArgs(),
-		func(c *cobra.Command, api *client.Client, k *connection, _ []string) error {
-			r, err := readRules(c.Context(), api)
+		func(ctx context.Context, api *client.Client, _ []string) (*answer, error) {
+			r, err := readRules(ctx, api)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			if k.json {
-				return printJSON(c.OutOrStdout(), r)
-			}
-			return table(c, r.rows())
-		})
+			return &answer{Value: r, Rows: r.rows()}, nil
+		},
+		changesOf(ruleList((*client.Client).Exports)), changesOf(ruleList((*client.Client).Imports)),
+		changesOf(ruleList((*client.Client).Intentions)), changesOf(ruleList((*client.Client).TrafficPolicies)))
 	c.AddCommand(newPolicyCreate(), newPolicyDelete())
 	return c
 }
@@ -222,4 +221,9 @@ traffic-policy, as in the first column of isthmus policy.`,
 	k.flags(c)
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "check everything, write nothing")
 	return c
+}
+
+// ruleList is the readable side of rules.
+func ruleList[T any](rules func(*client.Client) client.Rules[T]) func(*client.Client) client.Collection[T] {
+	return func(api *client.Client) client.Collection[T] { return rules(api).Collection }
 }

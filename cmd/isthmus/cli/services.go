@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,20 +15,17 @@ import (
 func newServices() *cobra.Command {
 	return reading("services", "List services: who has them, who is offered them",
 		"List the own and the imported services: how many endpoints are ready where, and to\nwhich peers the own ones are exported.", exactArgs(),
-		func(c *cobra.Command, api *client.Client, k *connection, _ []string) error {
-			list, err := api.Services().List(c.Context())
+		func(ctx context.Context, api *client.Client, _ []string) (*answer, error) {
+			list, err := api.Services().List(ctx)
 			if err != nil {
-				return err
-			}
-			if k.json {
-				return printJSON(c.OutOrStdout(), slices.Concat([]resource.Service{}, list))
+				return nil, err
 			}
 			rows := [][]string{{"SERVICE", "PORTS", "OWN READY", "OTHERS READY", "EXPORTED TO", "CONFLICTS"}}
 			for _, s := range list {
 				rows = append(rows, serviceRow(s))
 			}
-			return table(c, rows)
-		})
+			return &answer{Value: slices.Concat([]resource.Service{}, list), Rows: rows}, nil
+		}, changesOf((*client.Client).Services))
 }
 
 func serviceRow(s resource.Service) []string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -26,16 +27,15 @@ type status struct {
 func newStatus() *cobra.Command {
 	return reading("status", "Show clusters, gateways, links and sources, and what is wrong with them",
 		"Show clusters, gateways, links and sources of the cluster whose federation is asked, and\nwhat is wrong with them.", exactArgs(),
-		func(c *cobra.Command, api *client.Client, k *connection, _ []string) error {
-			s, err := readStatus(c.Context(), api)
+		func(ctx context.Context, api *client.Client, _ []string) (*answer, error) {
+			s, err := readStatus(ctx, api)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			if k.json {
-				return printJSON(c.OutOrStdout(), s)
-			}
-			return s.print(c)
-		})
+			return &answer{Value: s, Rows: s.rows(), Text: s.trouble()}, nil
+		},
+		changesOf((*client.Client).Clusters), changesOf((*client.Client).Peers), changesOf((*client.Client).Gateways),
+		changesOf((*client.Client).Links), changesOf((*client.Client).Sources))
 }
 
 func readStatus(ctx context.Context, api *client.Client) (*status, error) {
@@ -86,7 +86,7 @@ func (s *status) troubles() []string {
 	return out
 }
 
-func (s *status) print(c *cobra.Command) error {
+func (s *status) rows() [][]string {
 	rows := [][]string{{"CLUSTER", "LOCALITY", "STATE", "GATEWAYS", "SERVICES"}}
 	for _, v := range s.Clusters {
 		name := string(v.Name)
@@ -99,30 +99,22 @@ func (s *status) print(c *cobra.Command) error {
 	for _, g := range s.Gateways {
 		rows = append(rows, []string{g.Name, g.State, ago(g.ReportedAt), fmt.Sprintf("%d of %d", g.LinksUp, g.Links), fmt.Sprintf("%d.%d", g.Epoch, g.Version)})
 	}
-	rows = append(rows, nil, []string{"LINK FROM", "TO", "STATE", "RTT", "LOSS", "STREAMS", "SENT", "RECEIVED"})
-	for _, l := range s.Links {
-		state := l.State
-		if l.Reason != "" {
-			state += " (" + l.Reason + ")"
-		}
-		rows = append(rows, []string{
-			l.From, fmt.Sprintf("%s/%s", l.Cluster, dash(l.Gateway)), state, ms(l.RTT), fmt.Sprintf("%.2f %%", 100*l.Loss),
-			fmt.Sprint(l.Streams), size(l.BytesSent), size(l.BytesReceived),
-		})
-	}
+	rows = append(rows, nil)
+	rows = append(rows, linkRows(s.Links)...)
 	rows = append(rows, nil, []string{"SOURCE", "KIND", "STATE", "LAST READ", "SERVICES", "ENDPOINTS", "HELD BACK"})
 	for _, v := range s.Sources {
 		rows = append(rows, []string{v.Name, v.Kind, v.State, ago(v.LastSuccess), fmt.Sprint(v.Services), fmt.Sprint(v.Endpoints), fmt.Sprint(len(v.Quarantined))})
 	}
-	if err := table(c, rows); err != nil {
-		return err
-	}
+	return rows
+}
+
+// trouble is what is wrong, one line each.
+func (s *status) trouble() string {
+	var b strings.Builder
 	for _, t := range s.Troubles {
-		if _, err := fmt.Fprintln(c.OutOrStdout(), "! "+t); err != nil {
-			return err
-		}
+		b.WriteString("! " + t + "\n")
 	}
-	return nil
+	return b.String()
 }
 
 func size(n uint64) string {
