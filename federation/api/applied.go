@@ -2,11 +2,11 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
-	"github.com/isthmus-mesh/isthmus/federation/rulebook"
 )
 
 // AppliedInput names a set of declarative files.
@@ -14,10 +14,16 @@ type AppliedInput struct {
 	Set string `path:"set" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" doc:"Name of the set: a DNS label."`
 }
 
-type forgetInput struct {
+// AppliedRuleInput names one rule of a set.
+type AppliedRuleInput struct {
 	AppliedInput
 	Kind string `path:"kind" enum:"peers,exports,imports,intentions,traffic-policies"`
-	Name string `path:"name" maxLength:"253"`
+	Name string `path:"name" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"`
+}
+
+type rememberInput struct {
+	AppliedRuleInput
+	Body map[string]any `doc:"The rule as the files have it."`
 }
 
 type appliedOutput struct{ Body resource.AppliedSet }
@@ -37,27 +43,32 @@ func (s *Server) registerApplied(api huma.API) {
 		return &appliedOutput{resource.AppliedSet{Set: in.Set, Rules: rules}}, nil
 	})
 	huma.Register(api, huma.Operation{
+		OperationID: "remember-applied-rule", Method: http.MethodPut, Path: "/v1/applied/{set}/{kind}/{name}",
+		Summary: "Remember a rule as the files of a set have it; the rule itself is not touched.",
+		Tags:    []string{"applied"}, DefaultStatus: http.StatusNoContent,
+		Errors: []int{
+			http.StatusBadRequest, http.StatusUnauthorized, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
+			http.StatusServiceUnavailable,
+		},
+	}, func(ctx context.Context, in *rememberInput) (*struct{}, error) {
+		rule, err := json.Marshal(in.Body)
+		if err == nil {
+			err = applied.Remember(ctx, in.Set, resource.AppliedRule{Kind: in.Kind, Name: in.Name, Rule: rule})
+		}
+		if err != nil {
+			return nil, answerTo(err, "body")
+		}
+		return nil, nil
+	})
+	huma.Register(api, huma.Operation{
 		OperationID: "forget-applied-rule", Method: http.MethodDelete, Path: "/v1/applied/{set}/{kind}/{name}",
 		Summary: "Forget what a set applied of one rule; the rule itself is not touched.",
 		Tags:    []string{"applied"}, DefaultStatus: http.StatusNoContent,
 		Errors: []int{http.StatusUnauthorized, http.StatusServiceUnavailable},
-	}, func(ctx context.Context, in *forgetInput) (*struct{}, error) {
+	}, func(ctx context.Context, in *AppliedRuleInput) (*struct{}, error) {
 		if err := applied.Forget(ctx, in.Set, in.Kind, in.Name); err != nil {
 			return nil, answerTo(err, "path")
 		}
 		return nil, nil
 	})
-}
-
-// AppliedHeader is the header by which a set of declarative files marks its writes.
-type AppliedHeader struct {
-	AppliedSet string `header:"Isthmus-Applied-Set" pattern:"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$" doc:"The write is one of this set of declarative files (a DNS label), and the base of its next comparison."`
-}
-
-// mark carries the header to the rulebook.
-func (h AppliedHeader) mark(ctx context.Context) context.Context {
-	if h.AppliedSet == "" {
-		return ctx
-	}
-	return rulebook.WithAppliedSet(ctx, h.AppliedSet)
 }

@@ -11,9 +11,11 @@ import (
 func TestAppliedSets(t *testing.T) {
 	s := newStand(t)
 	body := `{"name":"a","services":["web.default"],"to":["west"]}`
-	header := resource.AppliedSetHeader + ": prod"
-	if got := s.ask(t, "POST", "/v1/exports", body, header); got.status != http.StatusCreated {
+	if got := s.ask(t, "POST", "/v1/exports", body); got.status != http.StatusCreated {
 		t.Fatalf("create: %d %s", got.status, got.body)
+	}
+	if got := s.ask(t, "PUT", "/v1/applied/prod/exports/a", body); got.status != http.StatusNoContent {
+		t.Fatalf("remember: %d %s", got.status, got.body)
 	}
 	set := func() resource.AppliedSet {
 		t.Helper()
@@ -37,8 +39,14 @@ func TestAppliedSets(t *testing.T) {
 		t.Errorf("the rule itself: %d", got.status)
 	}
 	for _, name := range []string{"Prod", "a_b", "-a", "a~b"} {
-		if got := s.ask(t, "POST", "/v1/exports?dry_run=true", body, resource.AppliedSetHeader+": "+name); got.status != http.StatusUnprocessableEntity {
+		if got := s.ask(t, "PUT", "/v1/applied/"+name+"/exports/a", body); got.status != http.StatusUnprocessableEntity {
 			t.Errorf("set %q: %d, want 422", name, got.status)
 		}
+	}
+	if got := s.ask(t, "PUT", "/v1/applied/prod/secrets/a", body); got.status != http.StatusUnprocessableEntity {
+		t.Errorf("an unknown kind: %d, want 422", got.status)
+	}
+	if got := s.ask(t, "PUT", "/v1/applied/prod/exports/a", `[]`); got.status != http.StatusUnprocessableEntity {
+		t.Errorf("no object: %d, want 422", got.status)
 	}
 }

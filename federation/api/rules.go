@@ -14,13 +14,11 @@ type ruleGetInput struct {
 }
 
 type ruleCreateInput[R any] struct {
-	AppliedHeader
 	DryRun bool `query:"dry_run" doc:"Check everything, write nothing; answers 200 with what would be stored."`
 	Body   ruleBody[R]
 }
 
 type ruleReplaceInput[R any] struct {
-	AppliedHeader
 	Name    string `path:"name" maxLength:"253"`
 	IfMatch string `header:"If-Match" doc:"The etag that was read, or *."`
 	DryRun  bool   `query:"dry_run" doc:"Check everything, write nothing; answers 200 with what would be stored."`
@@ -28,7 +26,6 @@ type ruleReplaceInput[R any] struct {
 }
 
 type ruleDeleteInput struct {
-	AppliedHeader
 	Name    string `path:"name" maxLength:"253"`
 	IfMatch string `header:"If-Match" doc:"Delete this version only."`
 	DryRun  bool   `query:"dry_run" doc:"Check everything, write nothing."`
@@ -90,7 +87,7 @@ func registerWrites[R any](api huma.API, shelf *rulebook.Shelf[R], singular stri
 		if err != nil {
 			return nil, answerTo(err, "body")
 		}
-		made, err := shelf.Create(in.mark(ctx), rule, in.DryRun)
+		made, err := shelf.Create(ctx, rule, in.DryRun)
 		if err != nil {
 			return nil, answerTo(err, "body")
 		}
@@ -120,7 +117,7 @@ func registerWrites[R any](api huma.API, shelf *rulebook.Shelf[R], singular stri
 		if err != nil {
 			return nil, answerTo(err, "body")
 		}
-		put, err := shelf.Replace(in.mark(ctx), in.Name, rule, pre, in.DryRun)
+		put, err := shelf.Replace(ctx, in.Name, rule, pre, in.DryRun)
 		if err != nil {
 			return nil, answerTo(err, "body")
 		}
@@ -139,7 +136,7 @@ func registerWrites[R any](api huma.API, shelf *rulebook.Shelf[R], singular stri
 		if err != nil {
 			return nil, err
 		}
-		if err := shelf.Delete(in.mark(ctx), in.Name, pre, in.DryRun); err != nil {
+		if err := shelf.Delete(ctx, in.Name, pre, in.DryRun); err != nil {
 			return nil, answerTo(err, "body")
 		}
 		return nil, nil

@@ -23,6 +23,7 @@ const (
 // Document is what one file may hold: the policy keys of a configuration file's
 // federation section.
 type Document struct {
+	Peers      []policy.Peer      `json:"peers,omitempty" yaml:"peers"`
 	Exports    []policy.Export    `json:"exports,omitempty" yaml:"exports"`
 	Imports    []policy.Import    `json:"imports,omitempty" yaml:"imports"`
 	Intentions []policy.Intention `json:"intentions,omitempty" yaml:"intentions"`
@@ -31,13 +32,14 @@ type Document struct {
 
 // Len counts the rules.
 func (d *Document) Len() int {
-	return len(d.Exports) + len(d.Imports) + len(d.Intentions) + len(d.Traffic)
+	return len(d.Peers) + len(d.Exports) + len(d.Imports) + len(d.Intentions) + len(d.Traffic)
 }
 
 // Rules takes the document apart.
 func (d *Document) Rules() (map[Key]Fields, error) {
 	out := make(map[Key]Fields, d.Len())
 	err := errors.Join(
+		collect(out, Peers, d.Peers, func(r policy.Peer) string { return string(r.Name) }),
 		collect(out, Exports, d.Exports, func(r policy.Export) string { return r.Name }),
 		collect(out, Imports, d.Imports, func(r policy.Import) string { return r.Name }),
 		collect(out, Intentions, d.Intentions, func(r policy.Intention) string { return r.Name }),
@@ -157,7 +159,7 @@ func readFile(path string, stdin io.Reader) (*Document, error) {
 	}
 	if !doc.Unreadable {
 		set := policy.Set{Exports: d.Exports, Imports: d.Imports, Intentions: d.Intentions, Traffic: d.Traffic}
-		problems = doc.With(problems, set.Validate())
+		problems = doc.With(problems, errors.Join(policy.ValidatePeers(d.Peers), set.Validate()))
 	}
 	if len(problems) > 0 {
 		return nil, problems

@@ -10,8 +10,8 @@ import (
 // Action is what a step does.
 type Action string
 
-// The actions. Adopt writes nothing new: the rule is as the files want it, and
-// belongs to the set from now on. Forget drops what the set applied of a rule
+// The actions. Adopt writes no rule: what the files want holds already, and is
+// remembered as the set's from now on. Forget drops what the set applied of a rule
 // that somebody else has removed.
 const (
 	Create  Action = "create"
@@ -186,7 +186,10 @@ func (p *Plan) wanted(k Key, s State, force bool) (Step, bool) {
 	if after.Equal(live.Fields) {
 		// Only others have changed it, in fields that the files do not.
 		p.Unchanged++
-		return Step{}, false
+		if base.Equal(want) {
+			return Step{}, false
+		}
+		return Step{Action: Adopt, Key: k, Before: live.Fields, After: live.Fields, ETag: live.ETag}, true
 	}
 	return Step{Action: Replace, Key: k, Before: live.Fields, After: after, ETag: live.ETag}, true
 }

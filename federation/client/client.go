@@ -39,9 +39,10 @@ type Options struct {
 
 // Client speaks to one federation. It is safe for concurrent use.
 type Client struct {
-	base  string
-	token string
-	http  *http.Client
+	base   string
+	token  string
+	reason string // of every write
+	http   *http.Client
 }
 
 // New checks the options and connects to nothing yet.
@@ -161,6 +162,9 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	req, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if c.reason != "" && method != http.MethodGet {
+		req.Header.Set(ReasonHeader, c.reason)
 	}
 	maps.Copy(req.Header, header)
 	if in != nil {

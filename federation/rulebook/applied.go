@@ -3,7 +3,6 @@ package rulebook
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
@@ -17,21 +16,11 @@ const AppliedKind = "applied"
 // appliedSep joins set, kind and name to an item's name; none of them holds it.
 const appliedSep = "~"
 
-type appliedSetKey struct{}
-
-// WithAppliedSet marks the writes under ctx as those of a set of declarative
-// files: what they write is remembered as what the set applied last.
-func WithAppliedSet(ctx context.Context, set string) context.Context {
-	return context.WithValue(ctx, appliedSetKey{}, set)
-}
-
-// Applied remembers, for each set of declarative files, the rules as it applied
-// them last: the base of its next three-way comparison. It is safe for
-// concurrent use.
-type Applied struct {
-	store store.Store
-	log   *slog.Logger
-}
+// Applied remembers, for each set of declarative files, the rules as the files had
+// them when they were applied last: the base of the set's next three-way
+// comparison. It knows nothing of the rules that hold. It is safe for concurrent
+// use.
+type Applied struct{ store store.Store }
 
 func appliedKey(set string, rule store.Key) store.Key {
 	return store.Key{Kind: AppliedKind, Name: strings.Join([]string{set, rule.Kind, rule.Name}, appliedSep)}
@@ -65,25 +54,9 @@ func (a *Applied) Forget(ctx context.Context, set, kind, name string) error {
 	return err
 }
 
-// keep and drop follow a write that has happened. An error is no reason to call
-// the write failed: the set's next plan finds the rule as its files want it and
-// adopts it.
-func (a *Applied) keep(ctx context.Context, rule store.Key, value []byte) {
-	set, ok := ctx.Value(appliedSetKey{}).(string)
-	if !ok {
-		return
-	}
-	if _, err := a.store.Put(ctx, appliedKey(set, rule), value, store.Any); err != nil {
-		a.log.Warn("what a set of files applied is not remembered", "path", rule.String(), "err", err)
-	}
-}
-
-func (a *Applied) drop(ctx context.Context, rule store.Key) {
-	set, ok := ctx.Value(appliedSetKey{}).(string)
-	if !ok {
-		return
-	}
-	if err := a.Forget(ctx, set, rule.Kind, rule.Name); err != nil {
-		a.log.Warn("what a set of files applied is not forgotten", "path", rule.String(), "err", err)
-	}
+// Remember keeps a rule as the files of the set have it.
+func (a *Applied) Remember(ctx context.Context, set string, rule resource.AppliedRule) error {
+	key := appliedKey(set, store.Key{Kind: rule.Kind, Name: rule.Name})
+	_, err := a.store.Put(ctx, key, rule.Rule, store.Any)
+	return err
 }

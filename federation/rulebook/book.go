@@ -83,7 +83,7 @@ func New(ctx context.Context, opts Options) (*Book, error) {
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
-	b.applied = &Applied{store: b.store, log: b.log}
+	b.applied = &Applied{store: b.store}
 	b.exports = newShelf(b, exportKind, opts.Base)
 	b.imports = newShelf(b, importKind, opts.Base)
 	b.intentions = newShelf(b, intentionKind, opts.Base)

@@ -255,7 +255,6 @@ func (s *Shelf[R]) Replace(ctx context.Context, name string, r R, pre Preconditi
 	}
 	if value, err := s.ops.encode(r); err == nil && bytes.Equal(value, have.Value) {
 		// Nothing to write, and nothing for the history: the rule stays what it is.
-		s.book.applied.keep(ctx, have.Key, value)
 		return s.ops.stored(r, resource.Stored{Origin: resource.FromAPI, ETag: tag}), nil
 	}
 	return s.put(ctx, name, r, have.Revision)
@@ -276,7 +275,6 @@ func (s *Shelf[R]) Delete(ctx context.Context, name string, pre Precondition, dr
 	if err := s.book.store.Delete(ctx, have.Key, have.Revision); err != nil {
 		return s.storeError(name, err)
 	}
-	s.book.applied.drop(ctx, have.Key)
 	s.book.log.Info("policy deleted", "path", s.name+"/"+name)
 	return s.book.refresh(ctx)
 }
@@ -303,7 +301,6 @@ func (s *Shelf[R]) put(ctx context.Context, name string, r R, expect uint64) (R,
 	if err != nil {
 		return r, s.storeError(name, err)
 	}
-	s.book.applied.keep(ctx, item.Key, value)
 	s.book.log.Info("policy stored", "path", s.name+"/"+name, "version", item.Revision)
 	if err := s.book.refresh(ctx); err != nil {
 		return r, err
