@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
+	"github.com/isthmus-mesh/isthmus/federation/api"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 )
 
@@ -62,6 +64,10 @@ type API struct {
 	// TokenFile holds the token of Address; empty means DataDir/api.token. It is
 	// written with mode 0600 and a random token if it does not exist.
 	TokenFile string `yaml:"token_file"`
+	// MTLS is a listener for clients on other hosts, known by their SPIFFE IDs.
+	MTLS api.MTLSConfig `yaml:"mtls"`
+	// Auth says who may use the API, and for what.
+	Auth api.AuthConfig `yaml:"auth"`
 }
 
 // Peer is another cluster: see policy.Peer.
@@ -112,10 +118,32 @@ func (v *problems) hostPort(field, value string) {
 	}
 }
 
+// apiMTLS: a listener that admits nobody, or roles that nobody can come with, are
+// mistakes.
+func (v *problems) apiMTLS(a API) {
+	hasIDs := slices.ContainsFunc(a.Auth.Roles, func(r api.RoleConfig) bool { return len(r.IDs) > 0 })
+	if a.MTLS.Address == "" {
+		if hasIDs {
+			v.fail("api.mtls.address", "", "is required where api.auth.roles names ids: they come over no other listener")
+		}
+		return
+	}
+	if _, err := netip.ParseAddrPort(a.MTLS.Address); err != nil {
+		v.fail("api.mtls.address", a.MTLS.Address, "must be ip:port")
+	}
+	if !hasIDs {
+		v.fail("api.auth.roles", "", "must name ids where api.mtls is set: the listener would admit nobody")
+	}
+}
+
 func (v *problems) api(a API) {
 	if len(a.Socket) > maxSocketPath {
 		v.fail("api.socket", a.Socket, fmt.Sprintf("has %d characters, at most %d fit a unix socket's path", len(a.Socket), maxSocketPath))
 	}
+	if errs := strictyaml.Within("api.auth", a.Auth.Validate()); errs != nil {
+		*v = append(*v, errs)
+	}
+	v.apiMTLS(a)
 	if a.Address == "" {
 		return
 	}

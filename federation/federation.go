@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"reflect"
 	"sync"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/api"
+	"github.com/isthmus-mesh/isthmus/federation/api/oidc"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 )
@@ -35,6 +37,7 @@ type Addrs struct {
 	Mesh   net.Addr
 	API    net.Addr // nil where no address is configured
 	Socket net.Addr // nil where no socket is configured
+	MTLS   net.Addr // of the API; nil where it is not configured
 }
 
 // New checks the options and reports every problem at once. Nothing is opened
@@ -67,11 +70,11 @@ func (f *Federation) Addrs() Addrs { return f.addrs }
 
 // doors are the bound listeners.
 type doors struct {
-	mesh, socket, loopback net.Listener
+	mesh, socket, loopback, mtls net.Listener
 }
 
 func (d *doors) close() {
-	for _, l := range []net.Listener{d.mesh, d.socket, d.loopback} {
+	for _, l := range []net.Listener{d.mesh, d.socket, d.loopback, d.mtls} {
 		if l != nil {
 			_ = l.Close()
 		}
@@ -149,6 +152,12 @@ func (f *Federation) open() (_ *doors, err error) {
 		}
 		f.addrs.API = d.loopback.Addr()
 	}
+	if c.API.MTLS.Address != "" {
+		if d.mtls, err = net.Listen("tcp", c.API.MTLS.Address); err != nil {
+			return nil, err
+		}
+		f.addrs.MTLS = d.mtls.Addr()
+	}
 	return d, nil
 }
 
@@ -194,6 +203,9 @@ func (f *Federation) serve(ctx context.Context, p *plane, d *doors) error {
 	if d.loopback != nil {
 		group.Go(func() error { return handler.Serve(run, d.loopback, api.Loopback) })
 	}
+	if d.mtls != nil {
+		group.Go(func() error { return handler.Serve(run, d.mtls, api.MTLS) })
+	}
 	close(f.ready)
 	err = group.Wait()
 	p.peers.wg.Wait()
@@ -212,9 +224,21 @@ func (f *Federation) newAPI(p *plane) (*api.Server, error) {
 			return nil, err
 		}
 	}
-	return api.New(api.Options{
-		Backend: p, Lists: p.lists, Rules: p.book, Token: token, Log: f.log, Registry: f.registry,
-	})
+	config := f.opts.Config.API
+	opts := api.Options{
+		Backend: p, Lists: p.lists, Rules: p.book, Token: token, Auth: config.Auth, Now: f.opts.Now, Log: f.log, Registry: f.registry,
+	}
+	if config.MTLS.Address != "" {
+		opts.Identity = f.opts.Identity
+	}
+	if config.Auth.OIDC != nil {
+		tokens, err := oidc.New(oidc.Options{Config: *config.Auth.OIDC, Now: f.opts.Now})
+		if err != nil {
+			return nil, err
+		}
+		opts.Tokens = tokens
+	}
+	return api.New(opts)
 }
 
 // errRestart is what Reload answers to a change that needs a new process.
@@ -233,7 +257,7 @@ func (f *Federation) Reload(ctx context.Context, c Config) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	have := f.opts.Config
-	if c.Listen != have.Listen || c.Advertise != have.Advertise || c.API != have.API || c.DataDir != have.DataDir {
+	if c.Listen != have.Listen || c.Advertise != have.Advertise || !reflect.DeepEqual(c.API, have.API) || c.DataDir != have.DataDir {
 		return fmt.Errorf("federation: reload: %w", errRestart)
 	}
 	if f.plane == nil {

@@ -52,7 +52,7 @@ func deepFeed[T any]() *feed.Feed[T] {
 	return feed.New(feedBase, func(a, b T) bool { return reflect.DeepEqual(a, b) })
 }
 
-func newStand(t *testing.T) *stand {
+func newStand(t *testing.T, change ...func(*api.Options)) *stand {
 	t.Helper()
 	dir := t.TempDir()
 	s := &stand{registry: prometheus.NewRegistry(), backend: &backend{}, socket: filepath.Join(dir, "api.sock")}
@@ -76,7 +76,11 @@ func newStand(t *testing.T) *stand {
 	if s.token, err = api.LoadToken(filepath.Join(dir, "api.token")); err != nil {
 		t.Fatal(err)
 	}
-	server, err := api.New(api.Options{Backend: s.backend, Lists: s.lists, Rules: s.book, Token: s.token, Registry: s.registry})
+	opts := api.Options{Backend: s.backend, Lists: s.lists, Rules: s.book, Token: s.token, Registry: s.registry}
+	for _, f := range change {
+		f(&opts)
+	}
+	server, err := api.New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,6 +188,11 @@ func (s *stand) do(t *testing.T, req *http.Request) reply {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return readReply(t, resp)
+}
+
+func readReply(t *testing.T, resp *http.Response) reply {
+	t.Helper()
 	defer func() { _ = resp.Body.Close() }()
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {

@@ -2,6 +2,10 @@ package api
 
 import (
 	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -36,4 +40,44 @@ func FieldErrors(err error) (locations []string) {
 		locations = append(locations, d.Location)
 	}
 	return locations
+}
+
+// MaxPrincipals bounds the buckets.
+const MaxPrincipals = maxPrincipals
+
+// Limiter is the token buckets of principals.
+type Limiter struct{ l *limiter }
+
+// NewLimiter makes one.
+func NewLimiter(c RateConfig, now func() time.Time) Limiter { return Limiter{newLimiter(c, now)} }
+
+// Take takes one request of a principal over mTLS.
+func (l Limiter) Take(name string) bool {
+	_, ok := l.l.take(Principal{Name: name, Way: MTLS})
+	return ok
+}
+
+// Tracked counts the buckets.
+func (l Limiter) Tracked() int { return l.l.tracked() }
+
+// Who authenticates a request.
+func (s *Server) Who(way Way, r *http.Request) Principal {
+	p, _, _ := s.auth.who(way, r)
+	return p
+}
+
+// Operation is one operation of the document.
+type Operation struct {
+	ID, Method, Path string
+	Role             Role
+}
+
+// Operations are all, by id.
+func (s *Server) Operations() []Operation {
+	var out []Operation
+	for _, op := range s.operations {
+		out = append(out, Operation{op.OperationID, op.Method, op.Path, roleOf(op)})
+	}
+	slices.SortFunc(out, func(a, b Operation) int { return strings.Compare(a.ID, b.ID) })
+	return out
 }

@@ -14,6 +14,7 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 	watches  prometheus.Gauge
 	ended    *prometheus.CounterVec
+	refused  *prometheus.CounterVec
 }
 
 func newMetrics(reg *prometheus.Registry) *metrics {
@@ -33,11 +34,15 @@ func newMetrics(reg *prometheus.Registry) *metrics {
 		}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_federation_api_watches_ended_total",
-			Help: "Watch streams ended by the server, by reason: slow (fell behind the history), refused (too many).",
+			Help: "Watch streams ended by the server, by reason: slow (fell behind the history), refused (too many), credential (token or certificate has ended).",
 		}, []string{"reason"}),
 	}
+	m.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "isthmus_federation_api_refused_total",
+		Help: "Requests refused for who sent them, by way in and problem: unauthorized, forbidden, rate-limited, issuer-unavailable.",
+	}, []string{"way", "reason"})
 	if reg != nil {
-		reg.MustRegister(m.requests, m.seconds, m.watches, m.ended)
+		reg.MustRegister(m.requests, m.seconds, m.watches, m.ended, m.refused)
 	}
 	return m
 }
@@ -49,8 +54,7 @@ func (m *metrics) count(next http.Handler) http.Handler {
 		began := time.Now()
 		rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(rec, r)
-		// ServeMux leaves its pattern in the request that it was given.
-		route, method := r.Pattern, r.Method
+		route, method := rec.pattern, r.Method
 		if _, path, ok := strings.Cut(route, " "); ok {
 			route = path
 		}
@@ -75,6 +79,33 @@ type statusRecorder struct {
 	status  int
 	written bool
 	stream  bool
+	pattern string // that the mux chose
+}
+
+// recorderOf finds the recorder below what has wrapped it.
+func recorderOf(w http.ResponseWriter) *statusRecorder {
+	for {
+		if rec, ok := w.(*statusRecorder); ok {
+			return rec
+		}
+		inner, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return nil
+		}
+		w = inner.Unwrap()
+	}
+}
+
+// serveOperations is the mux; it leaves the pattern that it chose where count
+// finds it.
+func (s *Server) serveOperations() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mux.ServeHTTP(w, r)
+		// ServeMux leaves its pattern in the request that it was given.
+		if rec := recorderOf(w); rec != nil {
+			rec.pattern = r.Pattern
+		}
+	})
 }
 
 // WriteHeader records the first status.

@@ -22,6 +22,8 @@ type Code string
 const (
 	CodeInvalid        Code = "invalid"
 	CodeUnauthorized   Code = "unauthorized"
+	CodeForbidden      Code = "forbidden"
+	CodeRateLimited    Code = "rate-limited"
 	CodeForbiddenHost  Code = "forbidden-host"
 	CodeCrossOrigin    Code = "cross-origin"
 	CodeNotFound       Code = "not-found"
@@ -37,6 +39,9 @@ const (
 	CodeTooManyWatches Code = "too-many-watches"
 	CodeNotWritable    Code = "store-not-writable"
 	CodeInternal       Code = "internal"
+	// CodeIssuerUnavailable: a token cannot be judged, since its issuer's keys are
+	// not known.
+	CodeIssuerUnavailable Code = "issuer-unavailable"
 )
 
 // problem is an error with its answer.

@@ -68,16 +68,17 @@ func registerShelf[R any](s *Server, api huma.API, shelf *rulebook.Shelf[R], sin
 		}
 		return &ruleOutput[R]{Status: http.StatusOK, ETag: etag(r), Body: r}, nil
 	})
-	registerWrites(api, shelf, singular, etag)
+	registerWrites(api, shelf, singular, etag, Operator)
 }
 
-// registerWrites serves the writes of one kind of rule.
-func registerWrites[R any](api huma.API, shelf *rulebook.Shelf[R], singular string, etag func(R) string) {
+// registerWrites serves the writes of one kind of rule, for those who have the
+// role.
+func registerWrites[R any](api huma.API, shelf *rulebook.Shelf[R], singular string, etag func(R) string, role Role) {
 	plural := shelf.Name()
 	one := "/v1/" + plural + "/{name}"
 	huma.Register(api, huma.Operation{
 		OperationID: "create-" + singular, Method: http.MethodPost, Path: "/v1/" + plural,
-		Summary: "Create a rule.", Tags: []string{plural}, DefaultStatus: http.StatusCreated,
+		Summary: "Create a rule.", Tags: []string{plural}, Metadata: needs(role), DefaultStatus: http.StatusCreated,
 		Errors: []int{
 			http.StatusBadRequest, http.StatusUnauthorized, http.StatusConflict, http.StatusRequestEntityTooLarge,
 			http.StatusUnsupportedMediaType, http.StatusServiceUnavailable,
@@ -102,7 +103,7 @@ func registerWrites[R any](api huma.API, shelf *rulebook.Shelf[R], singular stri
 
 	huma.Register(api, huma.Operation{
 		OperationID: "replace-" + singular, Method: http.MethodPut, Path: one,
-		Summary: "Replace a rule that was read, under If-Match.", Tags: []string{plural},
+		Summary: "Replace a rule that was read, under If-Match.", Tags: []string{plural}, Metadata: needs(role),
 		Errors: []int{
 			http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed,
 			http.StatusPreconditionRequired, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
@@ -126,7 +127,7 @@ func registerWrites[R any](api huma.API, shelf *rulebook.Shelf[R], singular stri
 
 	huma.Register(api, huma.Operation{
 		OperationID: "delete-" + singular, Method: http.MethodDelete, Path: one,
-		Summary: "Delete a rule.", Tags: []string{plural}, DefaultStatus: http.StatusNoContent,
+		Summary: "Delete a rule.", Tags: []string{plural}, Metadata: needs(role), DefaultStatus: http.StatusNoContent,
 		Errors: []int{
 			http.StatusUnauthorized, http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed,
 			http.StatusServiceUnavailable,

@@ -25,8 +25,11 @@ const (
 	stopTimeout = 5 * time.Second
 )
 
+// alpn of the mTLS listener.
+func alpn() []string { return []string{"h2", "http/1.1"} }
+
 // Serve answers on l until ctx ends, lets requests finish, and returns nil. It
-// owns l.
+// owns l; over MTLS it is plain TCP, the TLS is of Options.Identity.
 func (s *Server) Serve(ctx context.Context, l net.Listener, way Way) error {
 	srv := &http.Server{
 		Handler:           s.Handler(way),
@@ -39,8 +42,22 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, way Way) error {
 		// Streams watch their request's context: it must end with ctx.
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
+	if way == Socket {
+		l = namedPeers{l}
+	}
+	l = netutil.LimitListener(l, maxConns)
+	serve := func() error { return srv.Serve(l) }
+	switch way {
+	case MTLS:
+		if s.opts.Identity == nil {
+			return errors.Join(errors.New("api: the mtls listener needs an identity"), l.Close())
+		}
+		srv.TLSConfig = s.opts.Identity.ServerTLS(alpn(), s.auth.authorize)
+		serve = func() error { return srv.ServeTLS(l, "", "") }
+	case Socket, Loopback:
+	}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(netutil.LimitListener(l, maxConns)) }()
+	go func() { served <- serve() }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("api: serve %s: %w", l.Addr(), err)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -17,7 +18,7 @@ import (
 // listener's maxConns and a goroutine.
 const maxWatches = 64
 
-// Options configure a Server. Everything but Log, Registry and Token is required.
+// Options configure a Server. Backend, Lists and Rules are required.
 type Options struct {
 	Backend Backend
 	Lists   Lists
@@ -25,6 +26,14 @@ type Options struct {
 	// Token is what clients on the loopback listener must bring; "" lets nobody in
 	// there.
 	Token string
+	// Auth says who else may come, and what each may do.
+	Auth AuthConfig
+	// Tokens judges bearer tokens of Auth.OIDC; nil takes none.
+	Tokens TokenVerifier
+	// Identity is both ends of the mTLS listener; nil means that there is none.
+	Identity Identity
+	// Now is the clock of rates and credentials; nil is time.Now.
+	Now func() time.Time
 	// Log receives the server's log; nil discards it.
 	Log *slog.Logger
 	// Registry receives the metrics and is served at /metrics; nil means none.
@@ -33,13 +42,18 @@ type Options struct {
 
 // Server answers the REST API. It holds no listener: see Serve.
 type Server struct {
-	opts     Options
-	log      *slog.Logger
-	metrics  *metrics
-	mux      *http.ServeMux
-	watches  chan struct{} // a token per stream
-	document *huma.OpenAPI
-	openAPI  []byte // document as it is served
+	opts    Options
+	log     *slog.Logger
+	metrics *metrics
+	mux     *http.ServeMux
+	watches chan struct{} // a token per stream
+	auth    *authenticator
+	limiter *limiter
+	now     func() time.Time
+	// operations by the mux's pattern ("GET /v1/exports/{name}").
+	operations map[string]*huma.Operation
+	document   *huma.OpenAPI
+	openAPI    []byte // document as it is served
 }
 
 // New builds the server and its OpenAPI document.
@@ -51,6 +65,14 @@ func New(opts Options) (*Server, error) {
 	if opts.Backend == nil || opts.Rules == nil {
 		return nil, errors.New("api: backend and rules are required")
 	}
+	if s.now = opts.Now; s.now == nil {
+		s.now = time.Now
+	}
+	var err error
+	if s.auth, err = newAuthenticator(&opts); err != nil {
+		return nil, fmt.Errorf("api: auth: %w", err)
+	}
+	s.limiter = newLimiter(opts.Auth.WithDefaults().Rate, s.now)
 	s.metrics = newMetrics(opts.Registry)
 	h := humago.New(s.mux, document(opts.Backend.Version().Build))
 	s.registerLists(h)
@@ -62,6 +84,8 @@ func New(opts Options) (*Server, error) {
 		Type: huma.TypeString, Description: "The decision's random number, 64 bits: a string because JavaScript's numbers have 53.",
 	}
 	s.document = h.OpenAPI()
+	s.operations = operations(s.document)
+	s.describeGate(h)
 	// huma would serve the document itself, and make it on first use, unguarded.
 	doc, err := h.OpenAPI().MarshalJSON()
 	if err != nil {
@@ -78,6 +102,21 @@ func New(opts Options) (*Server, error) {
 	return s, nil
 }
 
+// operations are those of the document by the mux's pattern.
+func operations(doc *huma.OpenAPI) map[string]*huma.Operation {
+	out := make(map[string]*huma.Operation)
+	for path, item := range doc.Paths {
+		for method, op := range map[string]*huma.Operation{
+			http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodDelete: item.Delete, http.MethodPatch: item.Patch,
+		} {
+			if op != nil {
+				out[method+" "+path] = op
+			}
+		}
+	}
+	return out
+}
+
 // document is the frame of the OpenAPI document. huma's docs page would load
 // scripts from elsewhere and its schema links rewrite every body: both are off.
 func document(build string) huma.Config {
@@ -90,9 +129,11 @@ func document(build string) huma.Config {
 		"Errors are problems of RFC 9457 with a type of urn:isthmus:problem:CODE."
 	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"token": {Type: "http", Scheme: "bearer", Description: "On loopback TCP. The Unix socket asks for none."},
+		"token": {Type: "http", Scheme: "bearer", Description: "On loopback TCP: the token of the token file, or one of the configured OIDC issuer."},
+		"mtls":  {Type: "mutualTLS", Description: "On the mTLS listener: an X.509-SVID whose SPIFFE ID has a role."},
 	}
-	c.Security = []map[string][]string{{"token": {}}, {}}
+	// None of them over the Unix socket, whose file's mode says who may come.
+	c.Security = []map[string][]string{{"token": {}}, {"mtls": {}}, {}}
 	return c
 }
 

@@ -129,10 +129,10 @@ func (s *Server) watch(w watcher) (*listOutput, error) {
 		s.metrics.watches.Inc()
 		defer s.metrics.watches.Dec()
 		r, rw := humago.Unwrap(ctx)
-		if rec, ok := rw.(*statusRecorder); ok {
+		if rec := recorderOf(rw); rec != nil {
 			rec.stream = true
 		}
-		if reason := stream(r.Context(), rw, w); reason != "" {
+		if reason := stream(r.Context(), rw, w, s.now); reason != "" {
 			s.metrics.ended.WithLabelValues(reason).Inc()
 		}
 	}}, nil
@@ -140,7 +140,8 @@ func (s *Server) watch(w watcher) (*listOutput, error) {
 
 // stream writes until the client goes, falls behind, or ctx ends. It returns why
 // the server ended it, "" where the client did.
-func stream(ctx context.Context, rw http.ResponseWriter, w watcher) string {
+func stream(ctx context.Context, rw http.ResponseWriter, w watcher, now func() time.Time) string {
+	cred, _ := ctx.Value(credentialKey{}).(credential)
 	rc := http.NewResponseController(rw)
 	// The deadline of the request's header would end the stream: net/http reads
 	// on in the background to learn that the client has gone.
@@ -175,6 +176,9 @@ func stream(ctx context.Context, rw http.ResponseWriter, w watcher) string {
 		select {
 		case <-more:
 		case <-beat.C:
+			if cred.spent(now()) {
+				return "credential"
+			}
 			w.beat(&buf)
 		case <-ctx.Done():
 			return ""

@@ -146,42 +146,62 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 }
 
 // send makes a request and turns every status but success into a *StatusError.
+// A server that asks for patience (429) gets it, a few times.
 func (c *Client) send(ctx context.Context, method, path string, query url.Values, header http.Header, in any) (*http.Response, error) {
-	var body io.Reader
+	var body []byte
 	if in != nil {
-		data, err := json.Marshal(in)
-		if err != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
 			return nil, fmt.Errorf("%s %s: %w", method, path, err)
 		}
-		body = bytes.NewReader(data)
 	}
 	target := c.base + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, method, target, body)
+	for attempt := 1; ; attempt++ {
+		resp, err := c.once(ctx, method, target, header, body)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", method, path, err)
+		}
+		if resp.StatusCode >= 200 && resp.StatusCode <= 299 {
+			return resp, nil
+		}
+		wait, ok := patience(resp)
+		if attempt < maxAttempts && ok {
+			drain(resp.Body)
+			_ = resp.Body.Close()
+			if err := pause(ctx, wait); err != nil {
+				return nil, fmt.Errorf("%s %s: %w", method, path, err)
+			}
+			continue
+		}
+		defer func() { _ = resp.Body.Close() }()
+		return nil, fmt.Errorf("%s %s: %w", method, path, statusError(resp))
+	}
+}
+
+// once makes one attempt.
+func (c *Client) once(ctx context.Context, method, target string, header http.Header, body []byte) (*http.Response, error) {
+	var reader io.Reader
+	if body != nil {
+		reader = bytes.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, reader)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+		return nil, err
 	}
 	if c.reason != "" && method != http.MethodGet {
 		req.Header.Set(ReasonHeader, c.reason)
 	}
 	maps.Copy(req.Header, header)
-	if in != nil {
+	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", method, path, err)
-	}
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		defer func() { _ = resp.Body.Close() }()
-		return nil, fmt.Errorf("%s %s: %w", method, path, statusError(resp))
-	}
-	return resp, nil
+	return c.http.Do(req)
 }
 
 func number(n uint64) string { return strconv.FormatUint(n, 10) }

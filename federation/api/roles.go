@@ -1,0 +1,29 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// roleKey is where an operation's metadata says which role it needs.
+const roleKey = "role"
+
+// needs is the metadata of an operation that asks for another role than its
+// method does: huma.Operation{Metadata: needs(Admin)}.
+func needs(r Role) map[string]any { return map[string]any{roleKey: r} }
+
+// roleOf is the role that an operation needs: what it was registered with, else
+// viewers read and operators write. A write that nobody thought about is never
+// open to a viewer.
+func roleOf(op *huma.Operation) Role {
+	if r, ok := op.Metadata[roleKey].(Role); ok {
+		return r
+	}
+	switch op.Method {
+	case http.MethodGet, http.MethodHead:
+		return Viewer
+	default:
+		return Operator
+	}
+}
