@@ -63,6 +63,9 @@ func (f Fields) Equal(o Fields) bool {
 	return maps.EqualFunc(f, o, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) })
 }
 
+// Names are the names of the fields, sorted.
+func (f Fields) Names() []string { return slices.Sorted(maps.Keys(f)) }
+
 // names are the names of the fields of all, sorted.
 func names(all ...Fields) []string {
 	seen := map[string]bool{}

@@ -117,7 +117,7 @@ func (l Collection[T]) All(ctx context.Context) iter.Seq2[T, error] {
 
 // List is All in one slice.
 func (l Collection[T]) List(ctx context.Context) ([]T, error) {
-	var items []T
+	items := []T{}
 	for item, err := range l.All(ctx) {
 		if err != nil {
 			return nil, err

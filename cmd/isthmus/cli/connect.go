@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,8 @@ type connection struct {
 
 func (k *connection) flags(c *cobra.Command) {
 	f := c.PersistentFlags()
-	f.StringVar(&k.api, "api", config.DefaultAPISocket, "the federation's REST API: a Unix socket's path, or http://IP:PORT")
-	f.StringVar(&k.tokenFile, "token-file", "", "file with the token, needed with http:// (DATA_DIR/federation/api.token)")
+	f.StringVar(&k.api, "api", cmp.Or(os.Getenv("ISTHMUS_API"), config.DefaultAPISocket), "the federation's REST API: a Unix socket's path, or http://IP:PORT (environment: ISTHMUS_API)")
+	f.StringVar(&k.tokenFile, "token-file", os.Getenv("ISTHMUS_TOKEN_FILE"), "file with the token, needed with http:// (DATA_DIR/federation/api.token; environment: ISTHMUS_TOKEN_FILE)")
 	f.BoolVar(&k.json, "json", false, "print JSON")
 }
 

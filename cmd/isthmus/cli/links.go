@@ -21,7 +21,7 @@ func newLinks() *cobra.Command {
 				return nil, err
 			}
 			list = slices.DeleteFunc(list, func(l resource.Link) bool { return cluster != "" && string(l.Cluster) != cluster })
-			return &answer{Value: slices.Concat([]resource.Link{}, list), Rows: linkRows(list)}, nil
+			return &answer{Value: list, Rows: linkRows(list)}, nil
 		}, changesOf((*client.Client).Links))
 	c.Flags().StringVar(&cluster, "cluster", "", "links to this cluster only")
 	return c

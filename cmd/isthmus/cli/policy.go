@@ -4,15 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 	"github.com/isthmus-mesh/isthmus/federation/client"
-	"github.com/isthmus-mesh/isthmus/federation/policy"
 )
 
 // rules is everything that `isthmus policy` shows and creates, by the names of
@@ -25,9 +23,9 @@ type rules struct {
 }
 
 func newPolicy() *cobra.Command {
-	c := reading("policy", "Show, create and remove exports, imports, intentions and traffic policies",
+	c := reading("policy", "Show exports, imports, intentions and traffic policies; remove one",
 		`Show the policy of a cluster. Rules of the configuration file have the origin "config"
-and are changed there; the others are created and removed with the commands below.`, exactArgs(),
+and are changed there; isthmus apply, export add and import add make the others.`, exactArgs(),
 		func(ctx context.Context, api *client.Client, _ []string) (*answer, error) {
 			r, err := readRules(ctx, api)
 			if err != nil {
@@ -37,7 +35,7 @@ and are changed there; the others are created and removed with the commands belo
 		},
 		changesOf(ruleList((*client.Client).Exports)), changesOf(ruleList((*client.Client).Imports)),
 		changesOf(ruleList((*client.Client).Intentions)), changesOf(ruleList((*client.Client).TrafficPolicies)))
-	c.AddCommand(newPolicyCreate(), newPolicyDelete())
+	c.AddCommand(newPolicyDelete())
 	return c
 }
 
@@ -83,143 +81,33 @@ func patterns[P ~string](ps []P) string {
 	return strings.Join(out, ", ")
 }
 
-// policyFile is what `policy create -f` reads: the policy keys of a
-// configuration file's federation section.
-type policyFile struct {
-	Exports    []policy.Export    `yaml:"exports"`
-	Imports    []policy.Import    `yaml:"imports"`
-	Intentions []policy.Intention `yaml:"intentions"`
-	Traffic    []policy.Traffic   `yaml:"traffic_policies"`
-}
-
-func newPolicyCreate() *cobra.Command {
-	k := &connection{}
-	var path string
-	var dryRun bool
-	c := &cobra.Command{
-		Use:   "create -f FILE",
-		Short: "Create the rules of a file",
-		Long: `Create the rules of a YAML file with the keys exports, imports, intentions and
-traffic_policies, as in the federation section of the configuration. Rules that exist
-are an error; nothing that was created before it is undone. An example:
-
-  exports:
-    - {name: billing, services: [billing.default], to: [gcp-us-central1]}
-  intentions:
-    - name: web-may-bill
-      services: [billing.default]
-      callers: [spiffe://gcp.example.org/apps/web]
-      action: allow`,
-		Args: exactArgs(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			if path == "" {
-				return usageError{errors.New("-f is needed: the file with the rules")}
-			}
-			data, err := os.ReadFile(path)
-			if err != nil {
-				return err
-			}
-			var file policyFile
-			if _, err := strictyaml.Decode(path, data, &file); err != nil {
-				return err
-			}
-			if len(file.Exports)+len(file.Imports)+len(file.Intentions)+len(file.Traffic) == 0 {
-				return fmt.Errorf("%s has no rules: it needs exports, imports, intentions or traffic_policies", path)
-			}
-			api, err := k.open()
-			if err != nil {
-				return err
-			}
-			defer api.Close()
-			return file.create(c, api, dryRun)
-		},
-	}
-	k.flags(c)
-	c.Flags().StringVarP(&path, "file", "f", "", "file with the rules")
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "check everything, write nothing")
-	return c
-}
-
-func (f *policyFile) create(c *cobra.Command, api *client.Client, dryRun bool) error {
-	done := "created"
-	if dryRun {
-		done = "would create"
-	}
-	say := func(kind, name string, err error) error {
-		if err != nil {
-			return fmt.Errorf("%s %s: %w", kind, name, err)
-		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s %s\n", done, kind, name)
-		return err
-	}
-	for _, e := range f.Exports {
-		_, err := api.Exports().Create(c.Context(), resource.Export{Export: e}, dryRun)
-		if err := say("export", e.Name, err); err != nil {
-			return err
-		}
-	}
-	for _, i := range f.Imports {
-		_, err := api.Imports().Create(c.Context(), resource.Import{Import: i}, dryRun)
-		if err := say("import", i.Name, err); err != nil {
-			return err
-		}
-	}
-	for _, i := range f.Intentions {
-		_, err := api.Intentions().Create(c.Context(), resource.Intention{Intention: i}, dryRun)
-		if err := say("intention", i.Name, err); err != nil {
-			return err
-		}
-	}
-	for _, t := range f.Traffic {
-		_, err := api.TrafficPolicies().Create(c.Context(), resource.TrafficPolicy{Traffic: t}, dryRun)
-		if err := say("traffic-policy", t.Name, err); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func newPolicyDelete() *cobra.Command {
-	k := &connection{}
-	var dryRun bool
+	w := &writing{}
 	c := &cobra.Command{
 		Use:   "delete KIND NAME",
 		Short: "Remove a rule: export, import, intention or traffic-policy",
-		Long: `Remove a rule that was created over the API. KIND is export, import, intention or
+		Long: `Remove a rule that was made over the API. KIND is export, import, intention or
 traffic-policy, as in the first column of isthmus policy.`,
 		Args: exactArgs("KIND", "NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			kind, name := args[0], args[1]
-			api, err := k.open()
+			if !slices.Contains([]string{"export", "import", "intention", "traffic-policy"}, kind) {
+				return usageError{fmt.Errorf("KIND %q: must be export, import, intention or traffic-policy", kind)}
+			}
+			api, err := w.open()
 			if err != nil {
 				return err
 			}
 			defer api.Close()
-			switch kind {
-			case "export":
-				err = api.Exports().Delete(c.Context(), name, "", dryRun)
-			case "import":
-				err = api.Imports().Delete(c.Context(), name, "", dryRun)
-			case "intention":
-				err = api.Intentions().Delete(c.Context(), name, "", dryRun)
-			case "traffic-policy":
-				err = api.TrafficPolicies().Delete(c.Context(), name, "", dryRun)
-			default:
-				return usageError{fmt.Errorf("KIND %q: must be export, import, intention or traffic-policy", kind)}
-			}
-			if err != nil {
+			plural := strings.TrimSuffix(kind, "y") + map[bool]string{true: "ies", false: "s"}[strings.HasSuffix(kind, "y")]
+			if err := client.Kind[any](api.WithReason(w.reason), plural).Delete(c.Context(), name, "", w.dryRun); err != nil {
 				return fmt.Errorf("%s %s: %w", kind, name, err)
 			}
-			done := "removed"
-			if dryRun {
-				done = "would remove"
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s %s\n", done, kind, name)
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s %s\n", kind, name, w.said("removed"))
 			return err
 		},
 	}
-	k.flags(c)
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "check everything, write nothing")
+	w.flags(c)
 	return c
 }
 

@@ -65,7 +65,8 @@ See it work on this machine:  isthmus demo`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newRun(), newValidate(), newDemo(), newCA(), newVersion(),
-		newStatus(), newServices(), newLinks(), newExplain(), newPolicy())
+		newStatus(), newServices(), newLinks(), newExplain(),
+		newPolicy(), newExport(), newImport(), newApply(), newDiff())
 	return root
 }
 

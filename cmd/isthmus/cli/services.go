@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,7 +23,7 @@ func newServices() *cobra.Command {
 			for _, s := range list {
 				rows = append(rows, serviceRow(s))
 			}
-			return &answer{Value: slices.Concat([]resource.Service{}, list), Rows: rows}, nil
+			return &answer{Value: list, Rows: rows}, nil
 		}, changesOf((*client.Client).Services))
 }
 

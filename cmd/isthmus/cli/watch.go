@@ -30,16 +30,13 @@ type watched func(ctx context.Context, api *client.Client, changed func()) error
 // changesOf follows one list.
 func changesOf[T any](list func(*client.Client) client.Collection[T]) watched {
 	return func(ctx context.Context, api *client.Client, changed func()) error {
-		since := uint64(0)
-		for event, err := range list(api).Watch(ctx, since) {
+		for _, err := range list(api).Watch(ctx, 0) {
 			if errors.Is(err, client.ErrGone) {
-				since = 0
-				break
+				break // the caller begins anew, with the whole list
 			}
 			if err != nil {
 				return err
 			}
-			since = event.Revision
 			changed()
 		}
 		return ctx.Err()

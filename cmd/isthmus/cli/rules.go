@@ -1,0 +1,139 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/isthmus-mesh/isthmus/federation/client"
+)
+
+// ruleKind describes the commands of one kind of rule.
+type ruleKind[R any] struct {
+	noun  string // "export"
+	rules func(*client.Client) client.Rules[R]
+	// rows are the table of list, heading first.
+	rows func([]R) [][]string
+	// etag is the version of a rule.
+	etag func(R) string
+	// flags registers the flags of add and returns what makes a rule of them.
+	flags func(f *pflag.FlagSet) func(name string) (R, error)
+	// example is one line of add.
+	example string
+}
+
+// commands are list, show, add and remove.
+func (k ruleKind[R]) commands() []*cobra.Command {
+	return []*cobra.Command{k.list(), k.show(), k.add(), k.remove()}
+}
+
+func (k ruleKind[R]) list() *cobra.Command {
+	return reading("list", "List the "+k.noun+"s", "", exactArgs(),
+		func(ctx context.Context, api *client.Client, _ []string) (*answer, error) {
+			list, err := k.rules(api).List(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return &answer{Value: list, Rows: k.rows(list)}, nil
+		}, changesOf(ruleList(k.rules)))
+}
+
+func (k ruleKind[R]) show() *cobra.Command {
+	return reading("show NAME", "Show one "+k.noun, "", exactArgs("NAME"),
+		func(ctx context.Context, api *client.Client, args []string) (*answer, error) {
+			rule, err := k.rules(api).Get(ctx, args[0])
+			if err != nil {
+				return nil, err
+			}
+			return &answer{Value: rule, Rows: k.rows([]R{rule})}, nil
+		}, changesOf(ruleList(k.rules)))
+}
+
+// writing holds the flags of every command that writes.
+type writing struct {
+	connection
+	dryRun bool
+	reason string
+}
+
+func (w *writing) flags(c *cobra.Command) {
+	w.connection.flags(c)
+	c.Flags().BoolVar(&w.dryRun, "dry-run", false, "check everything, write nothing")
+	c.Flags().StringVar(&w.reason, "reason", "", "why, for the history")
+}
+
+// said is the past tense of what was done, or would be.
+func (w *writing) said(done string) string {
+	if w.dryRun {
+		return "would be " + done
+	}
+	return done
+}
+
+func (k ruleKind[R]) add() *cobra.Command {
+	w := &writing{}
+	var rule func(string) (R, error)
+	var replace bool
+	c := &cobra.Command{
+		Use: "add NAME", Short: "Add an " + k.noun, Example: "  " + k.example, Args: exactArgs("NAME"),
+		RunE: func(c *cobra.Command, args []string) error {
+			r, err := rule(args[0])
+			if err != nil {
+				return usageError{err}
+			}
+			api, err := w.open()
+			if err != nil {
+				return err
+			}
+			defer api.Close()
+			rules := k.rules(api.WithReason(w.reason))
+			done := "added"
+			if replace {
+				r, err = rules.Replace(c.Context(), args[0], r, "*", w.dryRun)
+				done = "replaced"
+			} else {
+				r, err = rules.Create(c.Context(), r, w.dryRun)
+			}
+			if err != nil {
+				return err
+			}
+			if w.json {
+				return printJSON(c.OutOrStdout(), r)
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s %s\n", k.noun, args[0], w.said(done))
+			return err
+		},
+	}
+	w.flags(c)
+	c.Flags().BoolVar(&replace, "replace", false, "put it in the place of the one of that name")
+	rule = k.flags(c.Flags())
+	return c
+}
+
+func (k ruleKind[R]) remove() *cobra.Command {
+	w := &writing{}
+	c := &cobra.Command{
+		Use: "remove NAME", Short: "Remove an " + k.noun, Args: exactArgs("NAME"),
+		RunE: func(c *cobra.Command, args []string) error {
+			api, err := w.open()
+			if err != nil {
+				return err
+			}
+			defer api.Close()
+			rules := k.rules(api.WithReason(w.reason))
+			have, err := rules.Get(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if err := rules.Delete(c.Context(), args[0], k.etag(have), w.dryRun); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s %s\n", k.noun, args[0], w.said("removed"))
+			return err
+		},
+	}
+	w.flags(c)
+	return c
+}

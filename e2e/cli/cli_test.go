@@ -1,0 +1,36 @@
+package cli_test
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/isthmus-mesh/isthmus/e2e/stand"
+)
+
+// TestSessions: the scripts run one after the other against one federation, each
+// with rules of its own names.
+func TestSessions(t *testing.T) {
+	s := stand.New(t, stand.Spec{Name: "east", Cloud: "aws", Region: "us-east-1", Zone: "a", TrustDomain: "east.test"})
+	east := s.Clusters[0]
+	east.WriteCatalog(t, stand.Service{Name: "billing.default", Port: "main", Protocol: "http", Addresses: []string{"127.0.0.1:9"}})
+	east.Section()["exports"] = []any{stand.Object{"name": "from-file", "services": []any{"web.default"}, "to": []any{"*"}}}
+	s.Start()
+	stand.Eventually(t, time.Minute, "the gateway is ready", func() error {
+		_, err := stand.Get("http://" + east.Gateways[0].Admin.String() + "/readyz")
+		return err
+	})
+	token := filepath.Join(s.Dir, east.Name, "data", "federation", "api.token")
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", filepath.Dir(stand.Binary(t))+string(filepath.ListSeparator)+env.Getenv("PATH"))
+			env.Setenv("ISTHMUS_API", "http://"+east.API.String())
+			env.Setenv("ISTHMUS_TOKEN_FILE", token)
+			return nil
+		},
+	})
+}
