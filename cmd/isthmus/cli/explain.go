@@ -32,6 +32,9 @@ different for another one. The evidence is that of the cluster's own gateways.`,
 			if err != nil {
 				return nil, err
 			}
+			if e.Ledger.Status == route.UnknownService {
+				return nil, fmt.Errorf("%s: this cluster neither has nor imports such a service; isthmus services lists those that it knows", name)
+			}
 			return &answer{Value: e, Text: explanation(e)}, nil
 		})
 	c.Flags().StringVar(&port, "port", "", "port name (default: the only one)")

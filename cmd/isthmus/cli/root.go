@@ -66,7 +66,14 @@ See it work on this machine:  isthmus demo`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newRun(), newValidate(), newDemo(), newCA(), newVersion(),
 		newStatus(), newServices(), newLinks(), newExplain(),
-		newPolicy(), newExport(), newImport(), newApply(), newDiff())
+		newPolicy(), newExport(), newImport(), newApply(), newDiff(), newMan())
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			// cobra's own shows its help for a shell that it does not know.
+			c.Args, c.RunE = exactArgs(), func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
+	}
 	return root
 }
 
