@@ -45,7 +45,7 @@ type Proof struct {
 	Signature []byte
 }
 
-// ErrUnsupportedKey: proofs are not made with, nor taken from, a key of this kind.
+// ErrUnsupportedKey says that proofs are not made with, nor taken from, a key of this kind.
 var ErrUnsupportedKey = errors.New("key is not ecdsa p-256 or p-384, ed25519, or rsa of 2048 to 8192 bits")
 
 // Certificate returns the leaf of the current SVID, nil when there is none yet. It
@@ -87,7 +87,7 @@ func (s *Source) Prove(transcript []byte) (Proof, *x509.Certificate, error) {
 func (s *Source) VerifyProof(p Proof, transcript []byte, id spiffeid.ID, authorize Authorizer) ([]*x509.Certificate, error) {
 	chain, err := s.verifyProof(p, transcript, id, authorize)
 	if err != nil {
-		return nil, s.refusedAs("proof refused", err)
+		return nil, s.refusedProof(err)
 	}
 	return chain, nil
 }

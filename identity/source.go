@@ -132,21 +132,33 @@ func (s *Source) publish(st *state) {
 }
 
 // refused counts and logs one refusal of a handshake and returns it.
-func (s *Source) refused(err *PeerError) error { return s.refusedAs("handshake refused", err) }
+func (s *Source) refused(err *PeerError) error {
+	if args, ok := s.refusal(err); ok {
+		s.log.Warn("handshake refused", args...)
+	}
+	return err
+}
 
-// refusedAs counts one refusal, logs it with a constant message, and returns it.
-func (s *Source) refusedAs(message string, err *PeerError) error {
+// refusedProof is refused for a proof on a live link.
+func (s *Source) refusedProof(err *PeerError) error {
+	if args, ok := s.refusal(err); ok {
+		s.log.Warn("proof refused", args...)
+	}
+	return err
+}
+
+// refusal counts a refusal and says what to log of it, if it is to be logged.
+func (s *Source) refusal(err *PeerError) (args []any, ok bool) {
 	s.metrics.refused.WithLabelValues(string(err.Reason)).Inc()
 	if !s.logged.AllowN(s.now(), 1) {
 		s.suppressed.Add(1)
-		return err
+		return nil, false
 	}
-	args := []any{"reason", string(err.Reason), "spiffe_id", err.ID.String(), "err", err.Err}
+	args = []any{"reason", string(err.Reason), "spiffe_id", err.ID.String(), "err", err.Err}
 	if n := s.suppressed.Swap(0); n > 0 {
 		args = append(args, "count", n) // refusals not logged since the last line
 	}
-	s.log.Warn(message, args...)
-	return err
+	return args, true
 }
 
 // ID returns the SPIFFE ID of the current SVID; until there is one, the one that

@@ -7,7 +7,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 )
 
-// ErrNotStatic: only a Source of NewStatic takes a fixed identity.
+// ErrNotStatic says that only a Source of NewStatic takes a fixed identity.
 var ErrNotStatic = errors.New("identity comes from a workload api")
 
 // ReplaceStatic gives a Source of [NewStatic] another fixed identity, as if a

@@ -32,7 +32,7 @@ type Hello struct {
 // comment.
 const Version1 = 1
 
-// FeatureReauth: the sender re-authenticates a live link when its certificate
+// FeatureReauth says that the sender re-authenticates a live link when its certificate
 // changes ([Proof]), and takes the other end's proofs ([Challenge]).
 const FeatureReauth uint64 = 1 << 0
 
