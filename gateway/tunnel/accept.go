@@ -33,13 +33,13 @@ func (n *Node) accept(ctx context.Context, listener *quic.Listener) error {
 
 // serveAccepted serves one connection that a peer dialed.
 func (n *Node) serveAccepted(ctx context.Context, qc *quic.Conn) {
-	c, err := n.admit(qc)
+	c, err := n.admit(qc, ownAtStart(qc))
 	if err != nil {
 		n.metrics.accepted.WithLabelValues(reasonOf(err)).Inc()
 		_ = qc.CloseWithError(quic.ApplicationErrorCode(wire.Revoked), wire.Revoked.String())
 		return
 	}
-	defer n.forget(c)
+	defer n.forget(c, wire.Internal)
 	s, frames, err := n.welcome(ctx, c)
 	if err != nil {
 		if !c.alive() {
@@ -85,6 +85,7 @@ func (n *Node) welcome(ctx context.Context, c *connection) (*quic.Stream, *wire.
 	c.number = hello.Connection
 	if c.number == controlNumber {
 		l := n.newLink(hello.Link, c.remote, hello.Instance, c.qc.RemoteAddr().String())
+		l.agree(hello)
 		c.link.Store(l)
 		l.attach(c)
 		if !n.adopt(l) {

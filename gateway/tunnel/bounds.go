@@ -71,6 +71,9 @@ const (
 	housekeeping = time.Second
 	// callbackPause is the time between two requests to be called back.
 	callbackPause = 5 * time.Second
+	// reaskPause is the time between two wishes for a proof that was refused: the
+	// peer's clock or our bundles may have been behind.
+	reaskPause = 5 * time.Second
 	// renewMin and renewShare: a link is renewed after this share of the time
 	// that its certificates have left (minus up to renewSpread of it, so that
 	// links do not move together), and not in a tighter loop than renewMin.

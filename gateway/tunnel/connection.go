@@ -2,9 +2,11 @@ package tunnel
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,9 +53,12 @@ type connection struct {
 	qc     *quic.Conn
 	node   *Node
 	remote Remote
-	// expires is the earlier NotAfter of the two certificates of the handshake.
-	expires time.Time
-	expiry  *time.Timer
+	*credentials
+
+	// expiry fires at the deadline of the credentials.
+	expiryMu  sync.Mutex
+	expiry    *time.Timer
+	forgotten bool
 
 	// link is set last, and not changed after; number and client before it.
 	link   atomic.Pointer[link]
@@ -67,9 +72,10 @@ type connection struct {
 	counted quic.ConnectionStats
 }
 
-// admit takes in a connection after its handshake. The roster is asked again: it
-// may have changed since crypto/tls asked.
-func (n *Node) admit(qc *quic.Conn) (*connection, error) {
+// admit takes in a connection after its handshake; before is our certificate when
+// that began. Roster and bundles are asked again: they may have changed since
+// crypto/tls asked, and a sweep sees only what is in conns.
+func (n *Node) admit(qc *quic.Conn, before *x509.Certificate) (*connection, error) {
 	state := qc.ConnectionState().TLS
 	id, err := identity.PeerID(state)
 	if err != nil {
@@ -79,28 +85,28 @@ func (n *Node) admit(qc *quic.Conn) (*connection, error) {
 	if !ok {
 		return nil, &identity.PeerError{ID: id, Reason: identity.ReasonUnauthorized, Err: errNotPeer}
 	}
-	c := &connection{qc: qc, node: n, remote: remote, expires: state.PeerCertificates[0].NotAfter}
-	if own := n.o.Identity.NotAfter(); own.Before(c.expires) {
-		c.expires = own
+	shown, err := newCredentials(state, before, n.o.Identity.Certificate())
+	if err != nil {
+		return nil, err
 	}
-	c.expiry = time.AfterFunc(time.Until(c.expires), func() { c.end(wire.Revoked, errExpired) })
+	c := &connection{qc: qc, node: n, remote: remote, credentials: shown}
+	c.watchEnd()
 	n.windows.base()
 	n.connsMu.Lock()
 	n.conns[qc] = c
 	n.connsMu.Unlock()
+	if err := n.stillAdmitted(c, verdicts{}); err != nil {
+		n.forget(c, wire.Revoked)
+		return nil, err
+	}
 	return c, nil
 }
 
-var (
-	errNotPeer = errors.New("not a gateway of a peer")
-	errExpired = errors.New("certificate expired without renewal")
-)
-
 // forget ends what admit began. The connection is closed by then, or is closed
-// now.
-func (n *Node) forget(c *connection) {
-	c.expiry.Stop()
-	_ = c.qc.CloseWithError(quic.ApplicationErrorCode(wire.Internal), "")
+// now with status.
+func (n *Node) forget(c *connection, status wire.Status) {
+	c.unwatch()
+	c.cut(status)
 	n.connsMu.Lock()
 	delete(n.conns, c.qc)
 	n.connsMu.Unlock()
@@ -129,6 +135,11 @@ func (c *connection) end(status wire.Status, cause error) {
 		l.close(status, cause)
 		return
 	}
+	c.cut(status)
+}
+
+// cut closes the connection alone.
+func (c *connection) cut(status wire.Status) {
 	_ = c.qc.CloseWithError(quic.ApplicationErrorCode(status), status.String())
 }
 

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
+	"github.com/isthmus-mesh/isthmus/identity"
 )
 
 // serveControl serves a link's control connection, and so the link's life: it
@@ -18,6 +19,9 @@ func (n *Node) serveControl(c *connection, s *quic.Stream, frames *wire.FrameRea
 	l := c.link.Load()
 	p := &probes{link: l, control: c, prober: newProber(n.o.ProbeInterval, time.Now())}
 	var wg sync.WaitGroup
+	if l.proofs != nil {
+		l.proofs.ask()
+	}
 	wg.Go(func() { n.readControl(l, frames) })
 	wg.Go(func() { l.out.run(l.ctx, s) })
 	wg.Go(p.send)
@@ -27,7 +31,7 @@ func (n *Node) serveControl(c *connection, s *quic.Stream, frames *wire.FrameRea
 	l.close(closeStatus(cause), cause)
 	wg.Wait()
 	l.detach(c)
-	n.forget(c)
+	n.forget(c, wire.Internal)
 }
 
 var errControlEnded = errors.New("peer ended the control stream")
@@ -52,6 +56,10 @@ func (n *Node) readControl(l *link, frames *wire.FrameReader) {
 				err = errControlEnded
 			}
 			n.log.Warn("peer broke the protocol", "cluster", l.remote.Cluster, "gateway", l.remote.Gateway, "err", err)
+			l.close(wire.Protocol, err)
+		} else if _, ok := errors.AsType[*identity.PeerError](err); ok {
+			// A proof with a wrong signature: the other end has no such key, and says
+			// that it has.
 			l.close(wire.Protocol, err)
 		} else if _, ok := errors.AsType[*quic.StreamError](err); ok {
 			l.close(wire.Protocol, errControlEnded)
@@ -78,6 +86,8 @@ func (n *Node) handleFrame(l *link, t wire.FrameType, body []byte) error {
 		l.peerDrain()
 	case wire.FrameCallback:
 		n.callBack(l)
+	case wire.FrameChallenge, wire.FrameProof:
+		return l.handleProofs(t, body)
 	case wire.FrameHello:
 		return &wire.ParseError{Part: "hello", Rule: "is repeated"}
 	}

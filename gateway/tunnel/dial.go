@@ -43,11 +43,12 @@ func (n *Node) dial(ctx context.Context, addr net.Addr, id wire.ID, number uint3
 		}
 		return nil
 	})
+	before := n.o.Identity.Certificate()
 	qc, err := n.transport.Dial(ctx, addr, tls, n.config)
 	if err != nil {
 		return nil, err
 	}
-	c, err := n.admit(qc)
+	c, err := n.admit(qc, before)
 	if err != nil {
 		_ = qc.CloseWithError(quic.ApplicationErrorCode(wire.Revoked), wire.Revoked.String())
 		return nil, err
@@ -60,7 +61,7 @@ func (n *Node) dial(ctx context.Context, addr net.Addr, id wire.ID, number uint3
 		} else {
 			err = c.ended() // says more than the stream's error
 		}
-		n.forget(c)
+		n.forget(c, refusalStatus(err))
 		return nil, err
 	}
 	return &dialed{connection: c, control: s, frames: frames, hello: hello}, nil
@@ -104,11 +105,12 @@ func (n *Node) connect(ctx context.Context, t *target, w wanted, address string)
 	}
 	l := n.newLink(id, d.remote, d.hello.Instance, address)
 	l.dialed, l.owner = true, t
+	l.agree(d.hello)
 	d.link.Store(l)
 	l.attach(d.connection)
 	if !n.adopt(l) || !n.spawn(func() { n.serveControl(d.connection, d.control, d.frames) }) {
 		l.close(wire.Draining, nil)
-		n.forget(d.connection)
+		n.forget(d.connection, wire.Draining)
 		return nil, l.cause()
 	}
 	for i := range uint32(n.o.Connections - 1) {
@@ -159,7 +161,7 @@ func (n *Node) serveDialed(l *link, addr net.Addr, number uint32) error {
 		return err
 	}
 	c := d.connection
-	defer n.forget(c)
+	defer n.forget(c, wire.Internal)
 	if d.hello.Instance != l.instance {
 		// A load balancer, or a process that took over: not this link's.
 		err := refuseHello(wire.WrongPeer, "another process answers")

@@ -26,9 +26,15 @@
 //   - A link is dead when three probes in a row are missed and nothing else is
 //     heard, or when the other end says so of us; all its streams are reset then,
 //     within 0.9 s of a cut at the default interval.
-//   - Everything changes make-before-break: certificates near their end, changed
-//     addresses and bootstrap links are replaced by a link that is up first, and
-//     the old one finishes its streams. Revocation breaks at once.
+//   - A rotation of certificates cuts and replaces nothing: each end proves its new
+//     one on the live link, for all of its connections (see package wire and
+//     proofs.go). What counts, for the deadline and for every later check, is what
+//     was proven last. A link without fresh proof closes when the first certificate
+//     ends.
+//   - Everything else changes make-before-break: links that are near their deadline
+//     all the same (a peer of an older version), changed addresses and bootstrap
+//     links are replaced by a link that is up first, and the old one finishes its
+//     streams. Revocation breaks at once.
 //   - Whatever a peer can make us keep or do is bounded; bounds.go has each bound
 //     with its reason.
 //
@@ -36,9 +42,7 @@
 // that it dialed, where HTTP requests need connections that the other side dials
 // for us to call back on.
 //
-// The seams for what is to come: an end re-authenticates a live link on its
-// control stream (now a link is renewed before its certificates end); more
-// connections under load; a TLS lane beside QUIC behind the same two calls,
+// The seams for what is to come: more connections under load; a TLS lane beside QUIC behind the same two calls,
 // [Node.OpenStream] and [Node.RoundTrip]; UDP flows as a kind of stream and of
 // datagram; paths over a third cluster.
 package tunnel

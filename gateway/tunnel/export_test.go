@@ -17,3 +17,10 @@ func (n *Node) CutConnections(number uint32, dialed bool) int {
 	}
 	return cut
 }
+
+// WithoutReauthentication makes the node one of an older version, for links that
+// come up after it.
+func (n *Node) WithoutReauthentication() { n.features.Store(0) }
+
+// Connections counts those that the node keeps, of links or on their way to one.
+func (n *Node) Connections() int { return len(n.allConnections()) }

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net"
 	"sync/atomic"
@@ -16,10 +17,11 @@ type gate struct {
 	accepted atomic.Int64
 	open     atomic.Int64 // handshakes in progress
 	unproven *rate.Limiter
+	own      func() *x509.Certificate // our certificate of now
 }
 
-func newGate(limit int) *gate {
-	return &gate{limit: int64(limit), unproven: rate.NewLimiter(retryRate, retryRate)}
+func newGate(limit int, own func() *x509.Certificate) *gate {
+	return &gate{limit: int64(limit), own: own, unproven: rate.NewLimiter(retryRate, retryRate)}
 }
 
 var errBusy = errors.New("too many connections or handshakes")
@@ -38,7 +40,7 @@ func (g *gate) admit(ctx context.Context, _ *quic.ClientInfo) (context.Context, 
 		g.open.Add(-1)
 		return nil, errBusy
 	}
-	h := &handshake{gate: g}
+	h := &handshake{gate: g, own: g.own()}
 	// The context ends with the connection, also with one whose handshake fails.
 	context.AfterFunc(ctx, h.finish)
 	return context.WithValue(ctx, handshakeKey, h), nil
@@ -61,6 +63,7 @@ func (g *gate) handshaking() int64 { return g.open.Load() }
 // handshake is one in progress; it is counted down once, by whoever comes first.
 type handshake struct {
 	gate *gate
+	own  *x509.Certificate // when it began
 	done atomic.Bool
 }
 
@@ -68,4 +71,12 @@ func (h *handshake) finish() {
 	if !h.done.Swap(true) {
 		h.gate.open.Add(-1)
 	}
+}
+
+// ownAtStart is our certificate when the handshake of an inbound connection began.
+func ownAtStart(qc *quic.Conn) *x509.Certificate {
+	if h, ok := qc.Context().Value(handshakeKey).(*handshake); ok {
+		return h.own
+	}
+	return nil
 }

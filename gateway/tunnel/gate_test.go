@@ -2,12 +2,13 @@ package tunnel
 
 import (
 	"context"
+	"crypto/x509"
 	"testing"
 )
 
 // More attempts than usual must prove their address first.
 func TestGateDemandsProofUnderLoad(t *testing.T) {
-	g := newGate(10)
+	g := newGate(10, func() *x509.Certificate { return nil })
 	demanded := 0
 	for range 3 * retryRate {
 		if g.demandProof(nil) {
@@ -20,7 +21,7 @@ func TestGateDemandsProofUnderLoad(t *testing.T) {
 }
 
 func TestGateBoundsHandshakes(t *testing.T) {
-	g := newGate(10)
+	g := newGate(10, func() *x509.Certificate { return nil })
 	ctx, cancel := context.WithCancel(t.Context())
 	for i := range maxHandshakes {
 		if _, err := g.admit(ctx, nil); err != nil {

@@ -44,7 +44,7 @@ func (n *Node) ownHello(link wire.ID, number uint32) *wire.Hello {
 	return &wire.Hello{
 		MinVersion: wire.Version1, MaxVersion: wire.Version1,
 		Cluster: n.o.Cluster, Gateway: n.o.Gateway,
-		Instance: n.instance, Link: link, Connection: number,
+		Instance: n.instance, Link: link, Connection: number, Features: n.features.Load(),
 	}
 }
 

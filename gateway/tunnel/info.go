@@ -47,4 +47,12 @@ type LinkInfo struct {
 	Streams int
 	// Connections counts QUIC connections.
 	Connections int
+	// Expires is when the link closes unless an end proves a newer certificate on
+	// it: the earliest end of both ends' certificates. Zero without a link.
+	Expires time.Time
+	// PeerNotAfter, PeerSerial (hexadecimal) and PeerAuthority (the authority key
+	// ID, in hexadecimal) are of the certificate that the peer has proven last,
+	// in the handshake or since. Zero without a link.
+	PeerNotAfter              time.Time
+	PeerSerial, PeerAuthority string
 }

@@ -21,11 +21,15 @@ func (n *Node) keep(ctx context.Context) {
 			return
 		case <-updates:
 			n.sweep(true)
+			n.reprove()
 		case now := <-ticker.C:
 			for _, l := range n.allLinks() {
 				l.measure()
 				l.reap(now)
 				n.askCallback(l, now)
+				if l.proofs != nil {
+					l.proofs.askAgain(now, reaskPause)
+				}
 			}
 			n.showPaths()
 		}
@@ -97,10 +101,14 @@ func (n *Node) sendsOn(l *link) bool {
 	return slices.Contains((*n.routes.Load())[l.remote.Cluster], l)
 }
 
-// showPaths sets the gauges of each gateway's best link.
+// showPaths sets the gauges of each gateway's best link, and of the first to end.
 func (n *Node) showPaths() {
 	best := make(map[Remote]pathStats)
+	ends := make(map[Remote]time.Time)
 	for _, l := range n.allLinks() {
+		if end := l.expires(); !end.IsZero() && (ends[l.remote].IsZero() || end.Before(ends[l.remote])) {
+			ends[l.remote] = end
+		}
 		s := l.path.read()
 		if b, ok := best[l.remote]; s.rtt > 0 && (!ok || s.rtt < b.rtt) {
 			best[l.remote] = s
@@ -110,6 +118,11 @@ func (n *Node) showPaths() {
 		if n.knows(r.Cluster) {
 			n.metrics.rtt.WithLabelValues(r.Cluster, r.Gateway).Set(s.rtt.Seconds())
 			n.metrics.loss.WithLabelValues(r.Cluster, r.Gateway).Set(s.loss)
+		}
+	}
+	for r, end := range ends {
+		if n.knows(r.Cluster) {
+			n.metrics.expires.WithLabelValues(r.Cluster, r.Gateway).Set(float64(end.Unix()))
 		}
 	}
 }

@@ -3,6 +3,8 @@ package tunnel
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,11 +29,13 @@ type link struct {
 	born     time.Time
 	path     pathMeter
 	out      *outbox
+	proofs   *proofs // nil where an end cannot re-authenticate
 
 	ctx      context.Context // ends with the link
 	cancel   context.CancelFunc
 	drained  chan struct{} // closed when the peer says that it drains
 	httpOpen chan struct{} // closed when the first HTTP connection is there
+	extended chan struct{} // something was proven: the deadline may have moved
 
 	// rttNanos is the path's delay, kept where pick reads it for every stream.
 	rttNanos atomic.Int64
@@ -62,6 +66,7 @@ func (n *Node) newLink(id wire.ID, remote Remote, instance wire.ID, address stri
 	l := &link{
 		node: n, id: id, remote: remote, instance: instance, address: address, born: now,
 		out: newOutbox(), drained: make(chan struct{}), httpOpen: make(chan struct{}),
+		extended:    make(chan struct{}, 1),
 		connections: make(map[uint32]*connection), state: StateConnecting, since: now,
 	}
 	l.ctx, l.cancel = context.WithCancel(n.ctx)
@@ -78,13 +83,23 @@ func (n *Node) newLink(id wire.ID, remote Remote, instance wire.ID, address stri
 // number.
 func (l *link) attach(c *connection) bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err != nil || l.connections[c.number] != nil {
-		return false
+	free := l.err == nil && l.connections[c.number] == nil
+	if free {
+		l.connections[c.number] = c
+		l.publish()
 	}
-	l.connections[c.number] = c
-	l.publish()
-	return true
+	l.mu.Unlock()
+	if free {
+		l.proofs.prove() // our certificate may have changed since its handshake
+	}
+	return free
+}
+
+// allConnections lists those of now.
+func (l *link) allConnections() []*connection {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Values(l.connections))
 }
 
 // detach removes a connection that has ended.
@@ -249,10 +264,14 @@ func (l *link) refusesInbound() bool {
 func (l *link) expires() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.expiresLocked()
+}
+
+func (l *link) expiresLocked() time.Time {
 	var first time.Time
 	for _, c := range l.connections {
-		if first.IsZero() || c.expires.Before(first) {
-			first = c.expires
+		if end := c.deadline(); first.IsZero() || end.Before(first) {
+			first = end
 		}
 	}
 	return first
@@ -269,11 +288,18 @@ func (l *link) info() LinkInfo {
 	s := l.path.read()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return LinkInfo{
+	i := LinkInfo{
 		Cluster: l.remote.Cluster, Gateway: l.remote.Gateway, Address: l.address, Dialed: l.dialed,
 		State: l.state, Reason: l.reason, Since: l.since,
 		RTT: s.rtt, MinRTT: s.least, Jitter: s.jitter, Loss: s.loss,
 		BytesSent: s.bytesSent, BytesReceived: s.bytesReceived,
 		Streams: int(l.streams.Load()), Connections: len(l.connections),
+		Expires: l.expiresLocked(),
 	}
+	if leaf := l.peerLeaf(); leaf != nil {
+		i.PeerNotAfter = leaf.NotAfter
+		i.PeerSerial = leaf.SerialNumber.Text(16)
+		i.PeerAuthority = hex.EncodeToString(leaf.AuthorityKeyId)
+	}
+	return i
 }

@@ -34,9 +34,12 @@ type metrics struct {
 	loss       *prometheus.GaugeVec     // cluster, gateway
 	probes     *prometheus.CounterVec   // result
 	accepted   *prometheus.CounterVec   // result
-	window     prometheus.GaugeFunc
-	budget     prometheus.GaugeFunc
-	inbound    prometheus.GaugeFunc
+	// reauthentications: cluster, direction, result
+	reauthentications *prometheus.CounterVec
+	expires           *prometheus.GaugeVec // cluster, gateway
+	window            prometheus.GaugeFunc
+	budget            prometheus.GaugeFunc
+	inbound           prometheus.GaugeFunc
 }
 
 func newMetrics(n *Node) *metrics {
@@ -60,15 +63,17 @@ func newMetrics(n *Node) *metrics {
 			Help:    "Time to dial one connection: resolving, QUIC handshake and hello.",
 			Buckets: []float64{.002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
 		}, []string{"cluster"}),
-		dials:    counter("dials_total", "Attempts to dial a connection, by result (ok or the reason).", "cluster", "result"),
-		closed:   counter("links_closed_total", "Links that ended, by reason.", "cluster", "reason"),
-		rtt:      gauge("rtt_seconds", "Smoothed round trip of probes, of the best link.", "cluster", "gateway"),
-		loss:     gauge("loss_ratio", "Share of packets lost lately, of the best link.", "cluster", "gateway"),
-		probes:   counter("probes_total", "Probes: sent, heard, and late (our own clock was held up).", "result"),
-		accepted: counter("connections_accepted_total", "Inbound connections after the handshake, by result (ok or the reason).", "result"),
-		window:   read("window_bytes", "Receive windows granted to all connections.", func() float64 { return float64(n.windows.used.Load()) }),
-		budget:   read("window_budget_bytes", "Bound of window_bytes.", func() float64 { return float64(n.windows.budget) }),
-		inbound:  read("handshakes_open", "Inbound handshakes in progress.", func() float64 { return float64(n.gate.handshaking()) }),
+		dials:             counter("dials_total", "Attempts to dial a connection, by result (ok or the reason).", "cluster", "result"),
+		closed:            counter("links_closed_total", "Links that ended, by reason.", "cluster", "reason"),
+		rtt:               gauge("rtt_seconds", "Smoothed round trip of probes, of the best link.", "cluster", "gateway"),
+		loss:              gauge("loss_ratio", "Share of packets lost lately, of the best link.", "cluster", "gateway"),
+		probes:            counter("probes_total", "Probes: sent, heard, and late (our own clock was held up).", "result"),
+		accepted:          counter("connections_accepted_total", "Inbound connections after the handshake, by result (ok or the reason).", "result"),
+		reauthentications: counter("reauthentications_total", "Certificates proven on live links, by who proved (in: the peer, out: we) and result (ok or the reason).", "cluster", "direction", "result"),
+		expires:           gauge("certificate_end_seconds", "Unix time at which the first link to the gateway closes unless a newer certificate is proven on it.", "cluster", "gateway"),
+		window:            read("window_bytes", "Receive windows granted to all connections.", func() float64 { return float64(n.windows.used.Load()) }),
+		budget:            read("window_budget_bytes", "Bound of window_bytes.", func() float64 { return float64(n.windows.budget) }),
+		inbound:           read("handshakes_open", "Inbound handshakes in progress.", func() float64 { return float64(n.gate.handshaking()) }),
 	}
 }
 
@@ -79,7 +84,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.links, m.open, m.opened, m.refused, m.bytes, m.handshakes, m.dials, m.closed,
-		m.rtt, m.loss, m.probes, m.accepted, m.window, m.budget, m.inbound,
+		m.rtt, m.loss, m.probes, m.accepted, m.reauthentications, m.expires, m.window, m.budget, m.inbound,
 	} {
 		errs = append(errs, r.Register(c))
 	}
@@ -121,10 +126,13 @@ func (m *metrics) forgetCluster(cluster string) {
 	m.closed.DeletePartialMatch(l)
 	m.rtt.DeletePartialMatch(l)
 	m.loss.DeletePartialMatch(l)
+	m.reauthentications.DeletePartialMatch(l)
+	m.expires.DeletePartialMatch(l)
 }
 
 // forgetGateway deletes the series of a gateway without a link.
 func (m *metrics) forgetGateway(r Remote) {
 	m.rtt.DeleteLabelValues(r.Cluster, r.Gateway)
 	m.loss.DeleteLabelValues(r.Cluster, r.Gateway)
+	m.expires.DeleteLabelValues(r.Cluster, r.Gateway)
 }

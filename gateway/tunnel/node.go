@@ -39,6 +39,7 @@ type Node struct {
 	turn     atomic.Uint32 // breaks ties between links
 	changes  chan struct{}
 	draining atomic.Bool
+	features atomic.Uint64 // of our hellos
 
 	inbound  atomic.Int64 // open streams and requests of peers
 	outbound atomic.Int64 // and our own
@@ -76,7 +77,8 @@ func New(o Options) (*Node, error) {
 		links:   make(map[*link]struct{}),
 	}
 	n.instance = newID()
-	n.gate = newGate(n.windows.inbound())
+	n.features.Store(wire.FeatureReauth)
+	n.gate = newGate(n.windows.inbound(), o.Identity.Certificate)
 	n.metrics = newMetrics(n)
 	if err := n.metrics.register(o.Registerer); err != nil {
 		return nil, fmt.Errorf("tunnel metrics: %w", err)

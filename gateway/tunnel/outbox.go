@@ -14,8 +14,9 @@ type outbox struct {
 	mu       sync.Mutex
 	draining bool
 	callback bool
-	report   []byte // encoded
-	news     chan struct{}
+	// Encoded frames.
+	challenge, proof, report []byte
+	news                     chan struct{}
 }
 
 func newOutbox() *outbox { return &outbox{news: make(chan struct{}, 1)} }
@@ -31,6 +32,11 @@ func (o *outbox) drain()                  { o.set(func() { o.draining = true }) 
 func (o *outbox) askCallback()            { o.set(func() { o.callback = true }) }
 func (o *outbox) sendReport(frame []byte) { o.set(func() { o.report = frame }) }
 
+// A challenge repeats what the one before said, and there is one proof at a time:
+// neither loses anything by its successor.
+func (o *outbox) sendChallenge(frame []byte) { o.set(func() { o.challenge = frame }) }
+func (o *outbox) sendProof(frame []byte)     { o.set(func() { o.proof = frame }) }
+
 // take returns the frames that wait and forgets them.
 func (o *outbox) take() []byte {
 	o.mu.Lock()
@@ -42,8 +48,11 @@ func (o *outbox) take() []byte {
 	if o.callback {
 		b = wire.AppendCallback(b)
 	}
+	b = append(b, o.challenge...)
+	b = append(b, o.proof...)
 	b = append(b, o.report...)
-	o.draining, o.callback, o.report = false, false, nil
+	o.draining, o.callback = false, false
+	o.challenge, o.proof, o.report = nil, nil, nil
 	return b
 }
 

@@ -74,7 +74,7 @@ func (n *Node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	ctx := context.WithValue(r.Context(), requestKey, &request{remote: c.remote, header: header})
 	inner := r.WithContext(ctx)
-	inner.Body = &requestBody{ReadCloser: r.Body, outer: r, inner: inner}
+	inner.Body = &requestBody{ReadCloser: r.Body, conn: c, outer: r, inner: inner}
 	n.o.Handler.ServeHTTP(rw, inner)
 	if rw.refused {
 		n.refusedBy(l, inboundDirection, rw.status)
@@ -82,9 +82,12 @@ func (n *Node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // requestBody hands on the trailers: http3 puts them into the request that it
-// made, which is not the one that the handler has.
+// made, which is not the one that the handler has. Its errors are those of a
+// stream's payload: *LinkError when the link ends, *ResetError when the near end
+// gives up.
 type requestBody struct {
 	io.ReadCloser
+	conn         *connection
 	outer, inner *http.Request
 }
 
@@ -97,6 +100,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			b.inner.Trailer = make(http.Header, len(b.outer.Trailer))
 		}
 		maps.Copy(b.inner.Trailer, b.outer.Trailer)
+	}
+	if _, reset := errors.AsType[*quic.StreamError](err); reset || errors.Is(err, net.ErrClosed) {
+		err = b.conn.streamError(err)
 	}
 	return n, err
 }

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 	"github.com/isthmus-mesh/isthmus/identity"
@@ -84,23 +85,39 @@ func (n *Node) inherit(w wanted, retired []*target) *link {
 // certificates also by the bundles of now. A link outlives its handshake, so
 // removing a peer or an authority must reach it.
 func (n *Node) sweep(certificates bool) {
+	var known verdicts
+	if certificates {
+		known = make(verdicts)
+	}
+	// All at once: closing waits for each connection's own goroutine, and a revoked
+	// peer must not be served for as long as a thousand others take.
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	for _, c := range n.allConnections() {
-		err := n.stillAdmitted(c, certificates)
+		err := n.stillAdmitted(c, known)
 		if err == nil {
 			continue
 		}
 		n.log.Warn("link revoked", "cluster", c.remote.Cluster, "gateway", c.remote.Gateway, "spiffe_id", c.remote.ID.String(), "reason", reasonOf(err), "err", err)
-		c.end(wire.Revoked, err)
+		wg.Go(func() { c.end(wire.Revoked, err) })
 	}
 }
 
-func (n *Node) stillAdmitted(c *connection, certificates bool) error {
-	if remote, ok := n.roster.Load().lookup(c.remote.ID); !ok || remote != c.remote {
-		return &identity.PeerError{ID: c.remote.ID, Reason: identity.ReasonUnauthorized, Err: errNotPeer}
+// stillAdmitted asks the roster, and the bundles unless known is nil.
+func (n *Node) stillAdmitted(c *connection, known verdicts) error {
+	if err := n.admits(c.remote); err != nil {
+		return &identity.PeerError{ID: c.remote.ID, Reason: identity.ReasonUnauthorized, Err: err}
 	}
-	if !certificates {
+	if known == nil {
 		return nil
 	}
-	_, err := n.o.Identity.VerifyPeer(c.qc.ConnectionState().TLS.PeerCertificates)
-	return err
+	return known.verify(n.o.Identity, c.chain())
+}
+
+// admits asks the roster whether remote is still who it was.
+func (n *Node) admits(remote Remote) error {
+	if now, ok := n.roster.Load().lookup(remote.ID); !ok || now != remote {
+		return errNotPeer
+	}
+	return nil
 }

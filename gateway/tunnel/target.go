@@ -213,6 +213,8 @@ func (t *target) hold(l *link) time.Duration {
 			case len(w.addresses) > 0 && (!slices.Contains(w.addresses, l.address) || l.leaving()):
 				renew(w)
 			}
+		case <-l.extended:
+			timer.Reset(renewIn(l, rand.Float64()))
 		case <-timer.C:
 			if w := t.wish(); len(w.addresses) > 0 && !w.draining {
 				renew(w)
