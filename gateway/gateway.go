@@ -65,6 +65,7 @@ const (
 	conditionTable    = "table"
 	conditionServing  = "serving"
 	// Those below only inform: a gateway serves from what it has.
+	conditionRenewal    = "identity_renewal"
 	conditionOffer      = "table_offer"
 	conditionDisk       = "table_disk"
 	conditionFederation = "federation"
@@ -108,7 +109,7 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	reg := g.o.Registry
 	g.conditions = admin.NewConditions(
 		[]string{conditionIdentity, conditionTable, conditionServing},
-		[]string{conditionOffer, conditionDisk, conditionFederation, conditionLinks},
+		[]string{conditionRenewal, conditionOffer, conditionDisk, conditionFederation, conditionLinks},
 	)
 	g.slots = accept.NewSlots(g.connectionLimit())
 	g.requests = accept.NewSlots(g.config.Limits.Streams)

@@ -205,6 +205,11 @@ func (g *Gateway) judgeIdentity(now time.Time) {
 	if table != nil {
 		want = table.Table().Cluster.ID + "/gateway/" + g.config.Name
 	}
+	if standing, err := g.o.Identity.Standing(); err != nil {
+		g.conditions.Set(conditionRenewal, false, string(standing)+": "+err.Error())
+	} else {
+		g.conditions.Set(conditionRenewal, true, "")
+	}
 	switch {
 	case id.IsZero():
 		g.conditions.Set(conditionIdentity, false, "no svid")

@@ -110,7 +110,7 @@ func parseCache(data []byte, want spiffeid.ID, now time.Time) (*state, error) {
 		if err != nil {
 			return nil, err
 		}
-		into, ok := map[Origin]map[spiffeid.TrustDomain]*trustBundle{OriginWorkloadAPI: st.api, OriginPeer: st.peers}[b.origin]
+		into, ok := map[Origin]map[spiffeid.TrustDomain]*trustBundle{OriginWorkloadAPI: st.api, OriginFiles: st.api, OriginPeer: st.peers}[b.origin]
 		if !ok {
 			return nil, fmt.Errorf("%w: bundle of %s has origin %q", ErrCacheCorrupt, b.domain, b.origin)
 		}

@@ -98,23 +98,38 @@ func TestBackoffIsFullJitterWithinBounds(t *testing.T) {
 func TestLateness(t *testing.T) {
 	st, start := cachedState(t) // an hour of life
 	st.received = start
+	const never = -1
 	tests := []struct {
-		after time.Duration
-		want  lateness
-		next  time.Duration
+		after   time.Duration
+		failing time.Duration // since when the source fails; never: it does not
+		want    Standing
+		next    time.Duration
 	}{
-		{0, onTime, time.Minute},
-		{35*time.Minute + 30*time.Second, onTime, 30 * time.Second},
-		{36 * time.Minute, overdue, time.Minute},
-		{59 * time.Minute, overdue, 30 * time.Second},
-		{time.Hour - 1500*time.Millisecond, overdue, time.Second},
-		{time.Hour - 500*time.Millisecond, overdue, 500 * time.Millisecond},
-		{time.Hour, expired, time.Minute},
-		{100 * time.Hour, expired, time.Minute},
+		{0, never, StandingGood, time.Minute},
+		{35*time.Minute + 30*time.Second, never, StandingGood, 30 * time.Second},
+		{36 * time.Minute, never, StandingDegraded, time.Minute},
+		{59 * time.Minute, never, StandingDegraded, 30 * time.Second},
+		{time.Hour - 1500*time.Millisecond, never, StandingDegraded, time.Second},
+		{time.Hour - 500*time.Millisecond, never, StandingDegraded, 500 * time.Millisecond},
+		{time.Hour, never, StandingExpired, time.Minute},
+		{100 * time.Hour, never, StandingExpired, time.Minute},
+		// Half of what was left: of an hour, of 50 minutes.
+		{29*time.Minute + 59*time.Second, 0, StandingGood, time.Second},
+		{30 * time.Minute, 0, StandingDegraded, time.Minute},
+		{34 * time.Minute, 10 * time.Minute, StandingGood, time.Minute},
+		{35 * time.Minute, 10 * time.Minute, StandingDegraded, time.Minute},
+		// A source that fails late does not put off the alarm.
+		{36 * time.Minute, 35 * time.Minute, StandingDegraded, time.Minute},
+		{time.Hour, 35 * time.Minute, StandingExpired, time.Minute},
+		{time.Hour + time.Second, time.Hour + time.Second, StandingExpired, time.Minute},
 	}
 	for _, tt := range tests {
-		if got, next := st.lateness(start.Add(tt.after)); got != tt.want || next != tt.next {
-			t.Errorf("after %s: %d, %s, want %d, %s", tt.after, got, next, tt.want, tt.next)
+		var failing time.Time
+		if tt.failing != never {
+			failing = start.Add(tt.failing)
+		}
+		if got, next := st.lateness(start.Add(tt.after), failing); got != tt.want || next != tt.next {
+			t.Errorf("after %s, failing since %s: %s, %s, want %s, %s", tt.after, tt.failing, got, next, tt.want, tt.next)
 		}
 	}
 }
@@ -126,7 +141,7 @@ func TestAPeerNeverSpeaksForTheOwnDomain(t *testing.T) {
 	own := st.domain()
 	early := (&state{}).clone()
 	early.peers[own] = st.api[own]
-	o := offer{svids: []*x509svid.SVID{st.svid}, bundles: map[spiffeid.TrustDomain][]*x509.Certificate{own: st.api[own].authorities}}
+	o := offer{origin: OriginWorkloadAPI, svids: []*x509svid.SVID{st.svid}, bundles: map[spiffeid.TrustDomain]Bundle{own: {TrustDomain: own, Authorities: st.api[own].authorities}}}
 	next, err := early.accept(o, spiffeid.ID{}, now)
 	if err != nil || next.peers[own] != nil || next.lookup(own).origin != OriginWorkloadAPI {
 		t.Fatalf("got %+v, %v", next, err)

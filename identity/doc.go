@@ -3,8 +3,8 @@
 //
 // A [Source] holds one X.509-SVID and the trust bundles of its own and of
 // federated trust domains. It reads them from a SPIFFE Workload API (SPIRE's
-// agent or the embedded CA of identity/ca, nothing differs) and keeps the last
-// good ones in memory and, if asked, in a file that is readable by its owner
+// agent or the embedded CA of identity/ca, nothing differs) or from files that
+// another program keeps ([Files]), and keeps the last good ones in memory and, if asked, in a file that is readable by its owner
 // only, so that a process starts again while every other process is dead.
 //
 // Contracts:
@@ -25,6 +25,8 @@
 //   - [Source.Prove] and [Source.VerifyProof] show on a live link what a handshake
 //     shows on a new one, so that rotation cuts nothing. Such a signature cannot
 //     pass for one of TLS, nor the reverse.
+//   - A source that fails costs nothing until half of the SVID's remaining life has
+//     passed; then [Source.Standing], a metric and the log raise an alarm.
 //   - An expired SVID is never presented: handshakes fail with a [*PeerError]
 //     whose reason is [ReasonOwnSVIDExpired].
 //   - Everything that is refused is refused with a typed reason, logged (at a

@@ -14,6 +14,7 @@ import (
 type metrics struct {
 	notAfter      prometheus.Gauge
 	overdue       prometheus.Gauge
+	failing       prometheus.Gauge
 	lastSuccess   prometheus.Gauge
 	updates       *prometheus.CounterVec
 	refused       *prometheus.CounterVec
@@ -47,10 +48,11 @@ func newMetrics() *metrics {
 	m := &metrics{
 		notAfter:    gauge("svid_not_after_seconds", "Unix time at which the own SVID expires; 0 when there is none."),
 		overdue:     gauge("svid_renewal_overdue", "1 when the SVID's renewal is overdue, else 0."),
-		lastSuccess: gauge("last_success_seconds", "Unix time of the last update from the Workload API that was accepted."),
+		failing:     gauge("source_failing", "1 while the Workload API or the files give nothing that is acceptable, else 0."),
+		lastSuccess: gauge("last_success_seconds", "Unix time of the last update from the Workload API or the files that was accepted."),
 		updates: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_identity_updates_total",
-			Help: "Updates offered, by who offered them (workload_api, peer) and what became of them.",
+			Help: "Updates offered, by who offered them (workload_api, files, peer) and what became of them.",
 		}, []string{"origin", "outcome"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_identity_refused_total",
@@ -66,7 +68,7 @@ func newMetrics() *metrics {
 	for _, reason := range Reasons() {
 		m.refused.WithLabelValues(string(reason))
 	}
-	for _, origin := range []Origin{OriginWorkloadAPI, OriginPeer} {
+	for _, origin := range []Origin{OriginWorkloadAPI, OriginFiles, OriginPeer} {
 		for _, outcome := range []string{outcomeApplied, outcomeUnchanged, outcomeRefused} {
 			m.updates.WithLabelValues(string(origin), outcome)
 		}
@@ -80,7 +82,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.notAfter, m.overdue, m.lastSuccess, m.updates, m.refused, m.watchErrors,
+		m.notAfter, m.overdue, m.failing, m.lastSuccess, m.updates, m.refused, m.watchErrors,
 		m.cacheErrors, m.bundleUpdated, m.bundleSeq, m.bundleSize,
 	} {
 		errs = append(errs, r.Register(c))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
@@ -12,7 +13,8 @@ import (
 // report is what is known about why there may be no SVID. It is guarded by
 // Source.mu.
 type report struct {
-	answered bool          // the Workload API answered at least once
+	answered bool          // the Workload API answered at least once, the files were judged
+	failing  time.Time     // since when no answer was acceptable; zero while one was
 	offered  []spiffeid.ID // in its last answer
 	update   error         // why the last answer was refused; nil if it was not
 	watch    error         // why the last watch failed; nil after an answer
@@ -26,8 +28,10 @@ type NotReadyError struct {
 	Want spiffeid.ID
 	// Offered lists what the Workload API offered last.
 	Offered []spiffeid.ID
-	// WorkloadAPI is the address that was asked.
+	// WorkloadAPI is the address that was asked; empty for files.
 	WorkloadAPI string
+	// Files is where the identity's files should be; empty for a Workload API.
+	Files string
 	// Causes hold the refused update, the failed watch, the refused cache file and
 	// the end of the context, as far as they happened.
 	Causes []error
@@ -42,6 +46,9 @@ func (e *NotReadyError) Error() string {
 	}
 	if e.WorkloadAPI != "" {
 		fmt.Fprintf(&b, ": workload api %s offered %v", e.WorkloadAPI, e.Offered)
+	}
+	if e.Files != "" {
+		fmt.Fprintf(&b, ": files at %s hold %v", e.Files, e.Offered)
 	}
 	for _, cause := range e.Causes {
 		fmt.Fprintf(&b, ": %v", cause)
@@ -65,8 +72,8 @@ func (s *Source) Ready() error {
 	return nil
 }
 
-// WaitReady returns nil as soon as a usable SVID is held, from the Workload API or
-// from the cache file. When ctx ends first, the error is a [*NotReadyError]: which
+// WaitReady returns nil as soon as a usable SVID is held, from the Workload API,
+// the files or the cache file. When ctx ends first, the error is a [*NotReadyError]: which
 // ID was wanted, which were offered, by whom, and what went wrong.
 func (s *Source) WaitReady(ctx context.Context) error {
 	updates, cancel := s.Updates()
@@ -87,8 +94,12 @@ func (s *Source) notReady(cause error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := &NotReadyError{Want: s.opts.ID, Offered: s.last.offered, WorkloadAPI: s.opts.WorkloadAPI}
+	pending := "the workload api has not answered"
+	if s.opts.Files != nil {
+		e.Files, pending = s.opts.Files.String(), "the files have not been read"
+	}
 	if s.last.watch == nil && !s.last.answered && !s.static {
-		e.Causes = append(e.Causes, errors.New("the workload api has not answered"))
+		e.Causes = append(e.Causes, errors.New(pending))
 	}
 	for _, err := range []error{s.last.update, s.last.watch, s.last.cache, cause} {
 		if err != nil {

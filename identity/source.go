@@ -30,6 +30,7 @@ type Source struct {
 	suppressed atomic.Int64
 
 	subs  subscribers
+	wake  chan struct{} // of the overseer: the source began or ceased to fail
 	state atomic.Pointer[state]
 
 	mu   sync.Mutex // serialises changes of state and of the cache file
@@ -80,6 +81,7 @@ func newSource(opts Options, m *metrics) *Source {
 	s := &Source{
 		opts: opts, log: opts.Log, now: opts.Now, metrics: m,
 		logged: rate.NewLimiter(refusalLogsPerSecond, refusalLogsBurst),
+		wake:   make(chan struct{}, 1),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -94,8 +96,10 @@ func newSource(opts Options, m *metrics) *Source {
 // Options configure a Source.
 type Options struct {
 	// WorkloadAPI is the address of the SPIFFE Workload API: unix:///path or
-	// tcp://ip:port.
+	// tcp://ip:port. It excludes Files.
 	WorkloadAPI string
+	// Files are read instead of asking a Workload API.
+	Files *Files
 	// ID picks one SVID among those that the Workload API offers; zero takes the
 	// first, which the specification calls the default.
 	ID spiffeid.ID
@@ -114,13 +118,28 @@ type Options struct {
 // Validate returns everything that is wrong with the options.
 func (o Options) Validate() error {
 	var errs []error
-	if err := workloadapi.ValidateAddress(o.WorkloadAPI); err != nil {
+	if o.Files != nil {
+		if o.WorkloadAPI != "" {
+			errs = append(errs, fmt.Errorf("workload_api: %q: must not be set beside files", o.WorkloadAPI))
+		}
+		if err := o.Files.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("files: %w", err))
+		}
+	} else if err := workloadapi.ValidateAddress(o.WorkloadAPI); err != nil {
 		errs = append(errs, fmt.Errorf("workload_api: %q: %w", o.WorkloadAPI, err))
 	}
 	if !o.ID.IsZero() && o.ID.Path() == "" {
 		errs = append(errs, fmt.Errorf("id: %q: must have a path", o.ID))
 	}
 	return errors.Join(errs...)
+}
+
+// where names the source of the identity, for logs and errors.
+func (o Options) where() string {
+	if o.Files != nil {
+		return "files at " + o.Files.String()
+	}
+	return "workload api " + o.WorkloadAPI
 }
 
 // publish swaps the state and tells everybody. The caller holds mu, or is the

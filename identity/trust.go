@@ -15,6 +15,7 @@ type Origin string
 // The origins of a bundle.
 const (
 	OriginWorkloadAPI Origin = "workload_api"
+	OriginFiles       Origin = "files"
 	OriginPeer        Origin = "peer"
 	OriginStatic      Origin = "static"
 )

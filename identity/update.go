@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
@@ -11,7 +10,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 )
 
-// Refusals of an update from the Workload API.
+// Refusals of an update from the Workload API or of files.
 var (
 	// ErrIDNotOffered: the wanted SPIFFE ID is not among the SVIDs.
 	ErrIDNotOffered = errors.New("wanted spiffe id is not offered")
@@ -23,16 +22,22 @@ var (
 	ErrOlderSVID = errors.New("offered svid is older than the one held")
 )
 
-// offer is one complete answer of the Workload API.
+// offer is one complete answer of the Workload API, or what the files hold.
 type offer struct {
-	svids   []*x509svid.SVID
-	bundles map[spiffeid.TrustDomain][]*x509.Certificate
+	origin Origin
+	where  string // address or path, for logs and errors
+	svids  []*x509svid.SVID
+	// bundles of the domains that are named. The Workload API gives no sequence
+	// numbers, documents may.
+	bundles map[spiffeid.TrustDomain]Bundle
+	// unread are domains that are named too, and why there is no bundle of theirs.
+	unread map[spiffeid.TrustDomain]error
 }
 
-func newOffer(c *workloadapi.X509Context) offer {
-	o := offer{svids: c.SVIDs, bundles: make(map[spiffeid.TrustDomain][]*x509.Certificate)}
+func newOffer(c *workloadapi.X509Context, address string) offer {
+	o := offer{origin: OriginWorkloadAPI, where: address, svids: c.SVIDs, bundles: make(map[spiffeid.TrustDomain]Bundle)}
 	for _, b := range c.Bundles.Bundles() {
-		o.bundles[b.TrustDomain()] = b.X509Authorities()
+		o.bundles[b.TrustDomain()] = Bundle{TrustDomain: b.TrustDomain(), Authorities: b.X509Authorities()}
 	}
 	return o
 }
@@ -66,38 +71,36 @@ func (o offer) ids() []spiffeid.ID {
 func (st *state) accept(o offer, want spiffeid.ID, now time.Time) (next *state, refused error) {
 	svid, err := o.pick(want)
 	if err != nil {
-		return nil, err
+		return nil, o.located(err)
 	}
 	own := svid.ID.TrustDomain()
-	if err := checkAuthorities(own, o.bundles[own]); err != nil {
-		return nil, err
+	if err := checkAuthorities(own, o.bundles[own].Authorities); err != nil {
+		return nil, o.located(err)
 	}
-	if len(o.bundles)-1 > maxTrustDomains {
-		return nil, fmt.Errorf("workload api: %w: %d federated, at most %d", ErrTooManyTrustDomains, len(o.bundles)-1, maxTrustDomains)
+	if n := len(o.bundles) + len(o.unread) - 1; n > maxTrustDomains {
+		return nil, o.located(fmt.Errorf("%w: %d federated, at most %d", ErrTooManyTrustDomains, n, maxTrustDomains))
 	}
 
 	next = st.clone()
 	clear(next.api)
 	var errs []error
 	changed := false
-	for td, authorities := range o.bundles {
-		held := st.api[td]
-		switch err := checkAuthorities(td, authorities); {
-		case err != nil:
-			errs = append(errs, err)
-			if held != nil {
-				next.api[td] = held
-			}
-		case held.sameAuthorities(authorities):
+	for td, err := range o.unread {
+		errs = append(errs, err)
+		if held := st.api[td]; held != nil {
 			next.api[td] = held
-		default:
-			last := uint64(0)
-			if held != nil {
-				last = held.sequence
-			}
-			next.api[td] = newTrustBundle(td, authorities, OriginWorkloadAPI, NextSequence(last, authorities), defaultRefreshHint, now)
-			changed = true
 		}
+	}
+	for td, offered := range o.bundles {
+		held := st.api[td]
+		b, err := held.successor(offered, o.origin, now)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if b != nil {
+			next.api[td] = b
+		}
+		changed = changed || b != held
 	}
 	for td := range st.api {
 		changed = changed || next.api[td] == nil
@@ -110,7 +113,7 @@ func (st *state) accept(o offer, want spiffeid.ID, now time.Time) (next *state, 
 		return next.api[own]
 	}
 	if _, err := verifyChain(svid.Certificates, onlyOwn, now); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnusableSVID, err)
+		return nil, o.located(fmt.Errorf("%w: %w", ErrUnusableSVID, err))
 	}
 	switch {
 	case st.svid != nil && st.svid.Certificates[0].Equal(svid.Certificates[0]):
@@ -125,6 +128,43 @@ func (st *state) accept(o offer, want spiffeid.ID, now time.Time) (next *state, 
 		next = st
 	}
 	return next, errors.Join(errs...)
+}
+
+// successor returns what is held of a domain after offered: offered, or b itself
+// with or without an error, which is nil where nothing was held.
+func (b *trustBundle) successor(offered Bundle, origin Origin, now time.Time) (*trustBundle, error) {
+	if err := checkAuthorities(offered.TrustDomain, offered.Authorities); err != nil {
+		return b, err
+	}
+	same, sequence, hint := b.sameAuthorities(offered.Authorities), offered.Sequence, offered.RefreshHint
+	if !offered.HasSequence {
+		hint = defaultRefreshHint
+		switch {
+		case b == nil:
+			sequence = NextSequence(0, offered.Authorities)
+		case same: // also from another origin: peers know the content under this number
+			sequence = b.sequence
+		default:
+			sequence = NextSequence(b.sequence, offered.Authorities)
+		}
+	} else if b != nil && b.origin == origin { // numbers of two origins do not compare
+		if err := CheckSuccessor(b.document(), offered); err != nil {
+			return b, err
+		}
+	}
+	if same && b.origin == origin && b.sequence == sequence && b.refreshHint == hint {
+		return b, nil
+	}
+	return newTrustBundle(offered.TrustDomain, offered.Authorities, origin, sequence, hint, now), nil
+}
+
+// located says where a refused offer came from, if that is a file; who reads of
+// the Workload API knows its address.
+func (o offer) located(err error) error {
+	if o.origin != OriginFiles {
+		return err
+	}
+	return fmt.Errorf("%s: %w", o.where, err)
 }
 
 // olderThan compares when two SVIDs were issued: both ends of its life earlier.

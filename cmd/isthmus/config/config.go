@@ -8,6 +8,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/gateway"
+	"github.com/isthmus-mesh/isthmus/identity"
 )
 
 // The defaults of the file.
@@ -30,7 +31,7 @@ type Config struct {
 	// DataDir holds what each role keeps, in a folder of its own below it
 	// (federation, gateway); default DefaultDataDir.
 	DataDir string `yaml:"data_dir"`
-	// Identity says where SVIDs come from: any SPIFFE Workload API.
+	// Identity says where SVIDs come from: any SPIFFE Workload API, or files.
 	Identity Identity `yaml:"identity"`
 	// Log is the form of the log on standard error.
 	Log Log `yaml:"log"`
@@ -61,13 +62,16 @@ func (c Cluster) Locality() catalog.Locality {
 // ClusterName is Name as the catalog's type.
 func (c Cluster) ClusterName() catalog.ClusterName { return catalog.ClusterName(c.Name) }
 
-// Identity says where SVIDs come from: any SPIFFE Workload API.
+// Identity says where SVIDs come from: any SPIFFE Workload API, or files.
 type Identity struct {
 	// TrustDomain is the SPIFFE trust domain of the cluster, such as
 	// aws.example.org.
 	TrustDomain string `yaml:"trust_domain"`
-	// WorkloadAPI is "unix:///path" or "tcp://ip:port".
+	// WorkloadAPI is "unix:///path" or "tcp://ip:port"; it excludes Files.
 	WorkloadAPI string `yaml:"workload_api"`
+	// Files are read instead: what spiffe-helper, cert-manager or another program
+	// keeps on disk. They hold one SVID, and so serve a process of one role.
+	Files *identity.Files `yaml:"files"`
 	// ClusterID is the federation's SPIFFE ID; the gateways' are ClusterID +
 	// "/gateway/NAME". Default: spiffe://TRUST_DOMAIN/isthmus/cluster/NAME.
 	ClusterID string `yaml:"cluster_id"`

@@ -79,6 +79,9 @@ func (c *Config) Validate() error {
 	if g := c.Gateway; g != nil {
 		errs = append(errs, strictyaml.Within("gateway", g.Validate()))
 	}
+	if c.Identity.Files != nil && c.Federation != nil && c.Gateway != nil {
+		fail("identity.files", nil, "hold one svid, but federation and gateway have an id each: run them as two processes, or use a workload_api")
+	}
 	return errors.Join(errs...)
 }
 
@@ -88,8 +91,15 @@ func (i Identity) validate() error {
 	if err != nil {
 		errs = append(errs, strictyaml.Fail("trust_domain", i.TrustDomain, "must be a SPIFFE trust domain such as aws.example.org"))
 	}
-	if !strings.HasPrefix(i.WorkloadAPI, "unix:///") && !strings.HasPrefix(i.WorkloadAPI, "tcp://") {
-		errs = append(errs, strictyaml.Fail("workload_api", i.WorkloadAPI, "must be unix:///path or tcp://ip:port"))
+	reached := strings.HasPrefix(i.WorkloadAPI, "unix:///") || strings.HasPrefix(i.WorkloadAPI, "tcp://")
+	switch {
+	case i.Files == nil && !reached:
+		errs = append(errs, strictyaml.Fail("workload_api", i.WorkloadAPI, "must be unix:///path or tcp://ip:port, or files must be set"))
+	case i.Files != nil && i.WorkloadAPI != "":
+		errs = append(errs, strictyaml.Fail("workload_api", i.WorkloadAPI, "must not be set beside files: an identity has one source"))
+	}
+	if i.Files != nil {
+		errs = append(errs, strictyaml.Within("files", i.validateFiles(td)))
 	}
 	if err == nil && i.ClusterID != "" { // it may be made from the trust domain
 		id, idErr := spiffeid.FromString(i.ClusterID)
@@ -98,6 +108,19 @@ func (i Identity) validate() error {
 			errs = append(errs, strictyaml.Fail("cluster_id", i.ClusterID, "must be a SPIFFE ID with a path"))
 		case id.TrustDomain() != td:
 			errs = append(errs, strictyaml.Fail("cluster_id", i.ClusterID, "must be in the own trust domain "+td.Name()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (i Identity) validateFiles(own spiffeid.TrustDomain) error {
+	var errs []error
+	for _, p := range i.Files.Problems() {
+		errs = append(errs, strictyaml.Fail(p.Field, p.Value, p.Rule))
+	}
+	for n, f := range i.Files.Federated {
+		if !own.IsZero() && f.TrustDomain == own {
+			errs = append(errs, strictyaml.Fail(fmt.Sprintf("federated[%d].trust_domain", n), own.Name(), "must not be the own trust domain"))
 		}
 	}
 	return errors.Join(errs...)

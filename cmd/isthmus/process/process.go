@@ -167,7 +167,7 @@ func newIdentity(c *config.Config, roleName string, id spiffeid.ID, log *slog.Lo
 		}
 	}
 	source, err := identity.New(identity.Options{
-		WorkloadAPI: c.Identity.WorkloadAPI, ID: id, CacheFile: cache, Log: log,
+		WorkloadAPI: c.Identity.WorkloadAPI, Files: c.Identity.Files, ID: id, CacheFile: cache, Log: log,
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"role": roleName}, registry),
 	})
 	if err != nil {

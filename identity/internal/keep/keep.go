@@ -91,6 +91,33 @@ func ReadPrivate(path string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
+// ReadShared reads a regular file that another program keeps for us, through
+// symbolic links, of at most limit bytes. Its mode must not have any of the
+// forbidden bits; who owns it is not ours to say. Errors wrap fs.ErrNotExist,
+// ErrMode or ErrCorrupt.
+func ReadShared(path string, limit int64, forbidden fs.FileMode) ([]byte, error) {
+	f, err := openNoWait(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %w: it is no regular file (%s)", path, ErrMode, info.Mode().Type())
+	}
+	if perm := info.Mode().Perm(); perm&forbidden != 0 {
+		return nil, fmt.Errorf("%s: %w: mode is %#o, it must not have any of %#o", path, ErrMode, perm, forbidden)
+	}
+	data, err := ReadBounded(f, limit)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return data, nil
+}
+
 // ReadBounded reads all of r, or fails with ErrCorrupt when it holds more than
 // limit bytes.
 func ReadBounded(r io.Reader, limit int64) ([]byte, error) {

@@ -23,6 +23,11 @@ func openNoFollow(path string) (*os.File, error) {
 	return f, nil
 }
 
+// openNoWait opens for reading; a fifo at that path must not hang us.
+func openNoWait(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
 func ownedByUs(info fs.FileInfo) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
