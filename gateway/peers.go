@@ -113,6 +113,7 @@ func (g *Gateway) linkReports() []route.LinkReport {
 			State: string(l.State), Reason: l.Reason, Since: l.Since, Transport: "quic",
 			Connections: l.Connections, Streams: l.Streams, RTT: l.RTT, MinRTT: l.MinRTT, Jitter: l.Jitter, Loss: l.Loss,
 			BytesSent: l.BytesSent, BytesReceived: l.BytesReceived,
+			Expires: l.Expires, PeerNotAfter: l.PeerNotAfter, PeerSerial: l.PeerSerial, PeerAuthority: l.PeerAuthority,
 		})
 	}
 	return links

@@ -56,6 +56,14 @@ type LinkReport struct {
 	Loss          float64       `json:"loss"`
 	BytesSent     uint64        `json:"bytes_sent"`
 	BytesReceived uint64        `json:"bytes_received"`
+	// Expires is when the link closes unless an end proves a newer certificate on
+	// it: the earliest end of both ends' certificates. Zero without a link.
+	Expires time.Time `json:"expires,omitzero"`
+	// PeerNotAfter, PeerSerial and PeerAuthority (the authority key ID; both in
+	// hexadecimal) are of the certificate that the peer has proven last.
+	PeerNotAfter  time.Time `json:"peer_not_after,omitzero"`
+	PeerSerial    string    `json:"peer_serial,omitempty"`
+	PeerAuthority string    `json:"peer_authority_key_id,omitempty"`
 }
 
 // TargetReport is the evidence and the live counters of one service@cluster.

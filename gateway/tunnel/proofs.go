@@ -60,6 +60,10 @@ func (l *link) agree(peer *wire.Hello) {
 		role = wire.Dialer
 	}
 	l.proofs = &proofs{link: l, role: role}
+	for _, direction := range []string{inboundDirection, outboundDirection} {
+		// From zero, so that a rate sees the first.
+		l.node.metrics.reauthentications.WithLabelValues(l.remote.Cluster, direction, wire.OK.String())
+	}
 }
 
 // reprove proves our certificate on every link where it changed, and asks again
