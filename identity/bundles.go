@@ -3,6 +3,7 @@ package identity
 import (
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
@@ -180,6 +181,31 @@ func (s *Source) RemovePeerBundle(td spiffeid.TrustDomain) {
 	s.log.Info("peer bundle removed", "trust_domain", td.Name())
 	s.saveCache(next)
 	s.publish(next)
+}
+
+// RetainPeerBundles forgets what peers said about every trust domain that wanted
+// does not name, also where the Workload API's word hides it: a domain that has
+// left the configuration while this process was down is trusted no longer once
+// the cache file has been read. It returns the domains that it has removed.
+func (s *Source) RetainPeerBundles(wanted func(spiffeid.TrustDomain) bool) []spiffeid.TrustDomain {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.state.Load().clone()
+	var gone []spiffeid.TrustDomain
+	for td := range next.peers {
+		if !wanted(td) {
+			gone = append(gone, td)
+			delete(next.peers, td)
+			s.log.Info("peer bundle removed", "trust_domain", td.Name())
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	slices.SortFunc(gone, spiffeid.TrustDomain.Compare)
+	s.saveCache(next)
+	s.publish(next)
+	return gone
 }
 
 // BundleStatus describes one bundle in force, for status pages and to reconcile

@@ -43,6 +43,8 @@ func (s *Source) ClientTLS(alpn []string, authorize Authorizer) *tls.Config {
 	return cfg
 }
 
+var errNoAuthorizer = errors.New("no authorizer is set")
+
 // baseTLS holds what both sides share.
 func (s *Source) baseTLS(alpn []string, authorize Authorizer) *tls.Config {
 	return &tls.Config{
@@ -85,7 +87,7 @@ func (s *Source) admit(cs tls.ConnectionState, alpn []string, authorize Authoriz
 		return err
 	}
 	if authorize == nil {
-		return refuse(id, ReasonUnauthorized, errors.New("no authorizer is set"))
+		return refuse(id, ReasonUnauthorized, errNoAuthorizer)
 	}
 	if err := authorize(id); err != nil {
 		return refuse(id, ReasonUnauthorized, err)

@@ -34,35 +34,10 @@ type federation struct {
 // federatedFile is one configured file and what was read from it.
 type federatedFile struct {
 	Federated
-	seen     *fileMark // of the last look, good or bad; nil before the first
+	seen     *keep.Mark // of the last look, good or bad; nil before the first
 	good     identity.Bundle
 	document []byte // good as it was read
 	updated  time.Time
-}
-
-// fileMark tells whether a file may have changed.
-type fileMark struct {
-	modified time.Time
-	size     int64
-	file     os.FileInfo // for os.SameFile: a renamed-over file has another inode; nil when missing
-}
-
-func markOf(path string) *fileMark {
-	info, err := os.Stat(path)
-	if err != nil {
-		return &fileMark{}
-	}
-	return &fileMark{modified: info.ModTime(), size: info.Size(), file: info}
-}
-
-func (m *fileMark) same(o *fileMark) bool {
-	if m == nil || o == nil {
-		return m == o
-	}
-	if m.file == nil || o.file == nil {
-		return m.file == nil && o.file == nil
-	}
-	return m.modified.Equal(o.modified) && m.size == o.size && os.SameFile(m.file, o.file)
 }
 
 // loadFederation starts from the documents that were good when the CA last ran, so
@@ -129,8 +104,8 @@ type reading struct {
 func (f *federation) reload(now time.Time) []reading {
 	var out []reading
 	for _, file := range f.files {
-		mark := markOf(file.BundleFile)
-		if mark.same(file.seen) {
+		mark := keep.MarkOf(file.BundleFile)
+		if mark.Same(file.seen) {
 			continue
 		}
 		// Marked before it is read: a change in between is then seen next time.
