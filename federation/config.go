@@ -48,6 +48,9 @@ type Config struct {
 	Imports    []policy.Import    `yaml:"imports"`
 	Intentions []policy.Intention `yaml:"intentions"`
 	Traffic    []policy.Traffic   `yaml:"traffic_policies"`
+	// BundleEndpoint publishes the own trust domain's bundle to whoever asks; left
+	// out, nothing is published.
+	BundleEndpoint BundleServer `yaml:"bundle_endpoint"`
 	// DataDir keeps the store, the API token and the last good catalogs. It is
 	// made with mode 0700 if it does not exist; default DefaultDataDir.
 	DataDir string `yaml:"data_dir"`
@@ -102,6 +105,8 @@ func (c Config) Validate() error {
 		v.fail("advertise", "", "is required where listen is every address: gateways must be told one")
 	}
 	v.api(c.API)
+	v.bundleServer(c.BundleEndpoint)
+	v.bundleEndpoints(c.Peers)
 	v = append(v, policy.ValidatePeers(c.Peers), c.Policy().Validate())
 	return errors.Join(v...)
 }

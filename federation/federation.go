@@ -38,6 +38,7 @@ type Addrs struct {
 	API    net.Addr // nil where no address is configured
 	Socket net.Addr // nil where no socket is configured
 	MTLS   net.Addr // of the API; nil where it is not configured
+	Bundle net.Addr // of the bundle endpoint, nil where none is configured
 }
 
 // New checks the options and reports every problem at once. Nothing is opened
@@ -70,11 +71,11 @@ func (f *Federation) Addrs() Addrs { return f.addrs }
 
 // doors are the bound listeners.
 type doors struct {
-	mesh, socket, loopback, mtls net.Listener
+	mesh, socket, loopback, mtls, bundle net.Listener
 }
 
 func (d *doors) close() {
-	for _, l := range []net.Listener{d.mesh, d.socket, d.loopback, d.mtls} {
+	for _, l := range []net.Listener{d.mesh, d.socket, d.loopback, d.mtls, d.bundle} {
 		if l != nil {
 			_ = l.Close()
 		}
@@ -158,6 +159,12 @@ func (f *Federation) open() (_ *doors, err error) {
 		}
 		f.addrs.MTLS = d.mtls.Addr()
 	}
+	if address := c.BundleEndpoint.Address; address != "" {
+		if d.bundle, err = net.Listen("tcp", address); err != nil {
+			return nil, fmt.Errorf("bundle endpoint: %w", err)
+		}
+		f.addrs.Bundle = d.bundle.Addr()
+	}
 	return d, nil
 }
 
@@ -206,6 +213,9 @@ func (f *Federation) serve(ctx context.Context, p *plane, d *doors) error {
 	if d.mtls != nil {
 		group.Go(func() error { return handler.Serve(run, d.mtls, api.MTLS) })
 	}
+	if d.bundle != nil {
+		group.Go(func() error { return p.publisher.Serve(run, d.bundle) })
+	}
 	close(f.ready)
 	err = group.Wait()
 	p.peers.wg.Wait()
@@ -242,7 +252,7 @@ func (f *Federation) newAPI(p *plane) (*api.Server, error) {
 }
 
 // errRestart is what Reload answers to a change that needs a new process.
-var errRestart = errors.New("listen, advertise, api and data_dir change at a restart only")
+var errRestart = errors.New("listen, advertise, api, bundle_endpoint and data_dir change at a restart only")
 
 // Reload puts the peers and the policies of a new configuration in place of the
 // ones that run: peers that are gone are cut at once. On an error nothing has
@@ -257,7 +267,7 @@ func (f *Federation) Reload(ctx context.Context, c Config) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	have := f.opts.Config
-	if c.Listen != have.Listen || c.Advertise != have.Advertise || !reflect.DeepEqual(c.API, have.API) || c.DataDir != have.DataDir {
+	if c.Listen != have.Listen || c.Advertise != have.Advertise || !reflect.DeepEqual(c.API, have.API) || c.BundleEndpoint != have.BundleEndpoint || c.DataDir != have.DataDir {
 		return fmt.Errorf("federation: reload: %w", errRestart)
 	}
 	if f.plane == nil {

@@ -31,6 +31,7 @@ const (
 	eventPeerRemoved     eventKind = "peer_removed"
 	eventPeerState       eventKind = "peer_state"
 	eventPeerBundle      eventKind = "peer_bundle"
+	eventBundleEndpoint  eventKind = "bundle_endpoint"
 	eventPolicyChanged   eventKind = "policy_changed"
 	eventExportRefused   eventKind = "export_refused"
 	eventCatalogPartial  eventKind = "catalog_partial"

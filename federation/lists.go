@@ -20,6 +20,9 @@ func newLists(base uint64, j *journal) api.Lists {
 		Clusters: deepFeed[resource.Cluster](base),
 		Peers: feed.New(base, func(a, b resource.Peer) bool {
 			a.HeardAt = b.HeardAt
+			if a.Trust != nil && b.Trust != nil {
+				a.Trust = a.Trust.AsOf(b.Trust)
+			}
 			return reflect.DeepEqual(a, b)
 		}),
 		Services:  deepFeed[resource.Service](base),
@@ -227,6 +230,7 @@ func (p *plane) peerItem(q *peer, imported int) resource.Peer {
 		Bootstrap: spec.Gateways, Gateways: snapshot.Gateways(), Asserts: spec.Asserts,
 		Offered: len(snapshot.Services()), Imported: imported, Conflicts: snapshot.Conflicts(),
 	}
+	item.Trust = p.trustItem(q)
 	item.Spec = *spec
 	if rule, ok := p.book.PeerRules().Feed().Get(string(q.name)); ok {
 		item.Stored = rule.Stored

@@ -1,24 +1,19 @@
 package federation
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/exchange"
-	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/federation/store"
-	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
@@ -34,11 +29,7 @@ type peer struct {
 	stop     context.CancelFunc
 	done     chan struct{}
 
-	bundleRead sync.Mutex // held while the configured bundle is read and taken
-	read       []byte     // the configured bundle document as it was read last
-
-	mu     sync.Mutex
-	bundle json.RawMessage // what gateways are told of the trust domain
+	trust peerTrust
 }
 
 // newPeer builds the peer's importer and loads its last good state; it connects
@@ -68,13 +59,16 @@ func (p *plane) newPeer(c Peer) (*peer, error) {
 		Log:           p.log, Metrics: p.importers, Now: p.opts.Now,
 	}
 	if q.foreign {
-		opts.Bundle = func(document json.RawMessage) error { return p.takeBundle(q, document, "exchange") }
+		opts.Bundle = func(document json.RawMessage) error { return p.takeBundle(q, document, fromExchange) }
 	}
 	if q.importer, err = exchange.NewImporter(opts); err != nil {
 		return nil, err
 	}
 	if q.foreign {
 		p.loadBundle(q)
+	}
+	if err := p.newFollower(q); err != nil {
+		return nil, err
 	}
 	if err := q.importer.Load(); err != nil {
 		p.log.Warn("last good state of a peer is not usable", "peer", c.Name, "err", err)
@@ -100,80 +94,12 @@ func bootstrapsOnLoopback(addresses []string) bool {
 // run follows the peer until its context ends.
 func (q *peer) run(ctx context.Context) {
 	defer close(q.done)
+	var wg sync.WaitGroup
+	if q.trust.follower != nil {
+		wg.Go(func() { _ = q.trust.follower.Run(ctx) }) // returns nil
+	}
 	_ = q.importer.Run(ctx) // returns nil
-}
-
-// loadBundle takes the configured bundle document, if there is one that has
-// changed since it was read last.
-func (p *plane) loadBundle(q *peer) {
-	q.bundleRead.Lock()
-	defer q.bundleRead.Unlock()
-	document, from, err := configuredBundle(q.spec.Load().Bundle)
-	if err == nil {
-		if document == nil || q.read != nil && bytes.Equal(q.read, document) {
-			return
-		}
-		q.read = document
-		err = p.takeBundle(q, document, from)
-	}
-	if err == nil {
-		return
-	}
-	p.log.Warn("configured bundle not taken", "peer", q.name, "path", q.spec.Load().Bundle.File, "err", err)
-	if _, perr := identity.ParseBundle(q.id.TrustDomain(), document); perr != nil {
-		return
-	}
-	// Older than what the identity has kept: gateways judge for themselves.
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.bundle == nil {
-		q.bundle = document
-	}
-}
-
-// configuredBundle is the document that an entry names; nil where it names none.
-func configuredBundle(b policy.PeerBundle) (document []byte, from string, err error) {
-	switch {
-	case b.File != "":
-		document, err = readBounded(b.File, identity.MaxBundleBytes)
-		return document, "file", err
-	case b.Document != "":
-		return []byte(b.Document), "peering", nil
-	default:
-		return nil, "", nil
-	}
-}
-
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("has more than %d bytes", limit)
-	}
-	return data, err
-}
-
-// takeBundle makes a document the peer's trust domain's, for this process and
-// for the gateways, if it may be.
-func (p *plane) takeBundle(q *peer, document json.RawMessage, from string) error {
-	td := q.id.TrustDomain()
-	if err := p.opts.Identity.SetPeerBundle(td, document); err != nil {
-		p.events.note(eventPeerBundle, string(q.name), "refused, from "+from+": "+err.Error())
-		return err
-	}
-	q.mu.Lock()
-	changed := string(q.bundle) != string(document)
-	q.bundle = document
-	q.mu.Unlock()
-	if changed {
-		p.events.note(eventPeerBundle, string(q.name), "taken, from "+from)
-		p.touch(catalogChanged)
-	}
-	return nil
+	wg.Wait()
 }
 
 // entry is the peer in the route table.
@@ -189,9 +115,9 @@ func (q *peer) entry() route.Peer {
 			e.Gateways = append(e.Gateways, catalog.Gateway{Addresses: []string{a}})
 		}
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	e.Bundle = q.bundle
+	q.trust.mu.Lock()
+	defer q.trust.mu.Unlock()
+	e.Bundle = q.trust.document
 	return e
 }
 

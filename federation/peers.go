@@ -61,7 +61,7 @@ func (p *plane) admitPeer(c Peer) error {
 	if _, own := strings.CutPrefix(c.ID+"/", p.id.String()+"/"); own {
 		return &catalog.FieldError{Field: "id", Value: c.ID, Rule: "is this cluster's own, or below it"}
 	}
-	return nil
+	return admitEndpoint(c.Bundle.Endpoint)
 }
 
 // startPeers follows the book's peers from now on, until ctx ends. The error
@@ -151,11 +151,13 @@ func (p *plane) setPeers(ctx context.Context, specs []Peer) {
 		ids[q.id] = q.name
 	}
 	p.mesh.SetPeers(ids)
+	p.retainBundles(specs)
 	for name, q := range before {
 		if next[name] != q {
 			p.dropPeer(q, next)
 		}
 	}
+	p.retainBundles(specs) // again: one that is dropped may have spoken meanwhile
 	for _, q := range changed {
 		p.loadBundle(q)
 		p.events.note(eventPeerChanged, string(q.name), q.id.String())
@@ -173,7 +175,7 @@ func (p *plane) setPeers(ctx context.Context, specs []Peer) {
 // is, and what its importer was built with, stay.
 func (q *peer) canBecome(c Peer) bool {
 	have := q.spec.Load()
-	return have.ID == c.ID && bootstrapsOnLoopback(have.Gateways) == bootstrapsOnLoopback(c.Gateways)
+	return have.ID == c.ID && have.Bundle.Endpoint == c.Bundle.Endpoint && bootstrapsOnLoopback(have.Gateways) == bootstrapsOnLoopback(c.Gateways)
 }
 
 // dropPeer ends everything with a peer that is no longer in next as it was.
@@ -187,11 +189,6 @@ func (p *plane) dropPeer(q *peer, next map[catalog.ClusterName]*peer) {
 		if err := q.kept.Remove(); err != nil {
 			p.log.Warn("last good state of a removed peer stays on disk", "peer", q.name, "err", err)
 		}
-	}
-	td := q.id.TrustDomain()
-	shared := slices.ContainsFunc(slices.Collect(maps.Values(next)), func(o *peer) bool { return o.id.TrustDomain() == td })
-	if q.foreign && !shared {
-		p.opts.Identity.RemovePeerBundle(td)
 	}
 	p.events.note(eventPeerRemoved, string(q.name), fmt.Sprintf("%s is no longer a peer of %s (%s)", q.name, p.opts.Cluster, q.id))
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/mesh"
 	"github.com/isthmus-mesh/isthmus/federation/rulebook"
 	"github.com/isthmus-mesh/isthmus/federation/store"
+	"github.com/isthmus-mesh/isthmus/identity/bundleendpoint"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
@@ -37,13 +38,15 @@ type plane struct {
 	lists     api.Lists
 	metrics   *metrics
 	importers *exchange.ImporterMetrics
+	bundles   *bundleendpoint.Metrics
 
-	mesh     *mesh.Server
-	exporter *exchange.Exporter
-	gateways *gateways
-	peers    *peers
-	sources  []*source
-	address  string // of the mesh listener, as gateways are told
+	mesh      *mesh.Server
+	publisher *bundleendpoint.Server // nil where no bundle endpoint is configured
+	exporter  *exchange.Exporter
+	gateways  *gateways
+	peers     *peers
+	sources   []*source
+	address   string // of the mesh listener, as gateways are told
 
 	inbox  inbox
 	tables tableHistory
@@ -104,14 +107,26 @@ func newPlane(ctx context.Context, opts Options, log *slog.Logger, registry *pro
 	if p.importers, err = exchange.NewImporterMetrics(registry); err != nil {
 		return nil, err
 	}
+	if p.bundles, err = bundleendpoint.NewMetrics(registry); err != nil {
+		return nil, err
+	}
 	if err := p.newSources(); err != nil {
 		return nil, err
 	}
 	return p, p.newDoors()
 }
 
-// newDoors builds the mesh server and the exporter behind it.
+// newDoors builds the bundle endpoint, the mesh server and the exporter behind
+// it.
 func (p *plane) newDoors() (err error) {
+	if c := p.opts.Config.BundleEndpoint; c != (BundleServer{}) {
+		p.publisher, err = bundleendpoint.NewServer(bundleendpoint.ServerOptions{
+			Config: c.config(), Identity: p.opts.Identity, Log: p.log, Registerer: p.registry, Now: p.opts.Now,
+		})
+		if err != nil {
+			return err
+		}
+	}
 	p.exporter, err = exchange.NewExporter(exchange.ExporterOptions{
 		Cluster: p.opts.Cluster,
 		Peer:    peerFrom,

@@ -22,6 +22,7 @@ func (p *plane) NotReady() []string {
 			out = append(out, "table: not built yet")
 		}
 	}
+	out = append(out, p.untrusted()...)
 	if err := p.store.Writable(); err != nil {
 		out = append(out, "store: "+err.Error())
 	}

@@ -32,9 +32,6 @@ func peersOf(t *route.Table) []tunnel.Peer {
 	return peers
 }
 
-// trusted are the trust domains whose bundle came with the table.
-type trusted map[spiffeid.TrustDomain]bool
-
 func bundles(t *route.Table) map[spiffeid.TrustDomain][]byte {
 	own, err := spiffeid.FromString(t.Cluster.ID)
 	if err != nil {
@@ -52,30 +49,27 @@ func bundles(t *route.Table) map[spiffeid.TrustDomain][]byte {
 	return found
 }
 
-// add trusts the domains of a table. A bundle that is refused leaves the one that
-// is held; identity has logged and counted it.
-func (t *trusted) add(g *Gateway, table *route.Table) {
+// trust takes the bundles of a table. One that is refused leaves the one that is
+// held; identity has logged and counted it.
+func (g *Gateway) trust(table *route.Table) {
 	for domain, document := range bundles(table) {
 		if err := g.o.Identity.SetPeerBundle(domain, document); err != nil && !errors.Is(err, identity.ErrSequenceRollback) {
 			g.log.Error("bundle of a peer refused", "trust_domain", domain.Name(), "err", err)
-			continue
 		}
-		if *t == nil {
-			*t = make(trusted)
-		}
-		(*t)[domain] = true
 	}
 }
 
-// remove forgets the domains that a table no longer has.
-func (t *trusted) remove(g *Gateway, table *route.Table) {
-	wanted := bundles(table)
-	for domain := range *t {
-		if _, ok := wanted[domain]; !ok {
-			g.o.Identity.RemovePeerBundle(domain)
-			delete(*t, domain)
+// distrust forgets the domains of which a table has no peer, also those that
+// left while this gateway was down and that its identity's cache still has. A
+// peer without a bundle in the table keeps the one that is held.
+func (g *Gateway) distrust(table *route.Table) {
+	wanted := make(map[spiffeid.TrustDomain]bool)
+	for i := range table.Peers {
+		if id, err := spiffeid.FromString(table.Peers[i].ID); err == nil {
+			wanted[id.TrustDomain()] = true
 		}
 	}
+	g.o.Identity.RetainPeerBundles(func(td spiffeid.TrustDomain) bool { return wanted[td] })
 }
 
 // boardLinks are the links in the board's terms.

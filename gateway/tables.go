@@ -32,7 +32,6 @@ type tables struct {
 
 	mu      sync.Mutex
 	current *route.Table
-	trusted trusted
 }
 
 func newTables(g *Gateway, store *tablestore.Store) *tables {
@@ -109,7 +108,7 @@ func (t *tables) refuse(result string, err error) {
 func (t *tables) apply(table *route.Table) {
 	g := t.g
 	t.current = table
-	t.trusted.add(g, table)
+	g.trust(table)
 	known := make(map[catalog.ServiceName]bool, len(table.Services))
 	for i := range table.Services {
 		known[table.Services[i].Name] = true
@@ -121,7 +120,7 @@ func (t *tables) apply(table *route.Table) {
 	if err := g.node.SetPeers(peersOf(table)); err != nil {
 		g.log.Error("some peers cannot be linked", "err", err)
 	}
-	t.trusted.remove(g, table)
+	g.distrust(table)
 	g.metrics.epoch.Set(float64(table.Epoch))
 	g.metrics.version.Set(float64(table.Version))
 	g.conditions.Set(conditionTable, true, fmt.Sprintf("epoch %d, version %d", table.Epoch, table.Version))

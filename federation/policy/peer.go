@@ -33,8 +33,9 @@ type Peer struct {
 	// Gateways are bootstrap addresses (host:port), used until the peer has sent
 	// its roster. Empty: the peer dials us.
 	Gateways []string `json:"gateways,omitempty" yaml:"gateways"`
-	// Bundle is the first bundle of the peer's trust domain. It may be left out
-	// where the peer shares our trust domain or the Workload API knows its bundle.
+	// Bundle says where the bundle of the peer's trust domain comes from. It may be
+	// left out where the peer shares our trust domain or the Workload API knows its
+	// bundle.
 	Bundle PeerBundle `json:"bundle,omitzero" yaml:"bundle"`
 	// Asserts are the caller IDs that the peer's gateways may speak for; empty:
 	// none, and then no intention can allow one of its callers. Patterns of two
@@ -45,15 +46,37 @@ type Peer struct {
 	Region string `json:"region,omitempty" yaml:"region"`
 }
 
-// PeerBundle says where the first bundle of a peer's trust domain comes from; at
-// most one field is set. Later bundles come from the peer itself.
+// PeerBundle says where the first bundle of a peer's trust domain comes from: at
+// most one of File and Document. Later bundles come from Endpoint, or where there
+// is none from the peer itself.
 type PeerBundle struct {
 	// File is the path of a SPIFFE bundle document on the federation's host. It is
 	// read again when it changes.
 	File string `json:"file,omitempty" yaml:"file"`
 	// Document is a SPIFFE bundle document itself, JSON as text.
 	Document string `json:"document,omitempty" yaml:"document"`
+	// Endpoint is the trust domain's bundle endpoint, which is then asked for every
+	// later bundle, and the peer's federation no longer.
+	Endpoint BundleEndpoint `json:"endpoint,omitzero" yaml:"endpoint"`
 }
+
+// BundleEndpoint is a SPIFFE bundle endpoint of another trust domain; the zero
+// value is none. Who follows it judges the fields.
+type BundleEndpoint struct {
+	// URL begins with https:// and has no user info; redirects are not followed.
+	URL string `json:"url" yaml:"url"`
+	// Profile is https_spiffe or https_web.
+	Profile string `json:"profile" yaml:"profile"`
+	// SPIFFEID is the server's, with https_spiffe. It is verified against the bundle
+	// that is held for its trust domain: the first one comes from file or document.
+	SPIFFEID string `json:"spiffe_id,omitempty" yaml:"spiffe_id"`
+	// CAFile holds the PEM certificates that the server's certificate is checked
+	// against, with https_web; default the system's.
+	CAFile string `json:"ca_file,omitempty" yaml:"ca_file"`
+}
+
+// Set reports whether there is an endpoint.
+func (e BundleEndpoint) Set() bool { return e != BundleEndpoint{} }
 
 // Locality is where the peer runs.
 func (p Peer) Locality() catalog.Locality { return catalog.Locality{Cloud: p.Cloud, Region: p.Region} }
@@ -134,12 +157,22 @@ func (p Peer) checkAmong(v problems, others []Peer, call func(int) string) {
 		if o.ID == p.ID {
 			v.add("id", p.ID, "is the id of %s already: one identity, one cluster", call(i))
 		}
+		if p.Bundle.Endpoint.Set() && o.Bundle.Endpoint.Set() && p.Bundle.Endpoint != o.Bundle.Endpoint && p.sameDomain(o) {
+			// Two endpoints of one domain count its bundles by two rows of numbers.
+			v.add("bundle.endpoint.url", p.Bundle.Endpoint.URL, "differs from that of %s, a peer of the same trust domain", call(i))
+		}
 		for j, a := range p.Asserts {
 			if slices.ContainsFunc(o.Asserts, a.Overlap) {
 				v.add(fmt.Sprintf("asserts[%d]", j), a, "overlaps with what %s asserts; one caller, one cluster", call(i))
 			}
 		}
 	}
+}
+
+func (p Peer) sameDomain(o Peer) bool {
+	a, errA := spiffeid.FromString(p.ID)
+	b, errB := spiffeid.FromString(o.ID)
+	return errA == nil && errB == nil && a.TrustDomain() == b.TrustDomain()
 }
 
 // ValidatePeers reports every problem of a list of peers ("peers[3].id"), those

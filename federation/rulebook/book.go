@@ -65,7 +65,8 @@ type Book struct {
 	peers      *Shelf[resource.PeerRule]
 	applied    *Applied
 
-	mu          sync.Mutex // serialises refresh
+	telling     sync.Mutex // serialises refresh
+	mu          sync.Mutex // guards what reread compares with
 	config      policy.Set
 	configPeers []policy.Peer
 	seen        uint64 // revision of the store that the feeds show
@@ -179,6 +180,10 @@ func (b *Book) Run(ctx context.Context) error {
 // refresh makes feeds and sets show what the store and the file hold, and tells
 // whom it concerns.
 func (b *Book) refresh(ctx context.Context) error {
+	// Held until all have been told: whoever finds nothing left to do must not
+	// return before another's changes hold.
+	b.telling.Lock()
+	defer b.telling.Unlock()
 	peers, err := b.reread(ctx)
 	if peers {
 		b.peersChanged()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -109,16 +110,27 @@ func values[T any](ch <-chan T) func(func(T) bool) {
 	}
 }
 
-func startServer(t *testing.T, opts bundleendpoint.ServerOptions) (*bundleendpoint.Server, string) {
+func startServer(t *testing.T, opts bundleendpoint.ServerOptions) (url string) {
 	t.Helper()
 	s, err := bundleendpoint.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, s)
-	<-s.Ready()
-	return s, "https://" + s.Addr().String() + "/"
+	l, err := net.Listen("tcp", opts.Config.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, serving{s, l})
+	return "https://" + l.Addr().String() + "/"
 }
+
+type serving struct {
+	server *bundleendpoint.Server
+	l      net.Listener
+}
+
+// Run serves on the listener.
+func (s serving) Run(ctx context.Context) error { return s.server.Serve(ctx, s.l) }
 
 // go-spiffe fetches from our server with both profiles.
 func TestGoSPIFFEFetchesFromServer(t *testing.T) {
@@ -145,7 +157,7 @@ func TestGoSPIFFEFetchesFromServer(t *testing.T) {
 	}
 	t.Run("https_spiffe", func(t *testing.T) {
 		reg := prometheus.NewRegistry()
-		_, url := startServer(t, bundleendpoint.ServerOptions{
+		url := startServer(t, bundleendpoint.ServerOptions{
 			Config: bundleendpoint.ServerConfig{Address: "127.0.0.1:0", Profile: bundleendpoint.SPIFFE}, Identity: source, Registerer: reg,
 		})
 		b, err := federation.FetchBundle(t.Context(), far.TrustDomain(), url, federation.WithSPIFFEAuth(far.Bundle(), id))
@@ -160,7 +172,7 @@ func TestGoSPIFFEFetchesFromServer(t *testing.T) {
 	})
 	t.Run("https_web", func(t *testing.T) {
 		cert := writeWebCert(t, t.TempDir(), nil)
-		_, url := startServer(t, bundleendpoint.ServerOptions{
+		url := startServer(t, bundleendpoint.ServerOptions{
 			Config:   bundleendpoint.ServerConfig{Address: "127.0.0.1:0", Profile: bundleendpoint.Web, CertFile: cert.cert, KeyFile: cert.key},
 			Identity: source,
 		})
@@ -177,7 +189,7 @@ func TestWebCertificateIsReadAgain(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
 	cert := writeWebCert(t, dir, nil)
-	_, url := startServer(t, bundleendpoint.ServerOptions{
+	url := startServer(t, bundleendpoint.ServerOptions{
 		Config:   bundleendpoint.ServerConfig{Address: "127.0.0.1:0", Profile: bundleendpoint.Web, CertFile: cert.cert, KeyFile: cert.key},
 		Identity: w.far.Source(w.farID),
 	})
@@ -250,7 +262,7 @@ func TestServerAnswersOneQuestion(t *testing.T) {
 	far := identitytest.NewCA("far.test")
 	id := far.ID("/isthmus/cluster/far")
 	source := far.Source(id)
-	_, url := startServer(t, bundleendpoint.ServerOptions{
+	url := startServer(t, bundleendpoint.ServerOptions{
 		Config: bundleendpoint.ServerConfig{Address: "127.0.0.1:0", Profile: bundleendpoint.SPIFFE}, Identity: source,
 	})
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: source.EndpointClientTLS(identity.AuthorizeIDs(id)), DisableKeepAlives: true}}

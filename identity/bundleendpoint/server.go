@@ -93,10 +93,6 @@ type Server struct {
 	log      *slog.Logger
 	files    *certificateFiles // nil with https_spiffe
 	requests *prometheus.CounterVec
-	ready    chan struct{}
-
-	mu   sync.Mutex
-	addr net.Addr
 }
 
 // NewServer returns a Server. With https_web the certificate must be good now;
@@ -116,7 +112,7 @@ func NewServer(opts ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("bundle endpoint: %w", err)
 	}
 	s := &Server{
-		opts: opts, log: opts.Log, ready: make(chan struct{}),
+		opts: opts, log: opts.Log,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_bundle_requests_total",
 			Help: "Requests to the own bundle endpoint, by what was answered: served, refused, unavailable.",
@@ -148,36 +144,13 @@ func NewServer(opts ServerOptions) (*Server, error) {
 	return s, nil
 }
 
-// Ready is closed once the listener is bound.
-func (s *Server) Ready() <-chan struct{} { return s.ready }
-
-// Addr is the bound address, nil before Ready.
-func (s *Server) Addr() net.Addr {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.addr
-}
-
-// Run serves until ctx ends, then returns nil. It is called once.
-func (s *Server) Run(ctx context.Context) error {
-	var lc net.ListenConfig
-	raw, err := lc.Listen(ctx, "tcp", s.opts.Config.Address)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return fmt.Errorf("bundle endpoint: %w", err)
-	}
-	s.mu.Lock()
-	s.addr = raw.Addr()
-	s.mu.Unlock()
-	close(s.ready)
+// Serve answers on l until ctx ends, then closes it and returns nil. It is called
+// once.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	cfg := s.tls()
 	if s.files != nil {
 		wg.Go(func() { s.files.follow(ctx) })
 	}
@@ -195,8 +168,9 @@ func (s *Server) Run(ctx context.Context) error {
 			_ = srv.Close()
 		}
 	})
-	s.log.Info("bundle endpoint serving", "address", raw.Addr().String())
-	if err := srv.Serve(tls.NewListener(netutil.LimitListener(raw, maxConns), cfg)); !errors.Is(err, http.ErrServerClosed) {
+	s.log.Info("bundle endpoint serving", "address", l.Addr().String())
+	err := srv.Serve(tls.NewListener(netutil.LimitListener(l, maxConns), s.tls()))
+	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("bundle endpoint: %w", err)
 	}
 	return nil

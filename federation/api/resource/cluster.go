@@ -56,6 +56,9 @@ type Peer struct {
 	Asserts   []policy.IDPattern `json:"asserts,omitempty" doc:"Caller IDs that the peer's gateways may speak for."`
 	Offered   int                `json:"offered" doc:"Services that the peer offers."`
 	Imported  int                `json:"imported" doc:"Services that are taken."`
+	// Trust is what is held of the peer's trust domain; absent where that is our
+	// own.
+	Trust *PeerTrust `json:"trust,omitempty" doc:"What is held of the bundle of the peer's trust domain."`
 	// Conflicts are what the peer's merge found against what we export to it.
 	Conflicts []merge.Conflict `json:"conflicts,omitempty" doc:"What the peer found against what is exported to it."`
 	// Spec is the peer as it was written, what PUT takes; Origin and ETag are its.
