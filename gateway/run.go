@@ -86,6 +86,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	core.run("streams", g.origin.Run)
 	core.run("tables", g.tables.follow)
 	core.run("table store", g.tables.keep)
+	core.run("withdrawals", g.tables.sweep)
 	core.run("reports to peers", g.reports.toPeers)
 	core.run("reports", g.reports.toFederation)
 	talk.run("control", g.control.Run)

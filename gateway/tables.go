@@ -29,13 +29,14 @@ type tables struct {
 	g     *Gateway
 	store *tablestore.Store
 	save  chan *route.Table // the newest that is not on disk
+	swept chan struct{}     // asks for a sweep
 
 	mu      sync.Mutex
 	current *route.Table
 }
 
 func newTables(g *Gateway, store *tablestore.Store) *tables {
-	return &tables{g: g, store: store, save: make(chan *route.Table, 1)}
+	return &tables{g: g, store: store, save: make(chan *route.Table, 1), swept: make(chan struct{}, 1)}
 }
 
 // boot puts the last good table of the disk in force, before anything else can
@@ -121,6 +122,7 @@ func (t *tables) apply(table *route.Table) {
 		g.log.Error("some peers cannot be linked", "err", err)
 	}
 	g.distrust(table)
+	t.sweepSoon()
 	g.metrics.epoch.Set(float64(table.Epoch))
 	g.metrics.version.Set(float64(table.Version))
 	g.conditions.Set(conditionTable, true, fmt.Sprintf("epoch %d, version %d", table.Epoch, table.Version))

@@ -22,6 +22,9 @@ const (
 	ReasonNotExported       Reason = "not_exported"
 	ReasonNotImported       Reason = "not_imported"
 	ReasonUnknownService    Reason = "unknown_service"
+	// ReasonAmbiguousPath: the request's path can be read in two ways, and a rule
+	// of the service looks at paths.
+	ReasonAmbiguousPath Reason = "ambiguous_path"
 )
 
 // Verdict is the answer to one authorization request.
@@ -42,6 +45,12 @@ type AuthzRequest struct {
 	FromPeer    bool
 	Peer        catalog.ClusterName
 	PeerAsserts []IDPattern
+	// HTTP is the request; nil where none is seen.
+	HTTP *HTTPRequest
+	// Pending says, without HTTP, that requests are to come and each will be
+	// judged by itself: for now conditions are left open. A deny with conditions
+	// does not match yet, an allow with conditions does.
+	Pending bool
 }
 
 // Authorize answers req by intentions. It compiles them for one question; those
@@ -55,9 +64,9 @@ func Authorize(intentions []Intention, req AuthzRequest) Verdict {
 // immutable and safe for concurrent use.
 type Authorizer struct {
 	rules      []string // rule names, sorted; a ruleRef is an index + 1
-	exact      map[catalog.ServiceName]*callerNode
-	namespaces map[string]*callerNode
-	any        *callerNode
+	exact      map[catalog.ServiceName]*serviceRules
+	namespaces map[string]*serviceRules
+	any        *serviceRules
 }
 
 // NewAuthorizer compiles validated intentions. Where several rules match, the
@@ -67,19 +76,26 @@ type Authorizer struct {
 func NewAuthorizer(intentions []Intention) *Authorizer {
 	a := &Authorizer{
 		rules:      make([]string, 0, len(intentions)),
-		exact:      make(map[catalog.ServiceName]*callerNode),
-		namespaces: make(map[string]*callerNode),
+		exact:      make(map[catalog.ServiceName]*serviceRules),
+		namespaces: make(map[string]*serviceRules),
 	}
 	for _, in := range sortedByName(intentions) {
 		a.rules = append(a.rules, in.Name)
 		ref := ruleRef(len(a.rules))
+		conditions := make([]*HTTPCondition, len(in.HTTP))
+		for i, c := range in.HTTP {
+			conditions[i] = c.canonical()
+		}
 		for _, p := range in.Services {
 			root := a.root(p)
 			if root == nil {
 				continue
 			}
 			for _, c := range in.Callers {
-				root.insert(c, ref, in.Action == Allow)
+				root.insert(c, ref, in.Action == Allow, conditions)
+			}
+			for _, c := range conditions {
+				root.paths = root.paths || c.Path != "" || c.PathPrefix != ""
 			}
 		}
 	}
@@ -88,17 +104,17 @@ func NewAuthorizer(intentions []Intention) *Authorizer {
 
 // root returns the caller index of one service pattern, made on first use; nil
 // for a pattern that can match nothing.
-func (a *Authorizer) root(p ServicePattern) *callerNode {
+func (a *Authorizer) root(p ServicePattern) *serviceRules {
 	if p == "*" {
 		if a.any == nil {
-			a.any = new(callerNode)
+			a.any = new(serviceRules)
 		}
 		return a.any
 	}
 	if ns, ok := strings.CutPrefix(string(p), "*."); ok {
 		n := a.namespaces[ns]
 		if n == nil {
-			n = new(callerNode)
+			n = new(serviceRules)
 			a.namespaces[ns] = n
 		}
 		return n
@@ -109,13 +125,16 @@ func (a *Authorizer) root(p ServicePattern) *callerNode {
 	}
 	n := a.exact[name]
 	if n == nil {
-		n = new(callerNode)
+		n = new(serviceRules)
 		a.exact[name] = n
 	}
 	return n
 }
 
 // Authorize answers one question without allocating.
+//
+// A path that can be read in two ways is refused first, where a rule of the
+// service looks at paths.
 //
 // For a peer's call: the peer must be allowed to assert the caller, then a deny
 // wins over any allow, and no match denies. For the own cluster's call: the
@@ -129,26 +148,44 @@ func (a *Authorizer) Authorize(req AuthzRequest) Verdict {
 		// federations to them by exact ID.
 		return Verdict{Reason: ReasonDefaultDeny}
 	}
-	roots := [...]*callerNode{a.exact[req.Service], a.namespaces[req.Service.Namespace()], a.any}
-	var deny, allow ruleRef
+	roots := a.covering(req.Service)
+	f := finding{http: req.HTTP, pending: req.Pending}
 	covered := false
 	for _, root := range roots {
 		if root == nil {
 			continue
 		}
+		if req.HTTP != nil && root.paths && req.HTTP.ambiguous != "" {
+			return Verdict{Reason: ReasonAmbiguousPath}
+		}
 		covered = true
-		root.match(req.Caller, &deny, &allow)
+	}
+	for _, root := range roots {
+		if root != nil {
+			root.match(req.Caller, &f)
+		}
 	}
 	switch {
-	case deny != 0:
-		return Verdict{Reason: ReasonDeniedByIntention, Rule: a.rules[deny-1]}
-	case allow != 0:
-		return Verdict{Allowed: true, Reason: ReasonAllowed, Rule: a.rules[allow-1]}
+	case f.deny != 0:
+		return Verdict{Reason: ReasonDeniedByIntention, Rule: a.rules[f.deny-1]}
+	case f.allow != 0:
+		return Verdict{Allowed: true, Reason: ReasonAllowed, Rule: a.rules[f.allow-1]}
 	case req.FromPeer || covered:
 		return Verdict{Reason: ReasonDefaultDeny}
 	default:
 		return Verdict{Allowed: true, Reason: ReasonAllowed}
 	}
+}
+
+// covering are the rules of a service, from all patterns; nil where there are none.
+func (a *Authorizer) covering(service catalog.ServiceName) [3]*serviceRules {
+	return [...]*serviceRules{a.exact[service], a.namespaces[service.Namespace()], a.any}
+}
+
+// Covers reports whether an intention names the service, so that callers of the
+// own cluster need an allow.
+func (a *Authorizer) Covers(service catalog.ServiceName) bool {
+	return a.covering(service) != [3]*serviceRules{}
 }
 
 // MatchesAny reports whether one of the patterns covers id.
@@ -159,78 +196,4 @@ func MatchesAny(patterns []IDPattern, id spiffeid.ID) bool {
 		}
 	}
 	return false
-}
-
-// ruleRef is an index into Authorizer.rules plus one; 0 is none. Lower is
-// earlier by name.
-type ruleRef int32
-
-func (r *ruleRef) lower(o ruleRef) {
-	if o != 0 && (*r == 0 || o < *r) {
-		*r = o
-	}
-}
-
-// callerNode is a trie over the segments of caller IDs (trust domain, then
-// path). A trie rather than a map of prefixes: a long hostile ID costs its
-// length once, not once per segment.
-type callerNode struct {
-	children map[string]*callerNode
-	// exact are the rules for the ID that ends here, below those for every ID
-	// that goes on.
-	exactDeny, exactAllow ruleRef
-	belowDeny, belowAllow ruleRef
-}
-
-const idScheme = "spiffe://"
-
-func (n *callerNode) insert(p IDPattern, ref ruleRef, allow bool) {
-	base, wild := strings.CutSuffix(string(p), "/*")
-	rest, ok := strings.CutPrefix(base, idScheme)
-	if !ok {
-		return
-	}
-	for more := true; more; {
-		var segment string
-		segment, rest, more = strings.Cut(rest, "/")
-		child := n.children[segment]
-		if child == nil {
-			child = new(callerNode)
-			if n.children == nil {
-				n.children = make(map[string]*callerNode, 1)
-			}
-			n.children[segment] = child
-		}
-		n = child
-	}
-	switch {
-	case wild && allow:
-		n.belowAllow.lower(ref)
-	case wild:
-		n.belowDeny.lower(ref)
-	case allow:
-		n.exactAllow.lower(ref)
-	default:
-		n.exactDeny.lower(ref)
-	}
-}
-
-func (n *callerNode) match(id spiffeid.ID, deny, allow *ruleRef) {
-	rest, ok := strings.CutPrefix(id.String(), idScheme)
-	if !ok {
-		return // the zero ID: no pattern covers it
-	}
-	for more := true; more; {
-		var segment string
-		segment, rest, more = strings.Cut(rest, "/")
-		if n = n.children[segment]; n == nil {
-			return
-		}
-		if more {
-			deny.lower(n.belowDeny)
-			allow.lower(n.belowAllow)
-		}
-	}
-	deny.lower(n.exactDeny)
-	allow.lower(n.exactAllow)
 }

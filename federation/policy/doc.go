@@ -26,6 +26,9 @@
 // callers that its entry lists (Reason caller_not_asserted); CheckAsserts keeps
 // those lists disjoint between peers.
 //
+// Conditions on HTTP narrow an intention (HTTPCondition); README.md has the whole
+// precedence.
+//
 // Whatever does not parse opens nothing: an unknown action counts as deny, a
 // pattern that is not canonical matches nothing, reserved federation services
 // are covered by no rule.

@@ -47,6 +47,10 @@ type Intention struct {
 	// Callers are SPIFFE ID patterns.
 	Callers []IDPattern `json:"callers" yaml:"callers"`
 	Action  Action      `json:"action" yaml:"action"`
+	// HTTP narrows the rule to some requests: those that meet one of the
+	// conditions. Where no request is seen (a TCP connection) an allow with
+	// conditions allows nothing and a deny with conditions denies.
+	HTTP []HTTPCondition `json:"http,omitempty" yaml:"http,omitempty"`
 }
 
 // Algorithm chooses inside a tier.

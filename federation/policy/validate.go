@@ -121,6 +121,7 @@ func (in Intention) validate(p problems) {
 	if in.Action != Allow && in.Action != Deny {
 		p.add("action", in.Action, "must be %q or %q", Allow, Deny)
 	}
+	validateHTTP(p, in.HTTP)
 }
 
 // Validate reports every problem of the traffic policy, as Export.Validate does.

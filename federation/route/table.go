@@ -8,9 +8,26 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 )
 
-// TableFormat is the version of Table's JSON form. A gateway refuses a newer
-// one and keeps what it has.
-const TableFormat = 1
+// TableFormat is the newest version of Table's JSON form that this build reads,
+// MinTableFormat the oldest. A gateway refuses others and keeps what it has.
+//
+// Format 2 has intentions with HTTP conditions, which a gateway of format 1 would
+// read as rules without any; a table without them is of format 1 (FormatOf).
+const (
+	TableFormat    = 2
+	MinTableFormat = 1
+)
+
+// FormatOf is the lowest format in which a table with these intentions means what
+// it says.
+func FormatOf(intentions []policy.Intention) int {
+	for i := range intentions {
+		if len(intentions[i].HTTP) > 0 {
+			return 2
+		}
+	}
+	return MinTableFormat
+}
 
 // Table is what a federation service hands its gateways: everything they need
 // to forward, also across a restart with the federation dead. It is immutable
@@ -23,10 +40,11 @@ type Table struct {
 	Cluster Cluster `json:"cluster"`
 	// Federation is the host:port of the own federation's mesh listener: the
 	// one endpoint of the reserved service federation.CLUSTER.
-	Federation string             `json:"federation"`
-	Peers      []Peer             `json:"peers,omitempty"`
-	Services   []Service          `json:"services,omitempty"`
-	Intentions []policy.Intention `json:"intentions,omitempty"`
+	Federation string    `json:"federation"`
+	Peers      []Peer    `json:"peers,omitempty"`
+	Services   []Service `json:"services,omitempty"`
+	// Intentions fail closed where they have fields that this build does not know.
+	Intentions policy.Intentions `json:"intentions,omitempty"`
 }
 
 // Cluster is the own cluster.

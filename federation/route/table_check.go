@@ -37,8 +37,9 @@ const (
 // that this build does not read.
 var ErrTableFormat = errors.New("table format is not known")
 
-// DecodeTable reads one table in JSON and validates it. Unknown fields pass: a
-// change that an older gateway must not ignore raises the format.
+// DecodeTable reads one table in JSON and validates it. Unknown fields pass, but
+// those of intentions, which fail closed (policy.Intentions): a change that an older
+// gateway must not ignore raises the format.
 func DecodeTable(data []byte) (*Table, error) {
 	if len(data) > MaxTableBytes {
 		return nil, fmt.Errorf("table: has %d bytes, at most %d", len(data), MaxTableBytes)
@@ -50,7 +51,7 @@ func DecodeTable(data []byte) (*Table, error) {
 	if err := json.Unmarshal(data, &head); err != nil {
 		return nil, fmt.Errorf("table: %w", err)
 	}
-	if head.Format != TableFormat {
+	if !knownFormat(head.Format) {
 		return nil, formatError(head.Format)
 	}
 	t := new(Table)
@@ -67,14 +68,16 @@ func DecodeTable(data []byte) (*Table, error) {
 	return t, nil
 }
 
+func knownFormat(format int) bool { return format >= MinTableFormat && format <= TableFormat }
+
 func formatError(format int) error {
-	return fmt.Errorf("table: %w: %d, this build reads %d", ErrTableFormat, format, TableFormat)
+	return fmt.Errorf("table: %w: %d, this build reads %d to %d", ErrTableFormat, format, MinTableFormat, TableFormat)
 }
 
 // Validate reports what is wrong with a table, joined, up to a bound: its
 // format, bounds, order and references.
 func (t *Table) Validate() error {
-	if t.Format != TableFormat {
+	if !knownFormat(t.Format) {
 		return formatError(t.Format)
 	}
 	c := new(tableCheck)
@@ -83,6 +86,9 @@ func (t *Table) Validate() error {
 	c.services(t)
 	if err := (policy.Set{Intentions: t.Intentions}).Validate(); err != nil {
 		c.fail("intentions", err)
+	}
+	if least := FormatOf(t.Intentions); t.Format < least {
+		c.add("format", "%d: intentions with http conditions need %d", t.Format, least)
 	}
 	if c.dropped > 0 {
 		c.errs = append(c.errs, fmt.Errorf("and %d more problems", c.dropped))

@@ -111,7 +111,7 @@ func TestDecodeRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	newer := strings.Replace(string(b), `"format":1`, `"format":2`, 1)
+	newer := strings.Replace(string(b), `"format":2`, `"format":3`, 1)
 	if _, err := route.DecodeTable([]byte(newer)); !errors.Is(err, route.ErrTableFormat) {
 		t.Errorf("a newer format: %v", err)
 	}
@@ -127,7 +127,7 @@ func TestDecodeRefuses(t *testing.T) {
 			t.Fatalf("the first %d of %d bytes are read as a table", i, len(b))
 		}
 	}
-	unknown := strings.Replace(string(b), `{"format":1`, `{"later":{"x":1},"format":1`, 1)
+	unknown := strings.Replace(string(b), `{"format":2`, `{"later":{"x":1},"format":2`, 1)
 	if _, err := route.DecodeTable([]byte(unknown)); err != nil {
 		t.Errorf("an unknown field of the same format: %v", err)
 	}

@@ -30,14 +30,30 @@ const (
 	ReasonUnknownPeer = "unknown_peer"
 	// ReasonCallerInvalid: the caller is no SPIFFE ID.
 	ReasonCallerInvalid = "caller_invalid"
+	ReasonAmbiguousPath = string(policy.ReasonAmbiguousPath)
 )
 
-// AuthorizeInbound is the far gateway's question for a stream from peer: is the
+// Ask is who wants to call what.
+type Ask struct {
+	Service catalog.ServiceName
+	// Port is a port name, "" for the only or default one.
+	Port string
+	// Caller is a SPIFFE ID, "" where the way in knows none.
+	Caller string
+	// HTTP is the request. Nil of a connection: on a port that carries HTTP its
+	// requests are to be judged one by one as they come, so that the conditions of
+	// intentions are left open until then; on any other port there will be none,
+	// and conditions fail closed.
+	HTTP *policy.HTTPRequest
+}
+
+// AuthorizeInbound is the far gateway's question for a call from peer: is the
 // service exported to it, may it assert that caller, and do the intentions
 // allow the caller? The reserved service federation.OWN is open to every peer's
 // gateways, whoever the caller is said to be: the federation behind it
 // authenticates the peer's federation end to end.
-func (p *Plan) AuthorizeInbound(peer catalog.ClusterName, service catalog.ServiceName, caller string) Verdict {
+func (p *Plan) AuthorizeInbound(peer catalog.ClusterName, ask *Ask) Verdict {
+	service := ask.Service
 	from := p.peers[peer]
 	if from == nil {
 		return Verdict{Reason: ReasonUnknownPeer}
@@ -55,12 +71,13 @@ func (p *Plan) AuthorizeInbound(peer catalog.ClusterName, service catalog.Servic
 	case !s.exportedTo(peer):
 		return Verdict{Reason: ReasonNotExported}
 	}
-	id, err := spiffeid.FromString(caller)
+	id, err := spiffeid.FromString(ask.Caller)
 	if err != nil {
 		return Verdict{Reason: ReasonCallerInvalid}
 	}
 	return verdictOf(p.authorizer.Authorize(policy.AuthzRequest{
 		Service: service, Caller: id, FromPeer: true, Peer: peer, PeerAsserts: from.Asserts,
+		HTTP: ask.HTTP, Pending: s.carriesHTTP(ask.Port),
 	}))
 }
 
@@ -68,28 +85,48 @@ func (p *Plan) AuthorizeInbound(peer catalog.ClusterName, service catalog.Servic
 // ask for that service at all? For a service that this cluster hosts its own
 // intentions decide, for the whole call: a caller that is denied here is not
 // sent to another cluster's instances instead. For one that is only imported
-// the hosting cluster decides, at its gateway. caller is "" where the way in
-// knows none.
-func (p *Plan) AuthorizeOutbound(service catalog.ServiceName, caller string) Verdict {
-	s := p.services[service]
+// the hosting cluster decides, at its gateway.
+func (p *Plan) AuthorizeOutbound(ask *Ask) Verdict {
+	s := p.services[ask.Service]
 	if s == nil {
 		return Verdict{Reason: ReasonUnknownService}
 	}
 	var id spiffeid.ID
-	if caller != "" {
+	if ask.Caller != "" {
 		var err error
-		if id, err = spiffeid.FromString(caller); err != nil {
+		if id, err = spiffeid.FromString(ask.Caller); err != nil {
 			return Verdict{Reason: ReasonCallerInvalid}
 		}
 	}
 	if !s.hosted() {
 		return Verdict{Allowed: true, Reason: ReasonAllowed}
 	}
-	return verdictOf(p.authorizer.Authorize(policy.AuthzRequest{Service: service, Caller: id}))
+	return verdictOf(p.authorizer.Authorize(policy.AuthzRequest{
+		Service: ask.Service, Caller: id, HTTP: ask.HTTP, Pending: s.carriesHTTP(ask.Port),
+	}))
 }
 
 func verdictOf(v policy.Verdict) Verdict {
 	return Verdict{Allowed: v.Allowed, Reason: string(v.Reason), Rule: v.Rule}
+}
+
+// Hosts reports whether the service is the own cluster's, so that its own intentions
+// decide about calls to it.
+func (p *Plan) Hosts(service catalog.ServiceName) bool {
+	s := p.services[service]
+	return s != nil && s.hosted()
+}
+
+// Offered reports whether the service is imported from cluster.
+func (p *Plan) Offered(service catalog.ServiceName, cluster catalog.ClusterName) bool {
+	s := p.services[service]
+	return s != nil && slices.ContainsFunc(s.service.Remote, func(r Remote) bool { return r.Cluster == cluster })
+}
+
+// carriesHTTP reports whether gateways carry the port's connections as HTTP.
+func (s *servicePlan) carriesHTTP(port string) bool {
+	p := s.port(port)
+	return p != nil && (p.port.Protocol == catalog.HTTP || p.port.Protocol == catalog.GRPC)
 }
 
 // hosted reports whether the service is the own cluster's, even if it has no

@@ -45,13 +45,13 @@ func TestAuthorizeInbound(t *testing.T) {
 		{"another federation", "c", catalog.FederationService("b"), "", route.Verdict{Reason: route.ReasonUnknownService}},
 		{"the federation for a stranger", "z", catalog.FederationService(own), "", route.Verdict{Reason: route.ReasonUnknownPeer}},
 	} {
-		if got := p.AuthorizeInbound(tt.peer, tt.service, tt.caller); got != tt.want {
+		if got := p.AuthorizeInbound(tt.peer, &route.Ask{Service: tt.service, Caller: tt.caller}); got != tt.want {
 			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
 		}
 	}
 	w := authorized()
 	w.table.Intentions = nil
-	if got := w.compile().AuthorizeInbound("b", billing, "spiffe://b.test/web"); got.Allowed || got.Reason != route.ReasonDefaultDeny {
+	if got := w.compile().AuthorizeInbound("b", &route.Ask{Service: billing, Caller: "spiffe://b.test/web"}); got.Allowed || got.Reason != route.ReasonDefaultDeny {
 		t.Errorf("without intentions: %+v", got)
 	}
 }
@@ -73,7 +73,7 @@ func TestAuthorizeOutbound(t *testing.T) {
 		{"no SPIFFE ID", billing, "web", route.Verdict{Reason: route.ReasonCallerInvalid}},
 		{"reserved", catalog.FederationService("b"), "spiffe://aws.test/web", route.Verdict{Reason: route.ReasonUnknownService}},
 	} {
-		if got := p.AuthorizeOutbound(tt.service, tt.caller); got != tt.want {
+		if got := p.AuthorizeOutbound(&route.Ask{Service: tt.service, Caller: tt.caller}); got != tt.want {
 			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
 		}
 	}

@@ -14,9 +14,9 @@ type kind[R, P any] struct {
 	setName  func(*P, string)
 	validate func(P) error
 	stored   func(R) resource.Stored
-	// unread says whether a stored rule with fields that this version does not
-	// know is safe to apply without them. Nil: it never is.
-	unread func(P) bool
+	// unread reads a stored rule that has fields which this version does not know,
+	// where it is safe to apply without them. Nil: it never is.
+	unread func(data []byte) (P, bool)
 	// among refuses a rule beside the others of its kind. Nil: each stands alone.
 	among func(rule P, others []P) error
 	// most is how many are kept.
@@ -58,7 +58,10 @@ var intentionKind = kind[resource.Intention, policy.Intention]{
 	stored:   func(r resource.Intention) resource.Stored { return r.Stored },
 	// Conditions of a newer version can only narrow a rule: a deny without them
 	// refuses more than was meant, an allow without them would let more in.
-	unread: func(p policy.Intention) bool { return p.Action == policy.Deny },
+	unread: func(data []byte) (policy.Intention, bool) {
+		in, ok, err := policy.ReadIntention(data)
+		return in, ok && err == nil
+	},
 }
 
 var trafficKind = kind[resource.TrafficPolicy, policy.Traffic]{

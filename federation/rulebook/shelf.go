@@ -70,8 +70,7 @@ func newShelf[R, P any](b *Book, k kind[R, P], base uint64) *Shelf[R] {
 			dec.DisallowUnknownFields() // a field that we do not know may be what makes the rule strict
 			err := dec.Decode(&p)
 			if err != nil && k.unread != nil {
-				var q P
-				if json.Unmarshal(value, &q) == nil && k.unread(q) {
+				if q, ok := k.unread(value); ok {
 					p, err = q, nil
 				}
 			}

@@ -41,7 +41,7 @@ func Imports(ix *policy.Index) func(catalog.ClusterName, catalog.ServiceName) (m
 // rosters with its inputs, which therefore never change.
 func Build(in Input) *route.Table {
 	t := &route.Table{
-		Format: route.TableFormat, Epoch: in.Epoch, Version: in.Version,
+		Format: route.FormatOf(in.Policy.Set().Intentions), Epoch: in.Epoch, Version: in.Version,
 		Cluster: in.Cluster, Federation: in.Federation,
 		Peers:      slices.Clone(in.Peers),
 		Intentions: in.Policy.Set().Intentions,

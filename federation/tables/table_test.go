@@ -73,7 +73,7 @@ func TestBuild(t *testing.T) {
 		Peers: []route.Peer{{Name: "onprem", ControlLost: true, HeardAt: time.Now()}, {Name: "gcp", HeardAt: time.Now()}},
 	}
 	got := tables.Build(in)
-	if got.Format != route.TableFormat || got.Epoch != 3 || got.Version != 9 || got.Cluster.Name != "aws" || got.Federation != in.Federation {
+	if got.Format != route.MinTableFormat || got.Epoch != 3 || got.Version != 9 || got.Cluster.Name != "aws" || got.Federation != in.Federation {
 		t.Errorf("head: %+v", got)
 	}
 	if got.Peers[0].Name != "gcp" || got.Peers[1].Name != "onprem" || !got.Peers[0].HeardAt.IsZero() || got.Peers[1].HeardAt.IsZero() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/retry"
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,6 +41,7 @@ type Router struct {
 	log     *slog.Logger
 	budgets retry.Budgets
 	metrics *metrics
+	guards  guards
 }
 
 // New returns a Router.
@@ -93,6 +95,13 @@ type Call struct {
 	Pin catalog.ClusterName
 	// Caller is the SPIFFE ID of who asks.
 	Caller string
+	// HTTP is the request as intentions judge it; nil of a connection. It is not
+	// changed while the call lasts.
+	HTTP *policy.HTTPRequest
+}
+
+func (c *Call) ask() *route.Ask {
+	return &route.Ask{Service: c.Service, Port: c.Port, Caller: c.Caller, HTTP: c.HTTP}
 }
 
 // Start authorizes a call of a caller in this cluster. The error is *Error.
@@ -101,10 +110,10 @@ func (r *Router) Start(c Call) (*Sequence, error) {
 	if plan == nil {
 		return nil, &Error{Reason: ReasonNoTable, Service: c.Service}
 	}
-	if v := plan.AuthorizeOutbound(c.Service, c.Caller); !v.Allowed {
-		return nil, refusal(c, v)
+	if v := plan.AuthorizeOutbound(c.ask()); !v.Allowed {
+		return nil, refusal(&c, v)
 	}
-	return r.begin(&Sequence{router: r, call: c, most: route.MaxTried - 1}), nil
+	return r.begin(&Sequence{router: r, call: c, table: plan.Table(), most: route.MaxTried - 1}), nil
 }
 
 // StartInbound authorizes a call that a peer's gateway carries. Its attempts go to
@@ -114,10 +123,10 @@ func (r *Router) StartInbound(c Call, peer catalog.ClusterName) (*Sequence, erro
 	if plan == nil {
 		return nil, &Error{Reason: ReasonNoTable, Service: c.Service}
 	}
-	if v := plan.AuthorizeInbound(peer, c.Service, c.Caller); !v.Allowed {
-		return nil, refusal(c, v)
+	if v := plan.AuthorizeInbound(peer, c.ask()); !v.Allowed {
+		return nil, refusal(&c, v)
 	}
-	return r.begin(&Sequence{router: r, call: c, local: true, most: 1}), nil
+	return r.begin(&Sequence{router: r, call: c, peer: peer, table: plan.Table(), local: true, most: 1}), nil
 }
 
 func (r *Router) begin(s *Sequence) *Sequence {
@@ -126,13 +135,17 @@ func (r *Router) begin(s *Sequence) *Sequence {
 	return s
 }
 
-func refusal(c Call, v route.Verdict) *Error {
-	return &Error{Reason: v.Reason, Rule: v.Rule, Service: c.Service, Denied: v.Reason != route.ReasonUnknownService}
+func refusal(c *Call, v route.Verdict) *Error {
+	return &Error{
+		Reason: v.Reason, Rule: v.Rule, Service: c.Service,
+		Denied: v.Reason != route.ReasonUnknownService && v.Reason != route.ReasonAmbiguousPath,
+	}
 }
 
 type metrics struct {
 	retries   *prometheus.CounterVec
 	exhausted *prometheus.CounterVec
+	withdrawn *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -143,11 +156,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		exhausted: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_gateway_retry_budget_exhausted_total", Help: "Retries that were not made because the service's budget was used up.",
 		}, []string{"service"}),
+		withdrawn: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_gateway_withdrawn_total", Help: "Calls in progress that were ended because a new table no longer allows them, by reason.",
+		}, []string{"reason"}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.retries, m.exhausted} {
+	for _, c := range []prometheus.Collector{m.retries, m.exhausted, m.withdrawn} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("attempt metrics: %w", err)
 		}

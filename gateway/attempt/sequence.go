@@ -3,6 +3,7 @@ package attempt
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -18,8 +19,11 @@ type Sequence struct {
 	router   *Router
 	call     Call
 	budget   *retry.Budget
-	local    bool // own endpoints only
-	most     int  // extra attempts, beyond what the policy says
+	peer     catalog.ClusterName                 // whose gateway carries it; "" of a caller in this cluster
+	table    *route.Table                        // that the call was judged by
+	at       atomic.Pointer[catalog.ClusterName] // where the last attempt went
+	local    bool                                // own endpoints only
+	most     int                                 // extra attempts, beyond what the policy says
 	tried    route.Tried
 	attempts int
 	own      int                 // failures of own endpoints
@@ -48,6 +52,7 @@ func (s *Sequence) Next() (*Attempt, error) {
 	if choice.Endpoint != nil {
 		a.endpoint = route.EndpointKey{Service: s.call.Service, Port: choice.Port.Name, ID: choice.Endpoint.ID}
 	}
+	s.at.Store(&a.Choice.Target.Cluster)
 	choice.Counters.Begin(now.UnixNano())
 	if choice.EndpointCounters != nil {
 		choice.EndpointCounters.Begin(now.UnixNano())

@@ -25,6 +25,8 @@ const statusCanceled = 499
 func problemOf(e *attempt.Error) relay.Problem {
 	p := relay.Problem{Reason: e.Reason, Service: e.Service.String(), Cluster: string(e.Cluster)}
 	switch {
+	case e.Reason == route.ReasonAmbiguousPath:
+		p.Status, p.Detail = http.StatusBadRequest, "the path can be read in two ways, and a rule of the service looks at paths"
 	case e.Denied:
 		p.Status = http.StatusForbidden
 		if e.Rule != "" {

@@ -157,5 +157,8 @@ func (c byteCount) Write(p []byte) (int, error) {
 
 // breakOf is the reason of an answer that broke after it began.
 func breakOf(ctx context.Context, err error) string {
+	if withdrawn := attempt.Withdrawn(ctx); withdrawn != nil {
+		return withdrawn.Reason
+	}
 	return retry.Classify(ctx, err).Status.String()
 }

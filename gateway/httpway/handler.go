@@ -57,7 +57,7 @@ func (w *Way) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	relay.Strip(r.Header)
 	ctx, cancel := withTimeout(r)
 	defer cancel()
-	call := attempt.Call{Service: name.Service, Port: name.Port, Pin: name.Cluster, Caller: w.o.Caller}
+	call := attempt.Call{Service: name.Service, Port: name.Port, Pin: name.Cluster, Caller: w.o.Caller, HTTP: relay.Judged(r)}
 	if relay.IsUpgrade(r) {
 		w.upgrade(ctx, out, r, e, call)
 		return
@@ -72,6 +72,8 @@ func (w *Way) serve(ctx context.Context, out *recorder, r *http.Request, e *acco
 		w.fail(out, r, e, err)
 		return
 	}
+	ctx, release := sequence.Guard(ctx)
+	defer release()
 	x := &exchange{way: w, out: out, sequence: sequence, entry: e, trace: traceParent(r)}
 	x.sent, x.received = e.Counters()
 	defer func() {
@@ -106,6 +108,9 @@ func (w *Way) answerFailure(rw http.ResponseWriter, r *http.Request, err error) 
 // fail answers a call that got no answer of its service.
 func (w *Way) fail(out *recorder, r *http.Request, e *account.Entry, err error) {
 	failed, ok := errors.AsType[*attempt.Error](err)
+	if withdrawn := attempt.Withdrawn(r.Context()); withdrawn != nil {
+		failed, ok = withdrawn, true
+	}
 	if !ok {
 		failed = &attempt.Error{Reason: wire.Internal.String(), Service: e.Service, Status: wire.Internal, Attempts: 1, Err: err}
 	}

@@ -61,7 +61,9 @@ func (w *Way) upgrade(ctx context.Context, out *recorder, r *http.Request, e *ac
 		return
 	}
 	e.Status = http.StatusSwitchingProtocols
-	result, err := answer.Switch(w.serving, out, w.o.Splicer, splice.Counters{AB: sent, BA: received}, draining)
+	ctx, release := backend.Guard(w.serving)
+	defer release()
+	result, err := answer.Switch(ctx, out, w.o.Splicer, splice.Counters{AB: sent, BA: received}, ending(ctx))
 	switch {
 	case err != nil:
 		e.Reason, e.Err = wire.Canceled.String(), err
@@ -69,10 +71,21 @@ func (w *Way) upgrade(ctx context.Context, out *recorder, r *http.Request, e *ac
 		e.Reason, e.Err = wire.Canceled.String(), result.Err
 	case result.Status != wire.OK:
 		e.Reason, e.Err = result.Status.String(), result.Err
+		if withdrawn := attempt.Withdrawn(ctx); withdrawn != nil {
+			e.Reason = withdrawn.Reason
+		}
 	}
 }
 
-func draining() wire.Status { return wire.Draining }
+// ending is why a connection's context ended.
+func ending(ctx context.Context) func() wire.Status {
+	return func() wire.Status {
+		if attempt.Withdrawn(ctx) != nil {
+			return wire.Denied
+		}
+		return wire.Draining
+	}
+}
 
 // failUpgrade answers an upgrade whose service did not answer in order.
 func (w *Way) failUpgrade(out *recorder, r *http.Request, e *account.Entry, err error) {

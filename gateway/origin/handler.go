@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/gateway/account"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
@@ -101,8 +102,9 @@ type facts struct {
 	spare *endpoint.Spare
 }
 
-// start judges a call and begins its entry. The error has been entered.
-func (h *Handler) start(way string, f *facts) (*account.Entry, *attempt.Sequence, error) {
+// start judges a call and begins its entry; request is nil of a stream. The error has
+// been entered.
+func (h *Handler) start(way string, f *facts, request *policy.HTTPRequest) (*account.Entry, *attempt.Sequence, error) {
 	e := h.o.Account.Begin(way)
 	e.Peer, e.Gateway, e.Caller, e.Cluster = f.peer, f.gateway, f.header.Caller, h.o.Cluster
 	name, err := catalog.ParseServiceName(f.header.Service)
@@ -113,7 +115,7 @@ func (h *Handler) start(way string, f *facts) (*account.Entry, *attempt.Sequence
 		e.Service, e.Port = name, f.header.Port
 	}
 	var sequence *attempt.Sequence
-	call := attempt.Call{Service: name, Port: f.header.Port, Caller: f.header.Caller}
+	call := attempt.Call{Service: name, Port: f.header.Port, Caller: f.header.Caller, HTTP: request}
 	switch {
 	case err != nil:
 	case f.local:

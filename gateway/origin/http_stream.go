@@ -87,8 +87,8 @@ func (h *Handler) serveHTTPStream(ctx context.Context, in *tunnel.Inbound, f *fa
 	if err := in.Accept(); err != nil {
 		return
 	}
-	stop := context.AfterFunc(ctx, func() { // the link is gone
-		in.Reset(wire.LinkDead)
+	stop := context.AfterFunc(ctx, func() { // the link is gone, or the right to it
+		in.Reset(h.gone(ctx)())
 		_ = c.Close()
 	})
 	defer stop()
@@ -182,13 +182,14 @@ func (h *Handler) upgrade(ctx context.Context, w http.ResponseWriter, r *http.Re
 	}
 	// The stream's own end is what ends it: the request's context ended with the
 	// server's hold of the connection.
-	result, err := answer.Switch(context.WithoutCancel(ctx), w, h.o.Splicer, splice.Counters{AB: x.sent, BA: x.received}, h.gone)
-	if err != nil || result.Status != wire.OK {
-		e.Reason, e.Err = result.Status.String(), errors.Join(err, result.Err)
-		if err != nil || result.FromA {
-			e.Reason = wire.Canceled.String()
-		}
+	ctx, release := x.sequence.Guard(context.WithoutCancel(ctx))
+	defer release()
+	result, err := answer.Switch(ctx, w, h.o.Splicer, splice.Counters{AB: x.sent, BA: x.received}, h.gone(ctx))
+	if err != nil {
+		e.Reason, e.Err = wire.Canceled.String(), errors.Join(err, result.Err)
+		return
 	}
+	enter(e, result)
 }
 
 // byteStream is what a server can serve on: a stream of a peer (*tunnel.Inbound), or

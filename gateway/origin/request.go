@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/account"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
@@ -42,32 +43,49 @@ type exchange struct {
 
 type exchangeKey struct{}
 
+// reasonMethod is that of the http way.
+const reasonMethod = "method_not_allowed"
+
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, f *facts) {
-	e, sequence, err := h.start(account.WayRequest, f)
+	if f.stream != nil {
+		relay.Strip(r.Header) // a gateway has done it where there is one in between
+	}
+	e, sequence, err := h.start(account.WayRequest, f, relay.Judged(r))
 	x := &exchange{handler: h, facts: f, sequence: sequence, entry: e}
 	x.sent, x.received = e.Counters()
 	ctx, cancel := withDeadline(r.Context(), &f.header)
 	defer cancel()
+	if err == nil {
+		var release func()
+		ctx, release = sequence.Guard(ctx)
+		defer release()
+	}
 	// Deferred, since a broken answer ends the handler by a panic of net/http's.
 	defer func() {
 		if x.failed != nil {
 			f.breakOff()
 			e.Reason, e.Err = retry.Classify(ctx, x.failed).Status.String(), x.failed
+			if withdrawn := attempt.Withdrawn(ctx); withdrawn != nil {
+				e.Reason = withdrawn.Reason
+			}
 		} else if status, ended := retry.Ended(r.Context()); ended && e.Reason == "" {
 			e.Reason = status.String()
 		}
 		e.End()
 	}()
 	if err != nil {
-		h.refuseRequest(w, x, err)
+		h.refuseRequest(w, r, x, err)
 		return
 	}
-	if f.stream != nil {
-		relay.Strip(r.Header)
-		if relay.IsUpgrade(r) {
-			h.upgrade(ctx, w, r, x)
-			return
-		}
+	if r.Method == http.MethodConnect || r.Method == http.MethodTrace {
+		// CONNECT names an address, TRACE shows what gateways add.
+		e.Reason, e.Status = reasonMethod, http.StatusMethodNotAllowed
+		relay.WriteProblem(w, r, relay.Problem{Status: e.Status, Reason: e.Reason, Detail: "method " + r.Method})
+		return
+	}
+	if f.stream != nil && relay.IsUpgrade(r) {
+		h.upgrade(ctx, w, r, x)
+		return
 	}
 	h.proxy.ServeHTTP(w, r.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
 }
@@ -207,14 +225,31 @@ func (h *Handler) answerFailure(w http.ResponseWriter, r *http.Request, err erro
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
+	if withdrawn := attempt.Withdrawn(r.Context()); withdrawn != nil {
+		err = withdrawn
+	}
 	x.entry.Reason, x.entry.Err = reasonOf(err), err
-	h.refuseRequest(w, x, err)
+	h.refuseRequest(w, r, x, err)
 }
 
 // refuseRequest gives a request the typed refusal. In a plain stream there is no
 // place for it any more: the stream is broken off, so that the caller comes anew
-// and is routed anew.
-func (h *Handler) refuseRequest(w http.ResponseWriter, x *exchange, err error) {
+// and is routed anew. What coming anew would not help is said in HTTP.
+func (h *Handler) refuseRequest(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
+	failed, ok := errors.AsType[*attempt.Error](err)
+	switch {
+	case ok && failed.Reason == route.ReasonAmbiguousPath:
+		x.entry.Status = http.StatusBadRequest
+		relay.WriteProblem(w, r, relay.Problem{
+			Status: http.StatusBadRequest, Reason: failed.Reason, Service: failed.Service.String(), Detail: "the path " + relay.Judged(r).Ambiguous(),
+		})
+		return
+	case ok && failed.Denied && x.facts.stream != nil:
+		// The reason is for this cluster's operators, as in a typed refusal.
+		x.entry.Status = http.StatusForbidden
+		relay.WriteProblem(w, r, relay.Problem{Status: http.StatusForbidden, Reason: wire.Denied.String(), Service: failed.Service.String()})
+		return
+	}
 	if x.facts.stream != nil {
 		x.facts.breakOff()
 		panic(http.ErrAbortHandler)

@@ -2,6 +2,7 @@ package origin
 
 import (
 	"context"
+	"errors"
 	"net"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -15,7 +16,7 @@ import (
 // ServeStream implements tunnel.Handler.
 func (h *Handler) ServeStream(ctx context.Context, in *tunnel.Inbound) {
 	f := &facts{peer: catalog.ClusterName(in.Remote.Cluster), gateway: in.Remote.Gateway, header: in.Header}
-	e, sequence, err := h.start(account.WayStream, f)
+	e, sequence, err := h.start(account.WayStream, f, nil)
 	defer e.End()
 	if err != nil {
 		h.refuse(in, replyOf(err))
@@ -25,6 +26,8 @@ func (h *Handler) ServeStream(ctx context.Context, in *tunnel.Inbound) {
 		h.serveFederation(ctx, in, e)
 		return
 	}
+	ctx, release := sequence.Guard(ctx)
+	defer release()
 	bounded, cancel := withDeadline(ctx, &in.Header)
 	defer cancel()
 	o, err := h.connect(bounded, sequence)
@@ -85,21 +88,35 @@ func (h *Handler) connect(ctx context.Context, sequence *attempt.Sequence) (*ope
 // splice carries a stream until it ends, by itself or with its link.
 func (h *Handler) splice(ctx context.Context, in *tunnel.Inbound, c net.Conn, e *account.Entry) {
 	sent, received := e.Counters()
-	result := h.o.Splicer.Run(ctx, in, splice.TCP(c), splice.Counters{AB: sent, BA: received}, h.gone)
-	if result.Status != wire.OK {
-		e.Reason, e.Err = result.Status.String(), result.Err
-		if result.FromA {
-			e.Reason = wire.Canceled.String() // the near end
-		}
+	result := h.o.Splicer.Run(ctx, in, splice.TCP(c), splice.Counters{AB: sent, BA: received}, h.gone(ctx))
+	enter(e, result)
+}
+
+// enter writes how a splice ended into its entry.
+func enter(e *account.Entry, result splice.Result) {
+	if result.Status == wire.OK {
+		return
+	}
+	e.Reason, e.Err = result.Status.String(), result.Err
+	if result.FromA {
+		e.Reason = wire.Canceled.String() // the near end
+	} else if withdrawn, ok := errors.AsType[*attempt.Error](result.Err); ok {
+		e.Reason = withdrawn.Reason
 	}
 }
 
 // gone is why a stream's context ended.
-func (h *Handler) gone() wire.Status {
-	if h.talking.Err() != nil {
-		return wire.Draining
+func (h *Handler) gone(ctx context.Context) func() wire.Status {
+	return func() wire.Status {
+		switch {
+		case attempt.Withdrawn(ctx) != nil:
+			return wire.Denied
+		case h.talking.Err() != nil:
+			return wire.Draining
+		default:
+			return wire.LinkDead
+		}
 	}
-	return wire.LinkDead
 }
 
 // refuse answers a stream with no. That it cannot be told is no further matter:

@@ -171,6 +171,12 @@ func (c *Conn) Served() Served {
 	return c.carrier.who()
 }
 
+// Guard returns a context that ends with ctx, or when the connection is no longer
+// allowed (attempt.Withdrawn says why).
+func (c *Conn) Guard(ctx context.Context) (guarded context.Context, release func()) {
+	return c.sequence.Guard(ctx)
+}
+
 // Attempts is how many attempts were made.
 func (c *Conn) Attempts() int { return c.sequence.Attempts() }
 

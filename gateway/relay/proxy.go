@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -53,6 +54,11 @@ func NewProxy(o ProxyOptions) http.Handler {
 			// Else the server reads the rest of the request before the response
 			// may start, which ends every bidirectional exchange.
 			_ = http.NewResponseController(w).EnableFullDuplex()
+		}
+		if r.Context().Value(http.ServerContextKey) == nil {
+			// HTTP/3's server does not set it, and without it ReverseProxy takes itself
+			// for a test: it would end an answer that broke as if it were whole.
+			r = r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, new(http.Server)))
 		}
 		proxy.ServeHTTP(&flushGate{ResponseWriter: w}, r)
 	})

@@ -89,7 +89,9 @@ func (w *Way) serve(ctx context.Context, c net.Conn) {
 		near.Reset(wire.Refused)
 		return
 	}
-	result := w.o.Splicer.Run(ctx, near, &answering{Conn: far, entry: e}, splice.Counters{AB: sent, BA: received}, draining)
+	ctx, release := far.Guard(ctx)
+	defer release()
+	result := w.o.Splicer.Run(ctx, near, &answering{Conn: far, entry: e}, splice.Counters{AB: sent, BA: received}, ending(ctx))
 	served := far.Served()
 	e.Cluster, e.Gateway, e.Endpoint, e.Attempts = served.Cluster, served.Gateway, served.Endpoint, far.Attempts()
 	if result.Status == wire.OK {
@@ -104,7 +106,15 @@ func (w *Way) serve(ctx context.Context, c net.Conn) {
 	}
 }
 
-func draining() wire.Status { return wire.Draining }
+// ending is why a connection's context ended.
+func ending(ctx context.Context) func() wire.Status {
+	return func() wire.Status {
+		if attempt.Withdrawn(ctx) != nil {
+			return wire.Denied
+		}
+		return wire.Draining
+	}
+}
 
 // dial opens the connection to the service with what the caller has sent already.
 func (w *Way) dial(ctx context.Context, c net.Conn, sent splice.Counter) (*outbound.Conn, error) {
