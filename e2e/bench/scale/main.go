@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+)
+
+// The arguments by which this program starts itself.
+const (
+	worldRole   = "-as-world"
+	subjectRole = "-as-subject"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "scale:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) == 2 && args[0] == worldRole {
+		s, err := decodeSize(args[1])
+		if err != nil {
+			return err
+		}
+		return runWorld(ctx, s, os.Stdin, os.Stdout)
+	}
+	if len(args) > 1 && args[0] == subjectRole {
+		return runSubject(ctx, args[1], args[2:], out)
+	}
+	p, err := parseFlags(args)
+	if err != nil {
+		return err
+	}
+	var results []result
+	for _, percent := range p.Shares {
+		res, err := fresh(ctx, percent, args)
+		if err != nil {
+			return fmt.Errorf("%d %%: %w", percent, err)
+		}
+		fmt.Fprintf(out, "%d %%: %v\n%s\n", percent, res.Size, res)
+		results = append(results, res)
+	}
+	fmt.Fprint(out, curve(results))
+	return nil
+}
+
+// fresh measures one size in processes of its own.
+func fresh(ctx context.Context, percent int, args []string) (res result, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return res, err
+	}
+	child := exec.CommandContext(ctx, self, append([]string{subjectRole, strconv.Itoa(percent)}, args...)...)
+	child.Stderr = os.Stderr
+	answer, err := child.Output()
+	if err != nil {
+		return res, err
+	}
+	return res, json.Unmarshal(answer, &res)
+}
+
+// runSubject is the process that holds the service; it starts the world's.
+func runSubject(ctx context.Context, percent string, args []string, out io.Writer) error {
+	p, err := parseFlags(args)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(percent)
+	if err != nil {
+		return err
+	}
+	s := p.share(n)
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	world := exec.CommandContext(ctx, self, worldRole, string(text))
+	world.Stderr = os.Stderr
+	in, err := world.StdinPipe()
+	if err != nil {
+		return err
+	}
+	words, err := world.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := world.Start(); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "scale")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	res, err := newSubject(p, s, words, in, dir).run(ctx)
+	_ = in.Close() // which ends the world
+	err = errors.Join(err, world.Wait())
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(res)
+}

@@ -1,0 +1,282 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/pprof"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery"
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+)
+
+// result is what one size costs.
+type result struct {
+	Size size
+	// FirstSync is from the service's start, with nothing on disk and every peer
+	// ready to answer, until every gateway has everything; SyncCPU is what it took.
+	FirstSync, SyncCPU time.Duration
+	// Heap is the service's at rest; Base that of a process without a catalog.
+	Base, Heap uint64
+	// Idle and Busy are shares of one core: at rest, and under changes.
+	Idle, Busy                    float64
+	Changes                       int
+	BusyFor                       time.Duration
+	Local50, Local99, LocalMax    time.Duration
+	Remote50, Remote99, RemoteMax time.Duration
+	Missing                       int
+	// Sent are the bytes of tables and deltas for each change and gateway.
+	Sent   float64
+	Tables int
+	Told   int
+}
+
+// subject runs the service of one size against a world at the other end of the
+// talk.
+type subject struct {
+	plan   plan
+	size   size
+	talk   *talk
+	dir    string
+	source *source
+	reg    *prometheus.Registry
+	weight uint32
+	moved  int // changes made
+}
+
+func newSubject(p plan, s size, r io.Reader, w io.Writer, dir string) *subject {
+	return &subject{plan: p, size: s, talk: newTalk(r, w), dir: dir, source: &source{size: s, changes: make(chan uint32, 1024)}, reg: prometheus.NewRegistry(), weight: firstMark}
+}
+
+// run measures.
+func (u *subject) run(ctx context.Context) (res result, err error) {
+	res.Size = u.size
+	hi, err := u.talk.hear("the world", func(w word) bool { return w.Hello != nil })
+	if err != nil {
+		return res, err
+	}
+	fed, err := u.federation(hi.Hello)
+	if err != nil {
+		return res, err
+	}
+	res.Base = heap()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	began, cpu := time.Now(), cpuTime()
+	go func() { ended <- fed.Run(ctx) }()
+	defer func() {
+		cancel()
+		if e := <-ended; err == nil {
+			err = e
+		}
+	}()
+	select {
+	case <-fed.Ready():
+	case e := <-ended:
+		ended <- nil
+		return res, fmt.Errorf("federation: %w", e)
+	}
+	stopProfile, err := u.profile("sync")
+	if err != nil {
+		return res, err
+	}
+	if err := u.talk.say(order{Mesh: fed.Addrs().Mesh.String()}); err != nil {
+		return res, err
+	}
+	if _, err := u.talk.hear("first sync", func(w word) bool { return w.Synced }); err != nil {
+		return res, err
+	}
+	res.FirstSync, res.SyncCPU = time.Since(began), cpuTime()-cpu
+	stopProfile()
+	if err := u.settle(ctx); err != nil {
+		return res, err
+	}
+	res.Heap = heap()
+	if err := u.heapProfile(); err != nil {
+		return res, err
+	}
+	rest := u.plan.Steady / 4
+	began, cpu = time.Now(), cpuTime()
+	if err := pause(ctx, rest); err != nil {
+		return res, err
+	}
+	res.Idle = share(cpuTime()-cpu, time.Since(began))
+	return res, u.steady(ctx, &res)
+}
+
+// settle waits until the work of the first sync (saves, lists) has ebbed.
+func (u *subject) settle(ctx context.Context) error {
+	for range 60 {
+		cpu := cpuTime()
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+		if share(cpuTime()-cpu, time.Second) < 0.15 {
+			break
+		}
+	}
+	return nil
+}
+
+// steady makes changes at the plan's rate, then asks the world what came of them.
+func (u *subject) steady(ctx context.Context, res *result) error {
+	if err := u.talk.say(order{Tally: true}); err != nil {
+		return err
+	}
+	if _, err := u.talk.hear("tally", func(w word) bool { return w.Tally != nil }); err != nil {
+		return err
+	}
+	stopProfile, err := u.profile("steady")
+	if err != nil {
+		return err
+	}
+	sent := u.counter("isthmus_federation_table_sent_bytes_total")
+	began, cpu := time.Now(), cpuTime()
+	tick := time.NewTicker(time.Second / time.Duration(u.plan.Rate))
+	defer tick.Stop()
+	for n := 0; time.Since(began) < u.plan.Steady; n++ {
+		if err := u.change(n); err != nil {
+			return err
+		}
+		res.Changes++
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	res.BusyFor = time.Since(began)
+	res.Busy = share(cpuTime()-cpu, res.BusyFor)
+	stopProfile()
+	const last = 2 * time.Second // for the last changes to arrive
+	if err := pause(ctx, last); err != nil {
+		return err
+	}
+	res.Sent = (u.counter("isthmus_federation_table_sent_bytes_total") - sent) / float64(res.Changes*max(1, u.size.Gateways))
+	if err := u.talk.say(order{Tally: true}); err != nil {
+		return err
+	}
+	w, err := u.talk.hear("tally", func(w word) bool { return w.Tally != nil })
+	if err != nil {
+		return err
+	}
+	t := w.Tally
+	res.Local50, res.Local99, res.LocalMax = quantile(t.Local, 0.5), quantile(t.Local, 0.99), quantile(t.Local, 1)
+	res.Remote50, res.Remote99, res.RemoteMax = quantile(t.Remote, 0.5), quantile(t.Remote, 0.99), quantile(t.Remote, 1)
+	res.Missing, res.Tables, res.Told = t.Missing, t.Tables, t.Told
+	return nil
+}
+
+// change makes one change: of an endpoint and of a row in turn.
+func (u *subject) change(n int) error {
+	if n%2 == 1 {
+		return u.talk.say(order{Remote: true})
+	}
+	if u.weight++; u.weight > catalog.MaxWeight {
+		return fmt.Errorf("more than %d changes: no mark is left", catalog.MaxWeight-firstMark)
+	}
+	if err := u.talk.say(order{Local: &mark{Weight: u.weight, At: time.Now().UnixNano()}}); err != nil {
+		return err
+	}
+	u.source.changes <- u.weight
+	return nil
+}
+
+func (u *subject) federation(h *hello) (*federation.Federation, error) {
+	svid, err := x509svid.Parse(h.Certificate, h.Key)
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := x509bundle.Parse(spiffeid.RequireTrustDomainFromString(trustDomain), h.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	c := federation.Config{
+		Listen: "127.0.0.1:0", DataDir: filepath.Join(u.dir, "data"), API: federation.API{Socket: filepath.Join(u.dir, "api.sock")},
+		Exports: []policy.Export{{Name: "all", Services: []policy.ServicePattern{"*"}, To: []string{"*"}}},
+	}
+	for n := range u.size.Peers {
+		name := peerName(n)
+		c.Peers = append(c.Peers, federation.Peer{
+			Name: catalog.ClusterName(name), ID: "spiffe://" + trustDomain + "/isthmus/cluster/" + name,
+			Gateways: []string{fmt.Sprintf("10.200.%d.%d:7443", n>>8, n&255)}, Cloud: "aws", Region: "us-east-1",
+			Asserts: []policy.IDPattern{policy.IDPattern("spiffe://" + trustDomain + "/" + name + "/*")},
+		})
+		c.Imports = append(c.Imports, policy.Import{Name: "from-" + name, From: catalog.ClusterName(name), Services: []policy.ServicePattern{"*"}})
+	}
+	return federation.New(federation.Options{
+		Config: c, Cluster: ownCluster, Locality: catalog.Locality{Cloud: "aws", Region: "us-east-1"},
+		Identity: identity.NewStatic(svid, bundle), Registry: u.reg, Build: "scale",
+		Sources: []federation.NamedSource{{Name: sourceName, Kind: "scale", Source: u.source, Ranges: discovery.NewRanges()}},
+	})
+}
+
+// counter sums a metric's series.
+func (u *subject) counter(name string) (sum float64) {
+	families, err := u.reg.Gather()
+	if err != nil {
+		return 0
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}
+
+// profile begins a CPU profile; the function that it returns ends it.
+func (u *subject) profile(name string) (stop func(), err error) {
+	if u.plan.Profile == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(filepath.Join(u.plan.Profile, fmt.Sprintf("%s-%d.cpu", name, u.size.Services)))
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, err
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close()
+	}, nil
+}
+
+func (u *subject) heapProfile() error {
+	if u.plan.Profile == "" {
+		return nil
+	}
+	f, err := os.Create(filepath.Join(u.plan.Profile, fmt.Sprintf("%d.heap", u.size.Services)))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	return pprof.WriteHeapProfile(f)
+}
+
+func share(used, of time.Duration) float64 { return used.Seconds() / of.Seconds() }
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

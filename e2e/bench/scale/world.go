@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/identity/identitytest"
+)
+
+// world is everything around the service: the peers' federations and the own
+// gateways.
+type world struct {
+	size  size
+	ca    *identitytest.CA
+	talk  *talk
+	peers []*peer
+	turn  int // of remote changes
+
+	mu       sync.Mutex
+	gateways []*gateway
+	marks    map[uint32]int64
+	sent     int // changes since the last tally
+	tally    tally
+}
+
+// runWorld obeys orders until the other side closes.
+func runWorld(ctx context.Context, s size, r io.Reader, w io.Writer) error {
+	v := &world{size: s, ca: identitytest.NewCA(trustDomain), talk: newTalk(r, w), marks: make(map[uint32]int64)}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	if err := v.greet(); err != nil {
+		return err
+	}
+	for n := range s.Peers {
+		p, err := newPeer(v, n)
+		if err != nil {
+			return err
+		}
+		v.peers = append(v.peers, p)
+		wg.Go(func() { p.serve(ctx) })
+	}
+	for {
+		var o order
+		if err := v.talk.dec.Decode(&o); err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
+				return nil
+			}
+			return err
+		}
+		var err error
+		switch {
+		case o.Mesh != "":
+			err = v.start(ctx, &wg, o.Mesh)
+		case o.Local != nil:
+			v.mu.Lock()
+			v.marks[o.Local.Weight] = o.Local.At
+			v.sent++
+			v.mu.Unlock()
+		case o.Remote:
+			err = v.changeRemote()
+		case o.Tally:
+			err = v.tell()
+		}
+		if err != nil {
+			return errors.Join(err, v.talk.say(word{Err: err.Error()}))
+		}
+	}
+}
+
+// greet hands the service its identity.
+func (v *world) greet() error {
+	svid := v.ca.SVID(clusterID(v.ca, ownCluster))
+	cert, key, err := svid.Marshal()
+	if err != nil {
+		return err
+	}
+	bundle, err := v.ca.Bundle().Marshal()
+	if err != nil {
+		return err
+	}
+	return v.talk.say(word{Hello: &hello{Certificate: cert, Key: key, Bundle: bundle}})
+}
+
+// start connects gateways and the peers' listeners to the service.
+func (v *world) start(ctx context.Context, wg *sync.WaitGroup, mesh string) error {
+	for n := range v.size.Gateways {
+		g, err := newGateway(v, n, mesh)
+		if err != nil {
+			return err
+		}
+		v.mu.Lock()
+		v.gateways = append(v.gateways, g)
+		v.mu.Unlock()
+		wg.Go(func() { g.run(ctx) })
+	}
+	for _, p := range v.peers {
+		wg.Go(func() { p.listen(ctx, mesh) })
+	}
+	return nil
+}
+
+// changeRemote changes one row of one peer. The new capacity is the time.
+func (v *world) changeRemote() error {
+	const stride = 31
+	p := v.peers[v.turn*stride%len(v.peers)]
+	v.turn++
+	v.mu.Lock()
+	v.sent++
+	v.mu.Unlock()
+	return p.change(time.Now())
+}
+
+// tell gives the tally and begins the next.
+func (v *world) tell() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	t := v.tally
+	t.Missing = v.sent*len(v.gateways) - len(t.Local) - len(t.Remote)
+	v.tally, v.sent = tally{}, 0
+	return v.talk.say(word{Tally: &t})
+}
+
+// saw counts one change at one gateway.
+func (v *world) saw(kind *[]int64, at int64, now time.Time) { *kind = append(*kind, now.UnixNano()-at) }
+
+// synced tells once that every gateway has everything.
+func (v *world) synced() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, g := range v.gateways {
+		if !g.complete {
+			return
+		}
+	}
+	if len(v.gateways) == v.size.Gateways {
+		_ = v.talk.say(word{Synced: true}) // a service that is gone needs no word
+	}
+}
+
+// decodeSize reads the argument of a world process.
+func decodeSize(text string) (size, error) {
+	var s size
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return s, fmt.Errorf("size: %w", err)
+	}
+	return s, nil
+}
