@@ -54,7 +54,7 @@ func BenchmarkMergeMillionEndpoints(b *testing.B) {
 
 func BenchmarkUpdateOneServiceOfMillionEndpoints(b *testing.B) {
 	snap := bigSource(b, "a", 5000, 200)
-	in := merge.Input{Cluster: "here", Import: takeAll, Peers: bigPeers(10, 5000), Sources: []merge.Source{{Name: "a", Snapshot: snap}}}
+	in := merge.Input{Cluster: "here", Import: takeAll, Rules: new(int), Peers: bigPeers(10, 5000), Sources: []merge.Source{{Name: "a", Snapshot: snap}}}
 	v := merge.Merge(in)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {

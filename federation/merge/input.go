@@ -25,6 +25,10 @@ type Input struct {
 	// Import answers whether the service that the peer calls remote is taken, and
 	// under which name. It must be a pure function; nil takes nothing.
 	Import func(from catalog.ClusterName, remote catalog.ServiceName) (Import, bool)
+	// Rules identifies Import: inputs whose Rules are equal and not nil have one
+	// Import. It is comparable (a pointer to what Import reads). With it Update
+	// looks at what has changed only.
+	Rules any
 }
 
 // Source is one of the own cluster's sources.

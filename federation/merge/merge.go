@@ -11,29 +11,37 @@ import (
 func Merge(in Input) *View { return Update(nil, in) }
 
 // Update returns what Merge(in) returns, and shares with prev every service
-// whose inputs are the same.
+// whose inputs are the same. Where Input.Rules allows it, only the services that
+// a source or a peer has changed are looked at.
 func Update(prev *View, in Input) *View {
+	if v, ok := incremental(prev, in); ok {
+		return v
+	}
 	groups := make(map[catalog.ServiceName]*group, prev.Len())
 	gatherOwn(groups, in)
 	gatherPeers(groups, in)
-
 	names := make([]catalog.ServiceName, 0, len(groups))
 	for n := range groups {
 		names = append(names, n)
 	}
 	slices.SortFunc(names, catalog.ServiceName.Compare)
-
-	v := &View{cluster: in.Cluster, services: make([]*Service, 0, len(names))}
+	v := &View{cluster: in.Cluster, services: make([]*Service, 0, len(names)), in: kept(in)}
 	for _, n := range names {
-		g := groups[n]
-		s := prev.Get(n)
-		if s == nil || prev.cluster != in.Cluster || !slices.Equal(s.own, g.own) || !slices.Equal(s.remote, g.remote) {
-			s = build(in.Cluster, n, g)
-		}
+		s := prev.again(in.Cluster, n, groups[n])
 		v.services = append(v.services, s)
 		v.conflict += len(s.Conflicts)
 	}
 	return v
+}
+
+// again returns the service of v where the group is the one that it was built
+// of, and else builds it.
+func (v *View) again(cluster catalog.ClusterName, n catalog.ServiceName, g *group) *Service {
+	s := v.Get(n)
+	if s == nil || v.cluster != cluster || !slices.Equal(s.own, g.own) || !slices.Equal(s.remote, g.remote) {
+		return build(cluster, n, g)
+	}
+	return s
 }
 
 // group is all that is said of one service, in the order of precedence. It is
@@ -78,6 +86,27 @@ func gatherPeers(groups map[catalog.ServiceName]*group, in Input) {
 	if in.Import == nil {
 		return
 	}
+	for _, p := range inOrder(in) {
+		for _, s := range p.Summaries {
+			if c, ok := p.take(in, s); ok {
+				g := groupOf(groups, c.rule.As)
+				g.remote = append(g.remote, c)
+			}
+		}
+	}
+	for _, g := range groups {
+		sortWithinClusters(g.remote)
+	}
+}
+
+// placed is a peer with its place in the importer's order.
+type placed struct {
+	Peer
+	ordered bool // the order names it
+}
+
+// inOrder are the peers that count, the highest precedence first.
+func inOrder(in Input) []placed {
 	rank := make(map[catalog.ClusterName]int, len(in.Order))
 	for i, c := range in.Order {
 		if _, twice := rank[c]; !twice {
@@ -94,23 +123,24 @@ func gatherPeers(groups map[catalog.ServiceName]*group, in Input) {
 	slices.SortStableFunc(peers, func(a, b Peer) int {
 		return cmp.Or(cmp.Compare(place(a.Cluster), place(b.Cluster)), cmp.Compare(a.Cluster, b.Cluster))
 	})
+	out := make([]placed, 0, len(peers))
 	for i, p := range peers {
 		if p.Cluster == in.Cluster || i > 0 && peers[i-1].Cluster == p.Cluster {
 			continue
 		}
 		_, ordered := rank[p.Cluster]
-		for _, s := range p.Summaries {
-			rule, ok := in.Import(p.Cluster, s.Service)
-			if !ok || rule.As.IsZero() || rule.As.IsFederation() || s.Service.IsFederation() {
-				continue
-			}
-			g := groupOf(groups, rule.As)
-			g.remote = append(g.remote, candidate{cluster: p.Cluster, ordered: ordered, summary: s, rule: rule, controlLost: p.ControlLost})
-		}
+		out = append(out, placed{Peer: p, ordered: ordered})
 	}
-	for _, g := range groups {
-		sortWithinClusters(g.remote)
+	return out
+}
+
+// take is the candidate that an import makes of a summary.
+func (p *placed) take(in Input, s *catalog.Summary) (candidate, bool) {
+	rule, ok := in.Import(p.Cluster, s.Service)
+	if !ok || rule.As.IsZero() || rule.As.IsFederation() || s.Service.IsFederation() {
+		return candidate{}, false
 	}
+	return candidate{cluster: p.Cluster, ordered: p.ordered, summary: s, rule: rule, controlLost: p.ControlLost}, true
 }
 
 // sortWithinClusters puts the candidates of each cluster, which stand together,

@@ -14,6 +14,7 @@ type View struct {
 	cluster  catalog.ClusterName
 	services []*Service // by Name.Compare
 	conflict int
+	in       Input // what it was made of, the lists its own
 }
 
 // Service is one service of a View.
