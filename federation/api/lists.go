@@ -19,6 +19,8 @@ type ListInput struct {
 	Cursor string `query:"cursor" maxLength:"4096" doc:"next_cursor of the page before."`
 	Watch  bool   `query:"watch" doc:"Stream changes as JSON lines instead of a page."`
 	Since  uint64 `query:"since" doc:"With watch: the revision that is known; 0 sends the whole list first."`
+
+	prefix string // of the keys of a page, where the filter implies one
 }
 
 func (l *ListInput) listing() *ListInput { return l }
@@ -50,6 +52,7 @@ func (in *EndpointsInput) keep() (func(resource.Endpoint) bool, error) {
 	if err != nil {
 		return nil, &catalog.FieldError{Field: "service", Value: in.Service, Rule: err.Error()}
 	}
+	in.prefix = name.String() + "/"
 	return func(e resource.Endpoint) bool { return e.Service == name }, nil
 }
 
@@ -135,7 +138,7 @@ func pageOf[T any](f *feed.Feed[T], in *ListInput, keep func(T) bool) (*listOutp
 	if err != nil {
 		return nil, answerTo(&catalog.FieldError{Field: "cursor", Value: in.Cursor, Rule: err.Error()}, "query")
 	}
-	entries, more, revision := f.Page(after, in.Limit, keep)
+	entries, more, revision := f.PageIn(in.prefix, after, in.Limit, keep)
 	page := resource.Page[T]{Items: make([]T, len(entries)), Revision: revision}
 	for i, e := range entries {
 		page.Items[i] = e.Item

@@ -62,8 +62,8 @@ func (w *feedWatcher[T]) start(buf *bytes.Buffer, flush func() error) error {
 	if !w.full {
 		return nil
 	}
-	entries, revision := w.feed.All()
-	for _, e := range entries {
+	entries, revision := w.feed.Entries()
+	for e := range entries {
 		if w.keep != nil && !w.keep(e.Item) {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -35,6 +36,7 @@ type Feed[T any] struct {
 
 	mu       sync.RWMutex
 	entries  []Entry[T] // sorted by key; replaced, never changed
+	groups   []Group[T] // the same, of a feed that is edited; nil in others
 	revision uint64
 	history  []Change[T] // oldest first
 	floor    uint64      // the revision before history[0]
@@ -54,21 +56,7 @@ func (f *Feed[T]) Replace(entries []Entry[T]) {
 	defer f.mu.Unlock()
 	before := f.revision
 	old := f.entries
-	for i, j := 0, 0; i < len(old) || j < len(entries); {
-		switch order := compareAt(old, i, entries, j); {
-		case order < 0:
-			f.record(old[i], true)
-			i++
-		case order > 0:
-			f.record(entries[j], false)
-			j++
-		default:
-			if !f.equal(old[i].Item, entries[j].Item) {
-				f.record(entries[j], false)
-			}
-			i, j = i+1, j+1
-		}
-	}
+	f.differ(old, entries)
 	f.entries = entries
 	if f.revision != before {
 		f.wake()
@@ -119,6 +107,9 @@ func (f *Feed[T]) wake() {
 func (f *Feed[T]) Get(key string) (T, bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
+	if f.groups != nil {
+		return inGroup(f.groups, key)
+	}
 	i, ok := find(f.entries, key)
 	if !ok {
 		var zero T
@@ -131,7 +122,14 @@ func (f *Feed[T]) Get(key string) (T, bool) {
 func (f *Feed[T]) All() ([]Entry[T], uint64) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.entries, f.revision
+	if f.groups == nil {
+		return f.entries, f.revision
+	}
+	var all []Entry[T]
+	for list := range runs(f.entries, f.groups, "") {
+		all = append(all, list...)
+	}
+	return all, f.revision
 }
 
 // Page returns up to limit entries with keys above after that keep lets through
@@ -139,23 +137,27 @@ func (f *Feed[T]) All() ([]Entry[T], uint64) {
 // positions are what a page goes on from, so that a list that changes meanwhile
 // repeats and skips nothing that stayed.
 func (f *Feed[T]) Page(after string, limit int, keep func(T) bool) (page []Entry[T], more bool, revision uint64) {
-	entries, revision := f.All()
-	start := 0
-	if after != "" {
-		i, found := find(entries, after)
-		if found {
-			i++
+	return f.PageIn("", after, limit, keep)
+}
+
+// PageIn is Page of the entries whose keys begin with prefix.
+func (f *Feed[T]) PageIn(prefix, after string, limit int, keep func(T) bool) (page []Entry[T], more bool, revision uint64) {
+	f.mu.RLock()
+	entries, groups, revision := f.entries, f.groups, f.revision
+	f.mu.RUnlock()
+	for list := range runs(entries, groups, max(prefix, after)) {
+		for _, e := range list {
+			if e.Key <= after && after != "" || e.Key < prefix || keep != nil && !keep(e.Item) {
+				continue
+			}
+			if !strings.HasPrefix(e.Key, prefix) {
+				return page, false, revision // keys are in order: no more of them follow
+			}
+			if len(page) == limit {
+				return page, true, revision
+			}
+			page = append(page, e)
 		}
-		start = i
-	}
-	for i := start; i < len(entries); i++ {
-		if keep != nil && !keep(entries[i].Item) {
-			continue
-		}
-		if len(page) == limit {
-			return page, true, revision
-		}
-		page = append(page, entries[i])
 	}
 	return page, false, revision
 }
