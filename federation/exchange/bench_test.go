@@ -2,6 +2,7 @@ package exchange_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -54,6 +55,7 @@ func BenchmarkDeltaOfOneService(b *testing.B) {
 	at := t0
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
+		s.Services = slices.Clone(s.Services)
 		s.Services[7] = summary("service-7.namespace-7", i%9)
 		if _, err := f.Set(s); err != nil {
 			b.Fatal(err)

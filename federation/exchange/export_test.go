@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -24,10 +25,36 @@ func (t *Feed) Since(have Position, full bool) (lines []string) {
 	if !t.f.knows(have) {
 		t.f.raise(have.Epoch)
 	}
-	for e := range t.f.since(have, full).events {
+	return t.f.since(have, full).lines()
+}
+
+// Delta answers a peer's listener as a stream does.
+func (e *Exporter) Delta(peer catalog.ClusterName, have Position, full bool) []string {
+	return (&Feed{e.told[peer].feed}).Since(have, full)
+}
+
+// Lists counts the lists that peers are told.
+func (e *Exporter) Lists() int {
+	lists := map[*list]bool{}
+	for _, t := range e.told {
+		lists[t.feed.list] = true
+	}
+	return len(lists)
+}
+
+// lines are those of the batch; what is written once is what would be written.
+func (o *outgoing) lines() (lines []string) {
+	for e := range o.head {
 		lines = append(lines, mustLine(e))
 	}
-	return lines
+	for _, e := range o.entries {
+		line := strings.TrimSuffix(string(e.line), "\n")
+		if want := mustLine(&Event{Type: Service, Service: e.value}); line != want {
+			panic(line + " is not " + want)
+		}
+		lines = append(lines, line)
+	}
+	return append(lines, mustLine(&o.sync))
 }
 
 // Heartbeat is one line.

@@ -65,11 +65,15 @@ type Exporter struct {
 	told   map[catalog.ClusterName]*told
 	closed chan struct{}
 	isDone bool
+
+	watches int // of all peers
 }
 
 // told is one peer's feed and those who watch it.
 type told struct {
+	peer     catalog.ClusterName
 	feed     *feed
+	next     State         // of the SetAll that is under way
 	changed  chan struct{} // closed at the next change
 	gone     chan struct{} // closed when the peer is removed
 	watches  int
@@ -108,31 +112,14 @@ func (e *Exporter) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.mux.Ser
 // own state is complete (sources read or loaded, gateways known). On an error
 // the peer goes on being told what it was.
 func (e *Exporter) Set(peer catalog.ClusterName, s State) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	t := e.told[peer]
-	if t == nil {
-		t = &told{
-			feed: newFeed(e.opts.Cluster, e.firstEpoch(peer)), changed: make(chan struct{}), gone: make(chan struct{}),
-			explains: newBucket(explainsPerSecond, explainBurst),
-		}
-	}
-	changed, err := t.feed.set(s, e.opts.Limits)
-	if err != nil {
-		return fmt.Errorf("export to %s: %w", peer, err)
-	}
-	e.told[peer] = t
-	if changed {
-		e.announce(peer, t)
-	}
-	return nil
+	return e.SetAll(map[catalog.ClusterName]State{peer: s})[peer]
 }
 
 // announce wakes the watches of a peer.
 func (e *Exporter) announce(peer catalog.ClusterName, t *told) {
 	close(t.changed)
 	t.changed = make(chan struct{})
-	e.metrics.services.WithLabelValues(string(peer)).Set(float64(t.feed.totals.services))
+	e.metrics.services.WithLabelValues(string(peer)).Set(float64(t.feed.list.totals.services))
 	e.metrics.version.WithLabelValues(string(peer)).Set(float64(t.feed.at.Version))
 }
 

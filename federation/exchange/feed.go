@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -14,7 +13,8 @@ import (
 // State is what one peer is told.
 type State struct {
 	// Services are the summaries of what is exported to the peer, in any order.
-	// Pointers that come again are taken as unchanged.
+	// Pointers that come again are taken as unchanged, and so is the slice: neither
+	// is changed once it was given.
 	Services []*catalog.Summary
 	// Gateways are the own roster, in any order.
 	Gateways []catalog.Gateway
@@ -25,157 +25,110 @@ type State struct {
 	Conflicts []merge.Conflict
 }
 
-// maxTombs bounds how many removals a feed remembers; a listener that missed
-// more gets a full list.
-const maxTombs = 4096
+// maxMarks bounds the versions of a feed that a delta can start from: batches of
+// some minutes at the pace of an exporter.
+const maxMarks = 1024
 
-// feed is what one peer is told, with enough history to tell what changed. It is
-// pure and for one goroutine at a time.
+// feed is what one peer is told, with enough history to tell what changed: a
+// list of services, which it may share, and what is told to this peer alone. It
+// is pure and for one goroutine at a time.
 type feed struct {
 	cluster catalog.ClusterName
 	at      Position
 	// floor is the oldest version that a delta can start from.
-	floor   uint64
-	entries map[string]*entry
-	tombs   []tomb
-	digest  digest
-	totals  totals
+	floor uint64
+	list  *list
+	// own are the roster, the conflicts and the bundle.
+	own map[string]*entry
+	// marks say which version of the list was which of the feed; a version each.
+	marks []mark
 }
 
-// entry is one item and the version of its last change.
-type entry struct {
-	key     string
-	source  *catalog.Summary // nil for other things than services
-	value   json.RawMessage  // nil for services, which are written from source
-	hash    digest
-	changed uint64
-	totals  totals
-}
-
-// tomb is a removed service.
-type tomb struct {
-	name    string
-	version uint64
-}
+type mark struct{ version, list uint64 }
 
 func newFeed(cluster catalog.ClusterName, epoch uint64) *feed {
-	return &feed{cluster: cluster, at: Position{Epoch: epoch}, entries: make(map[string]*entry)}
+	return &feed{cluster: cluster, at: Position{Epoch: epoch}, list: newList(), own: make(map[string]*entry)}
 }
 
 // set replaces the state and reports whether anything changed. On an error
-// nothing has.
+// nothing has. The list is the feed's alone.
 func (f *feed) set(s State, l Limits) (changed bool, err error) {
-	next, err := f.prepare(s, l)
+	c, err := f.list.prepare(s.Services, l)
 	if err != nil {
 		return false, err
 	}
-	var removed []string
-	vanished := false
-	for key, old := range f.entries {
-		if next[key] != nil {
-			continue
-		}
-		if old.source == nil {
-			vanished = true // there is no event for it
-			continue
-		}
-		removed = append(removed, old.source.Service.String())
+	own, err := f.prepareOwn(s, c.totals, l)
+	if err != nil {
+		return false, err
 	}
-	for _, e := range next {
-		changed = changed || e.changed == 0
-	}
-	if f.at.Version > 0 && !changed && !vanished && len(removed) == 0 {
-		f.entries = next // the same values, perhaps by other pointers
-		return false, nil
-	}
-	f.at.Version++
-	f.entries, f.digest, f.totals = next, digest{}, totals{}
-	for _, e := range next {
-		if e.changed == 0 {
-			e.changed = f.at.Version
-		}
-		f.digest.toggle(e.hash)
-		f.totals.add(e.totals)
-	}
-	if vanished || f.at.Version == 1 {
-		f.floor = f.at.Version
-	}
-	slices.Sort(removed)
-	for _, name := range removed {
-		f.tombs = append(f.tombs, tomb{name: name, version: f.at.Version})
-	}
-	if over := len(f.tombs) - maxTombs; over > 0 {
-		f.floor = max(f.floor, f.tombs[over-1].version)
-		f.tombs = slices.Delete(f.tombs, 0, over)
-	}
-	return true, nil
+	return f.advance(f.list.apply(c), own), nil
 }
 
-// prepare makes the entries of s; those with a version are unchanged. Entries
-// are never changed once a version has given them out.
-func (f *feed) prepare(s State, l Limits) (map[string]*entry, error) {
-	next := make(map[string]*entry, len(s.Services)+3)
-	var sum totals
-	enter := func(e *entry) error {
-		if len(e.value) > l.Line/2 {
-			return exceeds(e.key+": bytes", len(e.value), l.Line/2)
-		}
-		if next[e.key] != nil {
-			return fmt.Errorf("%s: is given twice", e.key)
-		}
-		if old := f.entries[e.key]; old != nil && old.hash == e.hash {
-			e.changed = old.changed // watchers read entries: old itself stays as it is
-		}
-		next[e.key] = e
-		sum.add(e.totals)
-		return nil
-	}
-	for _, summary := range s.Services {
-		key := serviceKey(summary.Service)
-		if old := f.entries[key]; old != nil && old.source == summary && next[key] == nil {
-			next[key] = old
-			sum.add(old.totals)
-			continue
-		}
-		e, err := serviceEntry(key, summary, l)
-		if err != nil {
-			return nil, err
-		}
-		if err := enter(e); err != nil {
-			return nil, err
-		}
-	}
+// prepareOwn makes the entries of what is told to this peer alone, beside
+// services of the given totals; those with a version are unchanged.
+func (f *feed) prepareOwn(s State, services totals, l Limits) (map[string]*entry, error) {
 	singles, err := singleEntries(s, l)
 	if err != nil {
 		return nil, err
 	}
+	next := make(map[string]*entry, len(singles))
 	for _, e := range singles {
-		if err := enter(e); err != nil {
-			return nil, err
+		if len(e.value) > l.Line/2 {
+			return nil, exceeds(e.key+": bytes", len(e.value), l.Line/2)
 		}
+		if old := f.entry(e.key); old != nil && old.hash == e.hash {
+			e = old
+		}
+		next[e.key] = e
+		services.add(e.totals)
 	}
-	if err := sum.check(l); err != nil {
-		return nil, err
-	}
-	return next, nil
+	return next, services.check(l)
 }
 
-func serviceEntry(key string, s *catalog.Summary, l Limits) (*entry, error) {
-	if err := s.Validate(); err != nil {
-		return nil, fmt.Errorf("service %s: %w", s.Service, err)
+// entry is one of own; a nil feed has none.
+func (f *feed) entry(key string) *entry {
+	if f == nil {
+		return nil
 	}
-	value, err := json.Marshal(s)
-	if err != nil {
-		return nil, fmt.Errorf("service %s: %w", s.Service, err)
+	return f.own[key]
+}
+
+// advance takes the entries of prepareOwn and begins a new version where they or
+// the list have changed.
+func (f *feed) advance(listChanged bool, own map[string]*entry) bool {
+	changed, vanished := listChanged, false
+	for key := range f.own {
+		vanished = vanished || own[key] == nil // there is no event for it
 	}
-	if len(value) > l.Line/2 {
-		return nil, exceeds(key+": bytes", len(value), l.Line/2)
+	for _, e := range own {
+		changed = changed || e.changed == 0
 	}
-	t := totals{services: 1, rows: len(s.Rows), bytes: len(value)}
-	for _, r := range s.Rows {
-		t.endpoints += int(r.Total)
+	f.own = own
+	if f.at.Version > 0 && !changed && !vanished {
+		return false
 	}
-	return &entry{key: key, source: s, hash: hashItem(key, value), totals: t}, nil
+	f.at.Version++
+	for _, e := range own {
+		if e.changed == 0 {
+			e.changed = f.at.Version
+		}
+	}
+	if vanished || f.at.Version == 1 {
+		f.floor = f.at.Version
+	}
+	f.marks = append(f.marks, mark{f.at.Version, f.list.version})
+	if len(f.marks) > 2*maxMarks {
+		f.marks = slices.Clone(f.marks[len(f.marks)-maxMarks:])
+	}
+	return true
+}
+
+func (f *feed) digest() digest {
+	d := f.list.digest
+	for _, e := range f.own {
+		d.toggle(e.hash)
+	}
+	return d
 }
 
 func singleEntries(s State, l Limits) ([]*entry, error) {
@@ -226,7 +179,6 @@ func singleEntries(s State, l Limits) ([]*entry, error) {
 func (f *feed) raise(seen uint64) {
 	f.at.Epoch = seen + 1
 	f.floor = f.at.Version
-	f.tombs = nil
 }
 
 // knows reports whether the listener's position can be one of this feed's.
@@ -237,8 +189,9 @@ func (f *feed) knows(p Position) bool {
 // outgoing is one batch, ready to be written without the feed.
 type outgoing struct {
 	begin   Event
-	removes []string
-	entries []*entry
+	removes []catalog.ServiceName
+	own     []*entry // what this peer alone is told, by key
+	entries []*entry // services, by key
 	sync    Event
 }
 
@@ -247,67 +200,70 @@ type outgoing struct {
 func (f *feed) since(p Position, full bool) *outgoing {
 	o := &outgoing{
 		begin: Event{Type: Begin, Format: Format, Cluster: string(f.cluster), Epoch: f.at.Epoch, Version: f.at.Version},
-		sync:  Event{Type: Sync, Epoch: f.at.Epoch, Version: f.at.Version, Services: f.totals.services, Digest: f.digest.String()},
+		sync:  Event{Type: Sync, Epoch: f.at.Epoch, Version: f.at.Version, Services: f.list.totals.services, Digest: f.digest().String()},
 	}
 	from := uint64(0)
-	if !full && p.Epoch == f.at.Epoch && p.Version >= f.floor && p.Version > 0 && p.Version <= f.at.Version {
+	services, delta := (*said)(nil), false
+	if at, ok := f.marked(p); ok && !full {
+		services, delta = f.list.since(at, false)
+	}
+	if delta {
 		from = p.Version
 		o.begin.Delta, o.begin.Since = true, from
-		gone := make(map[string]bool)
-		for _, t := range f.tombs {
-			if t.version > from {
-				gone[t.name] = true
-			}
-		}
-		for _, name := range slices.Sorted(maps.Keys(gone)) {
-			if f.entries["service/"+name] == nil {
-				o.removes = append(o.removes, name)
-			}
-		}
+	} else {
+		services, _ = f.list.since(0, true)
 	}
-	for _, e := range f.entries {
+	o.removes, o.entries = services.removes, services.entries
+	for _, e := range f.own {
 		if e.changed > from {
-			o.entries = append(o.entries, e)
+			o.own = append(o.own, e)
 		}
 	}
-	slices.SortFunc(o.entries, func(a, b *entry) int { return cmp.Compare(a.key, b.key) })
+	slices.SortFunc(o.own, func(a, b *entry) int { return cmp.Compare(a.key, b.key) })
 	return o
 }
 
-// events yields the batch line by line.
-func (o *outgoing) events(yield func(*Event) bool) {
+// marked returns the list's version of a position that a delta can start from.
+func (f *feed) marked(p Position) (uint64, bool) {
+	if p.Epoch != f.at.Epoch || p.Version < max(f.floor, 1) || p.Version > f.at.Version {
+		return 0, false
+	}
+	i, found := slices.BinarySearchFunc(f.marks, p.Version, func(m mark, v uint64) int { return cmp.Compare(m.version, v) })
+	if !found {
+		return 0, false
+	}
+	return f.marks[i].list, true
+}
+
+// head yields the lines before those of services.
+func (o *outgoing) head(yield func(*Event) bool) {
 	if !yield(&o.begin) {
 		return
 	}
 	for _, name := range o.removes {
-		if !yield(&Event{Type: Remove, Name: name}) {
+		if !yield(&Event{Type: Remove, Name: name.String()}) {
 			return
 		}
 	}
-	for _, e := range o.entries {
+	for _, e := range o.own {
 		if !yield(e.event()) {
 			return
 		}
 	}
-	yield(&o.sync)
 }
 
+// event is that of an item which is told to one peer alone.
 func (e *entry) event() *Event {
 	switch e.key {
 	case rosterKey:
 		return &Event{Type: Roster, Gateways: e.value}
 	case bundleKey:
 		return &Event{Type: Bundle, Bundle: e.value}
-	case conflictsKey:
+	default:
 		return &Event{Type: Conflicts, Conflicts: e.value}
 	}
-	value, err := json.Marshal(e.source)
-	if err != nil {
-		value = nil // it was marshalled when it was set; the digest would tell
-	}
-	return &Event{Type: Service, Service: value}
 }
 
 func (f *feed) heartbeat() *Event {
-	return &Event{Type: Heartbeat, Epoch: f.at.Epoch, Version: f.at.Version, Digest: f.digest.String()}
+	return &Event{Type: Heartbeat, Epoch: f.at.Epoch, Version: f.at.Version, Digest: f.digest().String()}
 }

@@ -102,7 +102,7 @@ func TestFeedRefusesWhatAListenerWould(t *testing.T) {
 	}
 	at := f.At()
 	var many []*catalog.Summary
-	for i := range 5001 {
+	for i := range exchange.DefaultLimits().Services + 1 {
 		many = append(many, summary(fmt.Sprintf("s%d.shop", i), 1))
 	}
 	bad := summary("x.shop", 10) // more ready than there are

@@ -47,7 +47,7 @@ type Limits struct {
 // DefaultLimits are the quotas of one origin. An exporter holds itself to them.
 func DefaultLimits() Limits {
 	return Limits{
-		Services: 5_000, Rows: 50_000, Endpoints: catalog.MaxEndpoints,
+		Services: 10_000, Rows: 50_000, Endpoints: catalog.MaxEndpoints,
 		Bytes: 16 << 20, Line: 1 << 20,
 		Gateways: 64, Conflicts: 1_000,
 		UpdatesPerSecond: 10, UpdateBurst: 20,
@@ -57,6 +57,14 @@ func DefaultLimits() Limits {
 // batchGap keeps an exporter well below UpdatesPerSecond: changes that come
 // faster travel together.
 const batchGap = 150 * time.Millisecond
+
+// gapPerWatch and maxBatchGap widen the gap with the number of streams, so that a
+// change that all of them are told costs a bounded share of a core: each batch is
+// a write with its encryption, whatever is in it.
+const (
+	gapPerWatch = 2 * time.Millisecond
+	maxBatchGap = 600 * time.Millisecond
+)
 
 // bucket is a token bucket whose clock is passed in.
 type bucket struct {

@@ -107,6 +107,7 @@ func (e *Exporter) open(peer catalog.ClusterName) (t *told, problem string, stat
 		return nil, problemBusy, http.StatusTooManyRequests
 	}
 	t.watches++
+	e.watches++
 	e.metrics.streams.WithLabelValues(string(peer)).Set(float64(t.watches))
 	return t, "", 0
 }
@@ -115,6 +116,7 @@ func (e *Exporter) shut(peer catalog.ClusterName, t *told) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	t.watches--
+	e.watches--
 	if e.told[peer] == t { // else its series are gone
 		e.metrics.streams.WithLabelValues(string(peer)).Set(float64(t.watches))
 	}
@@ -149,7 +151,7 @@ func (s *stream) run(r *http.Request, watch bool) error {
 			return err
 		}
 		heartbeat.Reset(HeartbeatEvery)
-		pause.Reset(batchGap)
+		pause.Reset(s.exporter.gap())
 		for waiting := true; waiting; {
 			select {
 			case <-changed:
@@ -186,10 +188,8 @@ func (s *stream) batch() (changed <-chan struct{}, err error) {
 	at := feed.at
 	e.mu.Unlock()
 
-	for ev := range o.events {
-		if err := s.out.write(ev); err != nil {
-			return nil, err
-		}
+	if err := s.out.batch(o); err != nil {
+		return nil, err
 	}
 	if err := s.out.flush(); err != nil {
 		return nil, err
@@ -249,6 +249,21 @@ func (l *lineWriter) write(e *Event) error {
 		return err
 	}
 	return l.buf.WriteByte('\n')
+}
+
+// batch writes a batch; the lines of services are there already.
+func (l *lineWriter) batch(o *outgoing) error {
+	for ev := range o.head {
+		if err := l.write(ev); err != nil {
+			return err
+		}
+	}
+	for _, e := range o.entries {
+		if _, err := l.buf.Write(e.line); err != nil {
+			return err
+		}
+	}
+	return l.write(&o.sync)
 }
 
 func (l *lineWriter) flush() error {
