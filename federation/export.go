@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/exchange"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/federation/store"
@@ -18,32 +19,45 @@ const maxConflictsTold = 100
 
 // export sets what each peer is told. A peer is told nothing before the own
 // state is complete: it keeps what it has, which is better than a part.
-func (p *plane) export(ctx context.Context) {
+func (p *plane) export(ctx context.Context, c change) {
 	now := p.now()
 	roster := p.gateways.rosterNow(now)
 	if !p.knowRoster(ctx, now) {
 		return
 	}
-	var reports []*route.Report
-	for _, h := range p.gateways.fresh(now) {
-		reports = append(reports, h.report)
+	if c&evidenceChanged != 0 || p.loop.readiness == nil {
+		p.readReadiness(now)
 	}
-	readiness := tables.NewReadiness(reports)
+	p.loop.exports.Update(p.loop.view, p.loop.readiness, p.loop.index)
+	conflicts := p.loop.census.told()
 	var bundle json.RawMessage
-	for _, q := range p.peers.all() {
+	states := make(map[catalog.ClusterName]exchange.State)
+	all := p.peers.all()
+	for _, q := range all {
 		name := q.name
-		state := exchange.State{
-			Services:  p.loop.summarizer.Summaries(p.loop.view, readiness, p.loop.index, name),
-			Gateways:  roster,
-			Conflicts: tables.ConflictsFor(p.loop.view, name, maxConflictsTold),
-		}
+		state := exchange.State{Services: p.loop.exports.For(name), Gateways: roster, Conflicts: conflicts[name]}
 		if q.foreign {
 			if bundle == nil {
 				bundle = p.ownBundle()
 			}
 			state.Bundle = bundle
 		}
-		p.noteRefusal(q, p.exporter.Set(name, state))
+		states[name] = state
+	}
+	errs := p.exporter.SetAll(states)
+	for _, q := range all {
+		p.noteRefusal(q, errs[q.name])
+	}
+}
+
+// readReadiness takes what fresh reports say of the own endpoints, if it is news.
+func (p *plane) readReadiness(now time.Time) {
+	var reports []*route.Report
+	for _, h := range p.gateways.fresh(now) {
+		reports = append(reports, h.report)
+	}
+	if r := tables.NewReadiness(reports); p.loop.readiness == nil || !r.Equal(p.loop.readiness) {
+		p.loop.readiness = r
 	}
 }
 

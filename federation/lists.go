@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"slices"
 
-	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/api"
 	"github.com/isthmus-mesh/isthmus/federation/api/feed"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
@@ -54,17 +53,24 @@ func sameEndpoint(a, b resource.Endpoint) bool {
 // refreshLists brings the lists in line with what the changes touch.
 func (p *plane) refreshLists(c change) {
 	now := p.now()
-	fresh := p.gateways.fresh(now)
-	p.nudge(fresh)
-	p.refreshGateways()
-	verdicts := newVerdicts(fresh)
-	// Every report comes with evidence; mostly it says what it said before.
-	if c&(catalogChanged|epochRaised) != 0 || !maps.EqualFunc(verdicts, p.loop.verdicts, slices.Equal) {
-		p.loop.verdicts = verdicts
-		p.refreshServices()
-		p.failHeld(p.loop.view, verdicts)
+	names := p.loop.census.names
+	if c&evidenceChanged != 0 || p.loop.verdicts == nil {
+		fresh := p.gateways.fresh(now)
+		p.nudge(fresh)
+		p.refreshGateways()
+		next := newVerdicts(fresh)
+		differ := next.differ(p.loop.verdicts)
+		p.loop.verdicts = next
+		p.refreshServices(differ)
+		p.failHeld(next)
+	} else {
+		p.refreshServices(nil)
+		p.failHeld(p.loop.verdicts)
 	}
-	p.refreshPeers()
+	// Peers say something all the time, and look tells it every second at least.
+	if now.Sub(p.loop.peersListed) >= peersEvery || !slices.Equal(names, p.loop.census.names) {
+		p.refreshPeers()
+	}
 }
 
 // refreshGateways lists gateways and links, silent gateways included.
@@ -111,51 +117,6 @@ func unique[T any](entries []feed.Entry[T]) []feed.Entry[T] {
 	return slices.CompactFunc(entries, func(a, b feed.Entry[T]) bool { return a.Key == b.Key })
 }
 
-// refreshServices lists services and endpoints.
-func (p *plane) refreshServices() {
-	var services []feed.Entry[resource.Service]
-	var endpoints []feed.Entry[resource.Endpoint]
-	names := make([]catalog.ClusterName, 0, len(p.peers.all()))
-	for _, q := range p.peers.all() {
-		names = append(names, q.name)
-	}
-	for s := range p.loop.view.All() {
-		item := resource.Service{Name: s.Name, Ports: s.Ports, Conflicts: s.Conflicts}
-		if t := p.loop.index.TrafficFor(s.Name); t.Name != "" {
-			item.TrafficPolicy = t.Name
-		}
-		for _, o := range s.Offers {
-			offer := resource.Offer{Cluster: o.Cluster, Name: o.Name, Ports: o.Ports, Rows: o.Rows, Import: o.Rule, ControlLost: o.ControlLost}
-			for _, r := range o.Rows {
-				offer.Ready, offer.Total, offer.Capacity = offer.Ready+uint64(r.Ready), offer.Total+uint64(r.Total), offer.Capacity+r.Capacity
-			}
-			item.Remote = append(item.Remote, offer)
-		}
-		if s.Local != nil {
-			item.ExportedTo = p.loop.index.ExportedTo(s.Name, names)
-			for i := range s.Local.Endpoints {
-				e := &s.Local.Endpoints[i]
-				item.Endpoints++
-				if p.loop.verdicts.ready(s.Name, e) {
-					item.Ready++
-				}
-				if !slices.Contains(item.Sources, e.Source) {
-					item.Sources = append(item.Sources, e.Source)
-				}
-				key := s.Name.String() + "/" + e.Port + "/" + e.ID
-				endpoints = append(endpoints, feed.Entry[resource.Endpoint]{Key: key, Item: resource.Endpoint{
-					Key: key, Service: s.Name, Endpoint: *e, Verdicts: p.loop.verdicts.of(s.Name, e),
-				}})
-			}
-			slices.Sort(item.Sources)
-		}
-		services = append(services, feed.Entry[resource.Service]{Key: s.Name.String(), Item: item})
-	}
-	p.metrics.catalog(services, len(endpoints))
-	p.lists.Services.Replace(unique(services))
-	p.lists.Endpoints.Replace(unique(endpoints))
-}
-
 // refreshSources lists the sources.
 func (p *plane) refreshSources() {
 	list := make([]feed.Entry[resource.Source], 0, len(p.sources))
@@ -182,17 +143,9 @@ func (p *plane) refreshSources() {
 
 // refreshPeers lists peers and clusters.
 func (p *plane) refreshPeers() {
-	imported := make(map[catalog.ClusterName]int)
-	own := 0
-	for s := range p.loop.view.All() {
-		if s.Local != nil {
-			own++
-		}
-		for _, o := range s.Offers {
-			imported[o.Cluster]++
-		}
-	}
 	now := p.now()
+	p.loop.peersListed = now
+	count := &p.loop.census
 	gateways := 0
 	for _, h := range p.gateways.fresh(now) {
 		if !h.report.Gateway.Draining {
@@ -201,11 +154,11 @@ func (p *plane) refreshPeers() {
 	}
 	clusters := []feed.Entry[resource.Cluster]{{Key: string(p.opts.Cluster), Item: resource.Cluster{
 		Name: p.opts.Cluster, ID: p.id.String(), Locality: p.opts.Locality, Own: true,
-		State: resource.PeerOK, Gateways: gateways, Services: own,
+		State: resource.PeerOK, Gateways: gateways, Services: count.own,
 	}}}
 	var list []feed.Entry[resource.Peer]
 	for _, q := range p.peers.all() {
-		item := p.peerItem(q, imported[q.name])
+		item := p.peerItem(q, count.imported[q.name])
 		list = append(list, feed.Entry[resource.Peer]{Key: string(item.Name), Item: item})
 		c := resource.Cluster{
 			Name: item.Name, ID: item.ID, Locality: item.Locality, State: item.State, Services: item.Imported,

@@ -30,6 +30,9 @@ const (
 	// rosterGrace is how long a start waits for the gateways of before: they
 	// report every second, and come back within a few.
 	rosterGrace = 5 * time.Second
+	// peersEvery is the least time between two listings of peers: each of their
+	// batches moves a position.
+	peersEvery = 500 * time.Millisecond
 	// bundleLook is how often bundle files are read again.
 	bundleLook = 30 * time.Second
 )
@@ -40,12 +43,16 @@ type loopState struct {
 	index          *policy.Index
 	view           *merge.View
 	table          *route.Table
-	summarizer     tables.Summarizer
+	builder        tables.Builder
+	exports        tables.Exports
+	readiness      *tables.Readiness
+	census         census
 	complete       bool // every source has spoken, or had its time
 	rosterKnown    bool // the gateways of before have reported, or had their time
 	expected       []string
 	served         time.Time // when the doors opened
 	lastBundleLook time.Time
+	peersListed    time.Time
 
 	verdicts verdicts
 	alive    map[string]bool
@@ -107,7 +114,7 @@ func (p *plane) work(ctx context.Context) {
 		p.merge()
 		p.publishTable()
 	}
-	p.export(ctx)
+	p.export(ctx, changes)
 	p.refreshLists(changes)
 	p.metrics.work.Observe(time.Since(began).Seconds())
 }
@@ -139,7 +146,7 @@ func (p *plane) merge() {
 	p.noteStrangers()
 	in := merge.Input{
 		Cluster: p.opts.Cluster, Sources: p.mergeSources(), Order: p.peers.precedence(),
-		Import: tables.Imports(p.loop.index),
+		Import: tables.Imports(p.loop.index), Rules: p.loop.index,
 	}
 	for _, q := range p.peers.all() {
 		in.Peers = append(in.Peers, merge.Peer{
@@ -147,6 +154,7 @@ func (p *plane) merge() {
 		})
 	}
 	p.loop.view = merge.Update(p.loop.view, in)
+	p.loop.census.follow(p.loop.view)
 }
 
 // publishTable hands gateways a table if it says something new.
@@ -159,8 +167,8 @@ func (p *plane) publishTable() {
 	for _, q := range p.peers.all() {
 		in.Peers = append(in.Peers, q.entry())
 	}
-	t := tables.Build(in)
-	if p.loop.table != nil && p.loop.table.Epoch == t.Epoch && tables.Same(p.loop.table, t) {
+	t := p.loop.builder.Next(in)
+	if t == p.loop.table {
 		return
 	}
 	if err := p.mesh.Publish(t); err != nil {

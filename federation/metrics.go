@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/federation/api/feed"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,22 +65,11 @@ func (m *metrics) table(t *route.Table) {
 	m.tableServices.Set(float64(len(t.Services)))
 }
 
-func (m *metrics) catalog(services []feed.Entry[resource.Service], endpoints int) {
-	count := map[string]int{"own": 0, "remote": 0, "both": 0}
-	for _, e := range services {
-		switch own, remote := e.Item.Endpoints > 0 || len(e.Item.Remote) == 0, len(e.Item.Remote) > 0; {
-		case own && remote:
-			count["both"]++
-		case own:
-			count["own"]++
-		default:
-			count["remote"]++
-		}
+func (m *metrics) catalog(c *census) {
+	for _, o := range []origin{originOwn, originRemote, originBoth} {
+		m.services.WithLabelValues(string(o)).Set(float64(c.origins[o]))
 	}
-	for origin, n := range count {
-		m.services.WithLabelValues(origin).Set(float64(n))
-	}
-	m.endpoints.Set(float64(endpoints))
+	m.endpoints.Set(float64(c.endpoints))
 }
 
 // ages sets what changes by time alone. Series of peers and gateways that are

@@ -84,16 +84,13 @@ func (p *plane) Release(_ context.Context, name string) (int, error) {
 
 // failHeld tells the guards which of the endpoints that they hold the data path
 // cannot reach: those are gone.
-func (p *plane) failHeld(view *merge.View, verdicts verdicts) {
+func (p *plane) failHeld(verdicts verdicts) {
 	failed := make(map[string][]discovery.EndpointKey)
-	for s := range view.All() {
-		if s.Local == nil {
-			continue
-		}
+	for name, s := range p.loop.census.held {
 		for i := range s.Local.Endpoints {
 			e := &s.Local.Endpoints[i]
-			if e.Quarantined && verdicts.down(s.Name, e) {
-				failed[e.Source] = append(failed[e.Source], discovery.EndpointKey{Service: s.Name, ID: e.ID})
+			if e.Quarantined && verdicts[name].down(e) {
+				failed[e.Source] = append(failed[e.Source], discovery.EndpointKey{Service: name, ID: e.ID})
 			}
 		}
 	}

@@ -55,9 +55,15 @@ type Conflict struct {
 	Of       int `json:"of"`
 }
 
-// Involves reports whether the cluster is a party to the conflict.
-func (c *Conflict) Involves(cluster catalog.ClusterName) bool {
-	return c.Winner.Cluster == cluster || slices.ContainsFunc(c.Losers, func(s Side) bool { return s.Cluster == cluster })
+// Parties are the clusters that are a party to the conflict, each once.
+func (c *Conflict) Parties() []catalog.ClusterName {
+	parties := []catalog.ClusterName{c.Winner.Cluster}
+	for _, s := range c.Losers {
+		if !slices.Contains(parties, s.Cluster) {
+			parties = append(parties, s.Cluster)
+		}
+	}
+	return parties
 }
 
 func (c Conflict) equal(o Conflict) bool {

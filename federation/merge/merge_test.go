@@ -239,7 +239,7 @@ func TestWinnerFollowsTheImportersOrder(t *testing.T) {
 			if http.Field != "ports/http/protocol" || http.Why != tc.httpWhy || http.Disagree != tc.httpK || http.Of != tc.httpN {
 				t.Errorf("%+v", http)
 			}
-			if !http.Involves("a") || !http.Involves("b") || http.Involves("c") {
+			if p := http.Parties(); !slices.Contains(p, "a") || !slices.Contains(p, "b") || slices.Contains(p, "c") {
 				t.Error("a conflict concerns those that expose the disputed port")
 			}
 			// No conflict disturbs traffic: each offer stands as its origin made it,

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -17,6 +18,7 @@ import (
 type Index struct {
 	set     Set
 	exports map[string]*patternIndex // by peer; everyPeer for rules to "*"
+	named   map[string]string        // by peer: the numbers of the exports that name it
 	imports map[catalog.ClusterName]*patternIndex
 	traffic *patternIndex
 	filled  []Traffic
@@ -28,6 +30,7 @@ func NewIndex(s Set) *Index {
 	ix := &Index{
 		set:     s.Canonical(),
 		exports: make(map[string]*patternIndex),
+		named:   make(map[string]string),
 		imports: make(map[catalog.ClusterName]*patternIndex),
 		traffic: new(patternIndex),
 		unset:   DefaultTraffic(),
@@ -35,6 +38,7 @@ func NewIndex(s Set) *Index {
 	for i, e := range ix.set.Exports {
 		for _, to := range e.To {
 			indexOf(ix.exports, to).add(e.Services, i)
+			ix.named[to] += strconv.Itoa(i) + " "
 		}
 	}
 	for i, m := range ix.set.Imports {
@@ -59,6 +63,10 @@ func (ix *Index) ExportTo(service catalog.ServiceName, peer catalog.ClusterName)
 	}
 	return &ix.set.Exports[ref.rule], true
 }
+
+// ExportSet names the set of exports to a peer: peers of equal sets are offered
+// the same services in the same way.
+func (ix *Index) ExportSet(peer catalog.ClusterName) string { return ix.named[string(peer)] }
 
 // ExportedTo returns those of peers that service is offered to, in their order.
 func (ix *Index) ExportedTo(service catalog.ServiceName, peers []catalog.ClusterName) []catalog.ClusterName {

@@ -55,6 +55,24 @@ func (r *Readiness) of(service catalog.ServiceName) []instance {
 	return r.down[service]
 }
 
+// differs are the services of which both say something else, in any order.
+func (r *Readiness) differs(o *Readiness) (names []catalog.ServiceName) {
+	for _, pair := range [][2]*Readiness{{r, o}, {o, r}} {
+		if pair[0] == nil {
+			continue
+		}
+		for n, down := range pair[0].down {
+			if !slices.Equal(down, pair[1].of(n)) {
+				names = append(names, n)
+			}
+		}
+	}
+	return names
+}
+
+// Equal reports whether both say the same.
+func (r *Readiness) Equal(o *Readiness) bool { return r == o || len(r.differs(o)) == 0 }
+
 func isDown(down []instance, e *catalog.Endpoint) bool {
 	if len(down) == 0 {
 		return false

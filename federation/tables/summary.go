@@ -38,23 +38,30 @@ func (z *Summarizer) Summaries(v *merge.View, r *Readiness, ix *policy.Index, pe
 	z.sweep(v)
 	var out []*catalog.Summary
 	for s := range v.All() {
-		if s.Local == nil {
-			continue
+		if summary := z.one(s, r, ix, peer); summary != nil {
+			out = append(out, summary)
 		}
-		export, ok := ix.ExportTo(s.Name, peer)
-		if !ok {
-			continue
-		}
-		down := r.of(s.Name)
-		key := madeKey{service: s.Name, labels: strings.Join(export.SubsetLabels, ",")}
-		have, ok := z.made[key]
-		if !ok || have.service != s || !slices.Equal(have.down, down) {
-			have = made{service: s, down: down, summary: summarize(s.Local, down, export.SubsetLabels, have.summary)}
-			z.made[key] = have
-		}
-		out = append(out, have.summary)
 	}
 	return out
+}
+
+// one is the summary of a service, nil where it is not exported to peer.
+func (z *Summarizer) one(s *merge.Service, r *Readiness, ix *policy.Index, peer catalog.ClusterName) *catalog.Summary {
+	if s.Local == nil {
+		return nil
+	}
+	export, ok := ix.ExportTo(s.Name, peer)
+	if !ok {
+		return nil
+	}
+	down := r.of(s.Name)
+	key := madeKey{service: s.Name, labels: strings.Join(export.SubsetLabels, ",")}
+	have, ok := z.made[key]
+	if !ok || have.service != s || !slices.Equal(have.down, down) {
+		have = made{service: s, down: down, summary: summarize(s.Local, down, export.SubsetLabels, have.summary)}
+		z.made[key] = have
+	}
+	return have.summary
 }
 
 // sweep forgets services that are gone, once they are the larger part.

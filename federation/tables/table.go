@@ -40,18 +40,20 @@ func Imports(ix *policy.Index) func(catalog.ClusterName, catalog.ServiceName) (m
 // Build returns the route table of in. It shares endpoints, ports, rows and
 // rosters with its inputs, which therefore never change.
 func Build(in Input) *route.Table {
+	return new(Builder).Next(in)
+}
+
+// head is the table without its services.
+func head(in Input) *route.Table {
 	t := &route.Table{
 		Format: route.FormatOf(in.Policy.Set().Intentions), Epoch: in.Epoch, Version: in.Version,
 		Cluster: in.Cluster, Federation: in.Federation,
 		Peers:      slices.Clone(in.Peers),
 		Intentions: in.Policy.Set().Intentions,
-		Services:   make([]route.Service, 0, in.View.Len()),
 	}
 	slices.SortFunc(t.Peers, func(a, b route.Peer) int { return cmp.Compare(a.Name, b.Name) })
-	names := make([]catalog.ClusterName, len(t.Peers))
 	for i := range t.Peers {
 		p := &t.Peers[i]
-		names[i] = p.Name
 		if !p.ControlLost {
 			// A time that moves with every heartbeat would be a new table with every
 			// heartbeat; it says something only once the heartbeats have stopped.
@@ -59,11 +61,6 @@ func Build(in Input) *route.Table {
 			continue
 		}
 		p.HeardAt = p.HeardAt.Round(0).UTC()
-	}
-	for s := range in.View.All() {
-		if row, ok := service(in.Policy, names, s); ok {
-			t.Services = append(t.Services, row)
-		}
 	}
 	return t
 }
@@ -109,16 +106,15 @@ func Same(a, b *route.Table) bool {
 	return reflect.DeepEqual(x, y)
 }
 
-// ConflictsFor are the view's conflicts that the cluster is a party to, at most
-// limit: each exporter is shown its own.
-func ConflictsFor(v *merge.View, cluster catalog.ClusterName, limit int) []merge.Conflict {
-	var out []merge.Conflict
+// Conflicts are the view's, by the clusters that are a party to them, at most
+// limit for each: every exporter is shown its own.
+func Conflicts(v *merge.View, limit int) map[catalog.ClusterName][]merge.Conflict {
+	out := make(map[catalog.ClusterName][]merge.Conflict)
 	for _, c := range v.Conflicts() {
-		if len(out) == limit {
-			break
-		}
-		if c.Involves(cluster) {
-			out = append(out, c)
+		for _, cluster := range c.Parties() {
+			if len(out[cluster]) < limit {
+				out[cluster] = append(out[cluster], c)
+			}
 		}
 	}
 	return out

@@ -219,7 +219,7 @@ func TestSummaryRowsAreBounded(t *testing.T) {
 	}
 }
 
-func TestConflictsForShowsEachExporterItsOwn(t *testing.T) {
+func TestConflictsAreShownToTheirParties(t *testing.T) {
 	tcp := []catalog.Port{{Name: "http", Protocol: catalog.TCP}}
 	v := merge.Merge(merge.Input{
 		Cluster: "aws",
@@ -233,11 +233,11 @@ func TestConflictsForShowsEachExporterItsOwn(t *testing.T) {
 		},
 	})
 	for cluster, want := range map[catalog.ClusterName]int{"gcp": 2, "onprem": 0, "aws": 2} {
-		if got := tables.ConflictsFor(v, cluster, 10); len(got) != want {
+		if got := tables.Conflicts(v, 10)[cluster]; len(got) != want {
 			t.Errorf("%s is shown %d conflicts, want %d", cluster, len(got), want)
 		}
 	}
-	if got := tables.ConflictsFor(v, "gcp", 1); len(got) != 1 {
+	if got := tables.Conflicts(v, 1)["gcp"]; len(got) != 1 {
 		t.Errorf("%d conflicts, want at most 1", len(got))
 	}
 }

@@ -1,0 +1,119 @@
+package federation
+
+import (
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/api/feed"
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/merge"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+)
+
+// refreshServices brings the lists of services and endpoints in line with the
+// view, the policy, and the verdicts, which differ for the given services. Items
+// are read off the view when somebody asks for them.
+func (p *plane) refreshServices(differ []catalog.ServiceName) {
+	c := &p.loop.census
+	names := make([]catalog.ClusterName, 0, len(c.names))
+	for _, q := range p.peers.all() {
+		names = append(names, q.name)
+	}
+	if slices.Equal(names, c.names) {
+		names = c.names // what is listed shares it
+	}
+	var services listEdits[resource.Service]
+	var endpoints listEdits[resource.Endpoint]
+	put := func(s *merge.Service) {
+		of := p.loop.verdicts[s.Name]
+		services.put(serviceGroup(s, of, p.loop.index, names))
+		if s.Local != nil {
+			endpoints.put(endpointGroup(s, of))
+		}
+	}
+	for was, is := range merge.Changes(c.listed, p.loop.view) {
+		if is == nil {
+			services.removes = append(services.removes, was.Name.String())
+		} else {
+			put(is)
+		}
+		if was != nil && was.Local != nil && (is == nil || is.Local == nil) {
+			endpoints.removes = append(endpoints.removes, endpointPrefix(was.Name))
+		}
+	}
+	for _, n := range differ {
+		if s := p.loop.view.Get(n); s != nil && c.listed.Get(n) == s {
+			put(s)
+		}
+	}
+	if c.index != p.loop.index || !slices.Equal(c.names, names) {
+		services.puts = services.puts[:0]
+		for s := range p.loop.view.All() {
+			services.put(serviceGroup(s, p.loop.verdicts[s.Name], p.loop.index, names))
+		}
+	}
+	c.listed, c.index, c.names = p.loop.view, p.loop.index, names
+	p.metrics.catalog(c)
+	p.lists.Services.Edit(services.puts, services.removes)
+	p.lists.Endpoints.Edit(endpoints.puts, endpoints.removes)
+}
+
+// listEdits are the arguments of feed.Edit.
+type listEdits[T any] struct {
+	puts    []feed.Group[T]
+	removes []string
+}
+
+func (e *listEdits[T]) put(g feed.Group[T]) { e.puts = append(e.puts, g) }
+
+func serviceGroup(s *merge.Service, of serviceVerdicts, index *policy.Index, names []catalog.ClusterName) feed.Group[resource.Service] {
+	key := s.Name.String()
+	return feed.Group[resource.Service]{Prefix: key, Len: 1, Make: func() []feed.Entry[resource.Service] {
+		return []feed.Entry[resource.Service]{{Key: key, Item: serviceItem(s, of, index, names)}}
+	}}
+}
+
+func serviceItem(s *merge.Service, of serviceVerdicts, index *policy.Index, names []catalog.ClusterName) resource.Service {
+	item := resource.Service{Name: s.Name, Ports: s.Ports, Conflicts: s.Conflicts}
+	if t := index.TrafficFor(s.Name); t.Name != "" {
+		item.TrafficPolicy = t.Name
+	}
+	for _, o := range s.Offers {
+		offer := resource.Offer{Cluster: o.Cluster, Name: o.Name, Ports: o.Ports, Rows: o.Rows, Import: o.Rule, ControlLost: o.ControlLost}
+		for _, r := range o.Rows {
+			offer.Ready, offer.Total, offer.Capacity = offer.Ready+uint64(r.Ready), offer.Total+uint64(r.Total), offer.Capacity+r.Capacity
+		}
+		item.Remote = append(item.Remote, offer)
+	}
+	if s.Local == nil {
+		return item
+	}
+	item.ExportedTo = index.ExportedTo(s.Name, names)
+	for i := range s.Local.Endpoints {
+		e := &s.Local.Endpoints[i]
+		item.Endpoints++
+		if of.ready(e) {
+			item.Ready++
+		}
+		if !slices.Contains(item.Sources, e.Source) {
+			item.Sources = append(item.Sources, e.Source)
+		}
+	}
+	slices.Sort(item.Sources)
+	return item
+}
+
+func endpointPrefix(n catalog.ServiceName) string { return n.String() + "/" }
+
+func endpointGroup(s *merge.Service, of serviceVerdicts) feed.Group[resource.Endpoint] {
+	prefix := endpointPrefix(s.Name)
+	return feed.Group[resource.Endpoint]{Prefix: prefix, Len: len(s.Local.Endpoints), Make: func() []feed.Entry[resource.Endpoint] {
+		out := make([]feed.Entry[resource.Endpoint], len(s.Local.Endpoints))
+		for i := range s.Local.Endpoints {
+			e := &s.Local.Endpoints[i]
+			key := prefix + e.Port + "/" + e.ID
+			out[i] = feed.Entry[resource.Endpoint]{Key: key, Item: resource.Endpoint{Key: key, Service: s.Name, Endpoint: *e, Verdicts: of.of(e)}}
+		}
+		return unique(out)
+	}}
+}

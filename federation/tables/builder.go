@@ -1,0 +1,148 @@
+package tables
+
+import (
+	"bytes"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/merge"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+)
+
+// Builder makes one table after the other and works out anew what has changed.
+// The zero value is ready. It is for one goroutine at a time.
+type Builder struct {
+	view  *merge.View
+	index *policy.Index
+	names []catalog.ClusterName
+	table *route.Table // of the last Next
+	// same are the lists of peers that services are exported to: mostly one.
+	same map[string][]catalog.ClusterName
+}
+
+// Next returns what Build(in) returns, or the table before where that says the
+// same in the same epoch. Rows of services that did not change are those of the
+// table before, whose lists they share.
+func (b *Builder) Next(in Input) *route.Table {
+	if b.same == nil || b.index != in.Policy {
+		b.same = make(map[string][]catalog.ClusterName)
+	}
+	t := head(in)
+	names := make([]catalog.ClusterName, len(t.Peers))
+	for i := range t.Peers {
+		names[i] = t.Peers[i].Name
+	}
+	old, changed := b.table, false
+	aligned := old != nil && b.index == in.Policy && slices.Equal(b.names, names) && len(old.Services) == b.view.Len()
+	if aligned {
+		changed = b.edit(t, in, names)
+	} else {
+		t.Services = make([]route.Service, 0, in.View.Len())
+		for s := range in.View.All() {
+			if row, ok := b.row(in.Policy, names, s); ok {
+				t.Services = append(t.Services, row)
+			}
+		}
+		changed = old == nil || !slices.EqualFunc(old.Services, t.Services, func(a, b route.Service) bool { return sameRow(&a, &b) })
+	}
+	changed = changed || !sameHead(old, t)
+	b.view, b.index, b.names = in.View, in.Policy, names
+	if changed || old.Epoch != t.Epoch {
+		b.table = t
+	}
+	return b.table
+}
+
+// edit copies the rows of the table before, with those of changed services in
+// their places, and reports whether any row differs. Both have a row for each
+// service of their views.
+func (b *Builder) edit(t *route.Table, in Input, names []catalog.ClusterName) (changed bool) {
+	rest := b.table.Services
+	var rows []route.Service
+	for was, is := range merge.Changes(b.view, in.View) {
+		if rows == nil {
+			rows = make([]route.Service, 0, in.View.Len())
+		}
+		n := nameOf(was, is)
+		i, found := slices.BinarySearchFunc(rest, n, func(s route.Service, n catalog.ServiceName) int { return s.Name.Compare(n) })
+		rows = append(rows, rest[:i]...)
+		var row route.Service
+		ok := false
+		if is != nil {
+			row, ok = b.row(in.Policy, names, is)
+		}
+		switch {
+		case ok && found && sameRow(&rest[i], &row):
+			row = rest[i]
+		default:
+			changed = changed || ok || found
+		}
+		if ok {
+			rows = append(rows, row)
+		}
+		if found {
+			i++
+		}
+		rest = rest[i:]
+	}
+	if rows == nil {
+		t.Services = b.table.Services
+		return false
+	}
+	t.Services = append(rows, rest...)
+	return changed
+}
+
+func nameOf(was, is *merge.Service) catalog.ServiceName {
+	if is == nil {
+		return was.Name
+	}
+	return is.Name
+}
+
+// row is service with its list of peers shared.
+func (b *Builder) row(ix *policy.Index, names []catalog.ClusterName, s *merge.Service) (route.Service, bool) {
+	row, ok := service(ix, names, s)
+	if len(row.ExportedTo) == 0 {
+		return row, ok
+	}
+	var key strings.Builder
+	for _, n := range row.ExportedTo {
+		key.WriteString(string(n))
+		key.WriteByte(' ')
+	}
+	if have := b.same[key.String()]; have != nil {
+		row.ExportedTo = have
+	} else {
+		b.same[key.String()] = row.ExportedTo
+	}
+	return row, ok
+}
+
+func sameRow(a, b *route.Service) bool {
+	return a.Name == b.Name && slices.Equal(a.Ports, b.Ports) && slices.EqualFunc(a.Endpoints, b.Endpoints, catalog.Endpoint.Equal) &&
+		slices.Equal(a.Quarantined, b.Quarantined) && slices.Equal(a.ExportedTo, b.ExportedTo) &&
+		slices.EqualFunc(a.Remote, b.Remote, sameRemote) && (a.Traffic == b.Traffic || reflect.DeepEqual(a.Traffic, b.Traffic))
+}
+
+func sameRemote(a, b route.Remote) bool {
+	return a.Cluster == b.Cluster && a.Name == b.Name && slices.Equal(a.Ports, b.Ports) && slices.Equal(a.Rows, b.Rows)
+}
+
+// sameHead compares everything but services and position.
+func sameHead(a, b *route.Table) bool {
+	return a != nil && a.Format == b.Format && a.Cluster == b.Cluster && a.Federation == b.Federation &&
+		slices.EqualFunc(a.Peers, b.Peers, samePeer) && sameIntentions(a.Intentions, b.Intentions)
+}
+
+func samePeer(a, b route.Peer) bool {
+	return a.Name == b.Name && a.Locality == b.Locality && a.ID == b.ID && slices.EqualFunc(a.Gateways, b.Gateways, catalog.Gateway.Equal) &&
+		bytes.Equal(a.Bundle, b.Bundle) && slices.Equal(a.Asserts, b.Asserts) && a.ControlLost == b.ControlLost && a.HeardAt.Equal(b.HeardAt)
+}
+
+func sameIntentions(a, b []policy.Intention) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || reflect.DeepEqual(a, b))
+}
