@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/api"
-	"github.com/isthmus-mesh/isthmus/federation/api/oidc"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 )
@@ -101,7 +100,7 @@ func (f *Federation) Run(ctx context.Context) error {
 	}
 	// Last of all: whatever runs may still write to it.
 	defer func() {
-		if err := p.store.Close(); err != nil {
+		if err := errors.Join(p.audit.Close(), p.store.Close()); err != nil {
 			f.log.Error("store not closed", "err", err)
 		}
 	}()
@@ -224,31 +223,6 @@ func (f *Federation) serve(ctx context.Context, p *plane, d *doors) error {
 	f.mu.Unlock()
 	f.log.Info("federation stopped", "cluster", f.opts.Cluster)
 	return err
-}
-
-func (f *Federation) newAPI(p *plane) (*api.Server, error) {
-	var token string
-	if f.opts.Config.API.Address != "" {
-		var err error
-		if token, err = api.LoadToken(f.opts.Config.API.TokenFile); err != nil {
-			return nil, err
-		}
-	}
-	config := f.opts.Config.API
-	opts := api.Options{
-		Backend: p, Lists: p.lists, Rules: p.book, Token: token, Auth: config.Auth, Now: f.opts.Now, Log: f.log, Registry: f.registry,
-	}
-	if config.MTLS.Address != "" {
-		opts.Identity = f.opts.Identity
-	}
-	if config.Auth.OIDC != nil {
-		tokens, err := oidc.New(oidc.Options{Config: *config.Auth.OIDC, Now: f.opts.Now})
-		if err != nil {
-			return nil, err
-		}
-		opts.Tokens = tokens
-	}
-	return api.New(opts)
 }
 
 // errRestart is what Reload answers to a change that needs a new process.

@@ -13,6 +13,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/api"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/audit"
 	"github.com/isthmus-mesh/isthmus/federation/exchange"
 	"github.com/isthmus-mesh/isthmus/federation/mesh"
 	"github.com/isthmus-mesh/isthmus/federation/rulebook"
@@ -32,6 +33,7 @@ type plane struct {
 
 	id        spiffeid.ID
 	store     *store.Bolt
+	audit     *audit.Log
 	epochs    counter
 	book      *rulebook.Book
 	events    *journal
@@ -72,8 +74,14 @@ func newPlane(ctx context.Context, opts Options, log *slog.Logger, registry *pro
 	defer func() {
 		if err != nil {
 			_ = p.store.Close()
+			if p.audit != nil {
+				_ = p.audit.Close()
+			}
 		}
 	}()
+	if p.audit, err = audit.Open(audit.Options{Dir: p.path("audit"), Now: opts.Now, Log: log, Registerer: registry}); err != nil {
+		return nil, err
+	}
 	p.epochs = counter{store: p.store, name: epochName}
 	epoch, err := p.epochs.raise(ctx, 0)
 	if err != nil {

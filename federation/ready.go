@@ -26,5 +26,8 @@ func (p *plane) NotReady() []string {
 	if err := p.store.Writable(); err != nil {
 		out = append(out, "store: "+err.Error())
 	}
+	if err := p.audit.Writable(); err != nil {
+		out = append(out, "audit: "+err.Error())
+	}
 	return out
 }

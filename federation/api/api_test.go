@@ -18,6 +18,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/api"
 	"github.com/isthmus-mesh/isthmus/federation/api/feed"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/audit"
 	"github.com/isthmus-mesh/isthmus/federation/client"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
@@ -44,6 +45,8 @@ type stand struct {
 	tcp      *client.Client // over loopback, with the token
 	stop     func()         // stops both listeners and waits
 	server   *api.Server
+	audit    *audit.Log
+	dir      string
 }
 
 const feedBase = 7 << 32
@@ -76,7 +79,14 @@ func newStand(t *testing.T, change ...func(*api.Options)) *stand {
 	if s.token, err = api.LoadToken(filepath.Join(dir, "api.token")); err != nil {
 		t.Fatal(err)
 	}
-	opts := api.Options{Backend: s.backend, Lists: s.lists, Rules: s.book, Token: s.token, Registry: s.registry}
+	s.dir = dir
+	if s.audit, err = audit.Open(audit.Options{Dir: filepath.Join(dir, "audit")}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.audit.Close() })
+	opts := api.Options{
+		Backend: s.backend, Lists: s.lists, Rules: s.book, Token: s.token, Registry: s.registry, Audit: s.audit, Answers: bolt,
+	}
 	for _, f := range change {
 		f(&opts)
 	}

@@ -39,6 +39,9 @@ func (s *Server) describeGate(api huma.API) {
 		if writes(op) {
 			op.Parameters = append(op.Parameters, writeParameters()...)
 			describe(http.StatusUnprocessableEntity, "")
+			describe(http.StatusConflict, "")
+			describe(http.StatusRequestEntityTooLarge, "")
+			describe(http.StatusBadRequest, "")
 		}
 	}
 }
@@ -51,6 +54,11 @@ func writeParameters() []*huma.Param {
 	}
 	const why = "Why the change is made; kept in the history and in the audit log."
 	return []*huma.Param{
+		{
+			Name: idempotencyHeader, In: "header",
+			Description: "Makes the write once: within a day the same request with the same key is answered as the first was, with Idempotency-Replayed: true. Another request with it is 422.",
+			Schema:      &huma.Schema{Type: huma.TypeString, MinLength: new(1), MaxLength: new(maxIdempotencyKey)},
+		},
 		{Name: reasonHeader, In: "header", Description: why, Schema: text(why)},
 		{Name: reasonParameter, In: "query", Description: why + " The header goes first.", Schema: text(why)},
 	}

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -80,4 +82,20 @@ func (s *Server) Operations() []Operation {
 	}
 	slices.SortFunc(out, func(a, b Operation) int { return strings.Compare(a.ID, b.ID) })
 	return out
+}
+
+// MaxAnswers bounds what idempotency keys keep.
+const MaxAnswers = maxAnswers
+
+// Idempotency keeps answers.
+type Idempotency struct{ i *idempotency }
+
+// NewIdempotency makes one.
+func NewIdempotency(a Answers, now func() time.Time) Idempotency {
+	return Idempotency{newIdempotency(a, slog.New(slog.DiscardHandler), now)}
+}
+
+// Keep keeps an answer under a name.
+func (i Idempotency) Keep(ctx context.Context, name string) {
+	i.i.keep(ctx, name, &answer{At: i.i.now()})
 }

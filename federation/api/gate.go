@@ -54,6 +54,9 @@ func (s *Server) gate(way Way, next http.Handler) http.Handler {
 		if op != nil && !p.Role.Allows(roleOf(op)) {
 			s.metrics.refused.WithLabelValues(way.String(), string(CodeForbidden)).Inc()
 			s.log.Info("request refused", "principal", p.Name, "path", r.URL.Path, "reason", "role")
+			if writes(op) {
+				s.auditRefusal(r, op, p, id)
+			}
 			writeProblem(w, http.StatusForbidden, CodeForbidden, "%s needs the role %s; %s has %s", op.OperationID, roleOf(op), p.Name, p.Role)
 			return
 		}
@@ -65,7 +68,10 @@ func (s *Server) gate(way Way, next http.Handler) http.Handler {
 				writeProblem(w, http.StatusUnprocessableEntity, CodeInvalid, "%s", bad)
 				return
 			}
-			ctx = store.WithAuthor(ctx, store.Author{Principal: p.Name, Reason: reason, RequestID: id})
+			author := store.Author{Principal: p.Name, Reason: reason, RequestID: id}
+			ctx = store.WithAuthor(ctx, author)
+			s.serveWrite(w, r.WithContext(ctx), &write{op: op, principal: p, author: author}, next)
+			return
 		}
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})

@@ -39,6 +39,12 @@ const (
 	CodeTooManyWatches Code = "too-many-watches"
 	CodeNotWritable    Code = "store-not-writable"
 	CodeInternal       Code = "internal"
+	// CodeAuditUnavailable: a change that cannot be audited is not made.
+	CodeAuditUnavailable Code = "audit-unavailable"
+	// CodeIdempotencyMismatch, CodeIdempotencyBusy: the key was used for another
+	// request, or is being used.
+	CodeIdempotencyMismatch Code = "idempotency-mismatch"
+	CodeIdempotencyBusy     Code = "idempotency-busy"
 	// CodeIssuerUnavailable: a token cannot be judged, since its issuer's keys are
 	// not known.
 	CodeIssuerUnavailable Code = "issuer-unavailable"

@@ -17,6 +17,8 @@ func notByMethod() map[string]api.Role {
 		"create-peer":  api.Admin,
 		"replace-peer": api.Admin,
 		"delete-peer":  api.Admin,
+		"list-audit":   api.Admin,
+		"verify-audit": api.Admin,
 	}
 }
 

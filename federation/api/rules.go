@@ -118,6 +118,9 @@ func registerWrites[R any](api huma.API, shelf *rulebook.Shelf[R], singular stri
 		if err != nil {
 			return nil, answerTo(err, "body")
 		}
+		if have, ok := shelf.Feed().Get(in.Name); ok {
+			changes(ctx, etag(have))
+		}
 		put, err := shelf.Replace(ctx, in.Name, rule, pre, in.DryRun)
 		if err != nil {
 			return nil, answerTo(err, "body")
@@ -136,6 +139,9 @@ func registerWrites[R any](api huma.API, shelf *rulebook.Shelf[R], singular stri
 		pre, err := precondition(in.IfMatch)
 		if err != nil {
 			return nil, err
+		}
+		if have, ok := shelf.Feed().Get(in.Name); ok {
+			changes(ctx, etag(have))
 		}
 		if err := shelf.Delete(ctx, in.Name, pre, in.DryRun); err != nil {
 			return nil, answerTo(err, "body")

@@ -17,7 +17,7 @@ func schemaName(t reflect.Type, hint string) string {
 		t = t.Elem()
 	}
 	switch pkg := path.Base(t.PkgPath()); pkg {
-	case "catalog", "route", "merge":
+	case "catalog", "route", "merge", "audit":
 		return strings.ToUpper(pkg[:1]) + pkg[1:] + name
 	case "policy":
 		if name == "Peer" {

@@ -32,6 +32,12 @@ type Options struct {
 	Tokens TokenVerifier
 	// Identity is both ends of the mTLS listener; nil means that there is none.
 	Identity Identity
+	// Audit keeps who changed what; a change that it cannot keep is refused. Nil
+	// keeps nothing.
+	Audit Auditor
+	// Answers keeps what was answered to idempotency keys; nil keeps nothing, and
+	// keys say nothing.
+	Answers Answers
 	// Now is the clock of rates and credentials; nil is time.Now.
 	Now func() time.Time
 	// Log receives the server's log; nil discards it.
@@ -49,7 +55,9 @@ type Server struct {
 	watches chan struct{} // a token per stream
 	auth    *authenticator
 	limiter *limiter
-	now     func() time.Time
+	// idempotency is nil where nothing is kept.
+	idempotency *idempotency
+	now         func() time.Time
 	// operations by the mux's pattern ("GET /v1/exports/{name}").
 	operations map[string]*huma.Operation
 	document   *huma.OpenAPI
@@ -73,12 +81,16 @@ func New(opts Options) (*Server, error) {
 		return nil, fmt.Errorf("api: auth: %w", err)
 	}
 	s.limiter = newLimiter(opts.Auth.WithDefaults().Rate, s.now)
+	if opts.Answers != nil {
+		s.idempotency = newIdempotency(opts.Answers, s.log, s.now)
+	}
 	s.metrics = newMetrics(opts.Registry)
 	h := humago.New(s.mux, document(opts.Backend.Version().Build))
 	s.registerLists(h)
 	s.registerRules(h)
 	s.registerApplied(h)
 	s.registerReads(h)
+	s.registerAudit(h)
 	// huma does not know encoding/json's ",string".
 	h.OpenAPI().Components.Schemas.Map()["RouteLedgerRequest"].Properties["random"] = &huma.Schema{
 		Type: huma.TypeString, Description: "The decision's random number, 64 bits: a string because JavaScript's numbers have 53.",

@@ -1,0 +1,33 @@
+package federation
+
+import (
+	"github.com/isthmus-mesh/isthmus/federation/api"
+	"github.com/isthmus-mesh/isthmus/federation/api/oidc"
+)
+
+// newAPI builds the REST API as it is configured.
+func (f *Federation) newAPI(p *plane) (*api.Server, error) {
+	var token string
+	if f.opts.Config.API.Address != "" {
+		var err error
+		if token, err = api.LoadToken(f.opts.Config.API.TokenFile); err != nil {
+			return nil, err
+		}
+	}
+	config := f.opts.Config.API
+	opts := api.Options{
+		Backend: p, Lists: p.lists, Rules: p.book, Token: token, Auth: config.Auth, Audit: p.audit, Answers: p.store,
+		Now: f.opts.Now, Log: f.log, Registry: f.registry,
+	}
+	if config.MTLS.Address != "" {
+		opts.Identity = f.opts.Identity
+	}
+	if config.Auth.OIDC != nil {
+		tokens, err := oidc.New(oidc.Options{Config: *config.Auth.OIDC, Now: f.opts.Now})
+		if err != nil {
+			return nil, err
+		}
+		opts.Tokens = tokens
+	}
+	return api.New(opts)
+}
