@@ -16,12 +16,11 @@ const (
 	MaxItems = 100_000
 	// MaxKeyPart bounds the kind and the name of a key.
 	MaxKeyPart = 253
-	// MaxWrites bounds one transaction: Consul takes 64 operations in one, and a
-	// write is at most two of them.
-	MaxWrites = 16
+	// MaxWrites bounds one transaction: Consul takes 64 operations in one.
+	MaxWrites = 60
 	// MaxTransaction bounds the values of one transaction together: Consul takes
-	// requests of 512 KiB, in which values are base64.
-	MaxTransaction = 360 << 10
+	// requests of 512 KiB, in which values are base64 and keys up to 1 KiB.
+	MaxTransaction = 336 << 10
 	// MaxScan bounds one Scan.
 	MaxScan = 1000
 )
