@@ -49,6 +49,7 @@ type shelfOps[R any] struct {
 	encode   func(R) ([]byte, error)
 	decode   func([]byte, resource.Stored) (R, error)
 	fill     func(items []store.Item, config any) []R
+	config   func(values [][]byte) (any, error) // what fill takes
 	name     func(R) string
 	setName  func(*R, string)
 	stored   func(R, resource.Stored) R
@@ -85,7 +86,8 @@ func newShelf[R, P any](b *Book, k kind[R, P], base uint64) *Shelf[R] {
 			k.setName(&p, name)
 			*r = k.wrap(p, resource.Stored{})
 		},
-		most: k.most,
+		most:   k.most,
+		config: func(values [][]byte) (any, error) { return decodeConfig[P](values) },
 	}
 	if k.among != nil {
 		s.ops.among = func(r R, others []feed.Entry[R]) error {
