@@ -20,6 +20,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 	"github.com/isthmus-mesh/isthmus/federation/audit"
 	"github.com/isthmus-mesh/isthmus/federation/client"
+	"github.com/isthmus-mesh/isthmus/federation/history"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/federation/rulebook"
@@ -35,6 +36,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type stand struct {
 	lists    api.Lists
 	store    store.Store
+	history  *history.Log
 	book     *rulebook.Book
 	backend  *backend
 	registry *prometheus.Registry
@@ -65,7 +67,10 @@ func newStand(t *testing.T, change ...func(*api.Options)) *stand {
 	}
 	t.Cleanup(func() { _ = bolt.Close() })
 	s.store = bolt
-	s.book, err = rulebook.New(t.Context(), rulebook.Options{Store: bolt, Base: feedBase, Config: policy.Set{Exports: []policy.Export{
+	if s.history, err = history.New(t.Context(), history.Options{Store: bolt, Kinds: rulebook.Kinds(), Base: feedBase}); err != nil {
+		t.Fatal(err)
+	}
+	s.book, err = rulebook.New(t.Context(), rulebook.Options{Store: s.history, Base: feedBase, Config: policy.Set{Exports: []policy.Export{
 		{Name: "from-file", Services: []policy.ServicePattern{"web.default"}, To: []string{"*"}},
 	}}, ConfigPeers: []policy.Peer{{Name: "west", ID: "spiffe://west.test/isthmus/cluster/west"}}})
 	if err != nil {
@@ -85,7 +90,7 @@ func newStand(t *testing.T, change ...func(*api.Options)) *stand {
 	}
 	t.Cleanup(func() { _ = s.audit.Close() })
 	opts := api.Options{
-		Backend: s.backend, Lists: s.lists, Rules: s.book, Token: s.token, Registry: s.registry, Audit: s.audit, Answers: bolt,
+		Backend: s.backend, Lists: s.lists, Rules: s.book, History: s.history, Token: s.token, Registry: s.registry, Audit: s.audit, Answers: bolt,
 	}
 	for _, f := range change {
 		f(&opts)

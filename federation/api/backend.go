@@ -85,6 +85,10 @@ type Rules interface {
 	Intentions() *rulebook.Shelf[resource.Intention]
 	TrafficPolicies() *rulebook.Shelf[resource.TrafficPolicy]
 	PeerRules() *rulebook.Shelf[resource.PeerRule]
+	// Stored are the rules of a kind that the store keeps, Restore makes some of
+	// them what they were: see rulebook.Book.
+	Stored(ctx context.Context, kind string) ([]rulebook.Change, error)
+	Restore(ctx context.Context, changes []rulebook.Change, dryRun bool) ([]rulebook.Restored, error)
 	// Applied is what sets of declarative files applied last.
 	Applied() *rulebook.Applied
 }

@@ -90,7 +90,7 @@ func (s *Server) registerLists(api huma.API) {
 	l := s.opts.Lists
 	registerList[AllInput[resource.Cluster]](s, api, "clusters", "Clusters: the own one and the peers'.", l.Clusters)
 	registerItem(api, "clusters", "cluster", l.Clusters)
-	registerList[AllInput[resource.Peer]](s, api, "peers", "Peers, and how much of them is heard.", l.Peers)
+	registerList[PastInput[resource.Peer]](s, api, "peers", "Peers, and how much of them is heard.", l.Peers, s.pastPeers)
 	s.registerPeers(api)
 	registerList[AllInput[resource.Service]](s, api, "services", "Services: own endpoints, peers' offers, conflicts.", l.Services)
 	registerItem(api, "services", "service", l.Services)
@@ -103,8 +103,9 @@ func (s *Server) registerLists(api huma.API) {
 	registerList[AllInput[resource.Event]](s, api, "events", "The journal: the last changes and their causes.", l.Events)
 }
 
-// registerList serves a feed as pages and as a stream.
-func registerList[I, T any, P lister[I, T]](s *Server, api huma.API, plural, summary string, f *feed.Feed[T]) {
+// registerList serves a feed as pages and as a stream, and where past is given
+// and asked for, the list as it was.
+func registerList[I, T any, P lister[I, T]](s *Server, api huma.API, plural, summary string, f *feed.Feed[T], past ...pastFunc[T]) {
 	schemas := api.OpenAPI().Components.Schemas
 	page := schemas.Schema(reflect.TypeFor[resource.Page[T]](), true, "")
 	event := schemas.Schema(reflect.TypeFor[resource.WatchEvent[T]](), true, "")
@@ -119,8 +120,11 @@ func registerList[I, T any, P lister[I, T]](s *Server, api huma.API, plural, sum
 				"application/jsonl": {Schema: event},
 			},
 		}},
-	}, func(_ context.Context, in *I) (*listOutput, error) {
+	}, func(ctx context.Context, in *I) (*listOutput, error) {
 		p := P(in)
+		if then, ok := any(p).(interface{ asOf() string }); ok && then.asOf() != "" && len(past) > 0 {
+			return pageOfPast(ctx, past[0], then.asOf(), p.listing())
+		}
 		keep, err := p.keep()
 		if err != nil {
 			return nil, answerTo(err, "query")

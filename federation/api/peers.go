@@ -19,8 +19,12 @@ func (s *Server) registerPeers(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "get-peer", Method: http.MethodGet, Path: "/v1/peers/{name}",
 		Summary: "One peer: its state, and below spec what PUT takes, with its ETag.", Tags: []string{"peers"},
-		Errors: []int{http.StatusUnauthorized, http.StatusNotFound},
-	}, func(_ context.Context, in *ruleGetInput) (*ruleOutput[resource.Peer], error) {
+		Errors: []int{http.StatusUnauthorized, http.StatusNotFound, http.StatusGone},
+	}, func(ctx context.Context, in *ruleGetInput) (*ruleOutput[resource.Peer], error) {
+		if in.AsOf != "" {
+			was, err := pastItem(ctx, s.pastPeers, in.AsOf, "peer", in.Name)
+			return &ruleOutput[resource.Peer]{Status: http.StatusOK, ETag: was.ETag, Body: was}, err
+		}
 		rule, ok := shelf.Feed().Get(in.Name)
 		if !ok {
 			return nil, problem(http.StatusNotFound, CodeNotFound, "no peer \""+in.Name+"\"")

@@ -10,6 +10,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/api/feed"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/history"
 	"github.com/isthmus-mesh/isthmus/federation/rulebook"
 	"github.com/isthmus-mesh/isthmus/federation/store"
 )
@@ -38,6 +39,7 @@ const (
 	CodeTooLarge       Code = "too-large"
 	CodeTooManyWatches Code = "too-many-watches"
 	CodeNotWritable    Code = "store-not-writable"
+	CodeNotReadable    Code = "store-not-readable"
 	CodeInternal       Code = "internal"
 	// CodeAuditUnavailable: a change that cannot be audited is not made.
 	CodeAuditUnavailable Code = "audit-unavailable"
@@ -86,6 +88,9 @@ func typed(_ huma.Context, _ string, v any) (any, error) {
 // answerTo turns an error of rulebook, store, feed or Backend into a problem.
 // location is where field errors are ("body").
 func answerTo(err error, location string) error {
+	if m, ok := errors.AsType[*huma.ErrorModel](err); ok {
+		return m // an answer already
+	}
 	if fields := fieldErrors(err, location); len(fields) > 0 {
 		return problem(http.StatusUnprocessableEntity, CodeInvalid, "validation failed", fields...)
 	}
@@ -100,6 +105,8 @@ func answerTo(err error, location string) error {
 		{rulebook.ErrChanged, http.StatusPreconditionFailed, CodeChanged},
 		{rulebook.ErrPreconditionRequired, http.StatusPreconditionRequired, CodeETagRequired},
 		{store.ErrNotFound, http.StatusNotFound, CodeNotFound},
+		{history.ErrFuture, http.StatusNotFound, CodeNotFound},
+		{history.ErrCompacted, http.StatusGone, CodeExpired},
 		{ErrUnknownSource, http.StatusNotFound, CodeNotFound},
 		{store.ErrNotWritable, http.StatusServiceUnavailable, CodeNotWritable},
 		{store.ErrTooLarge, http.StatusRequestEntityTooLarge, CodeTooLarge},

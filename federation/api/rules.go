@@ -11,6 +11,7 @@ import (
 type ruleGetInput struct {
 	Name        string `path:"name" maxLength:"253"`
 	IfNoneMatch string `header:"If-None-Match" doc:"The etag that is held; 304 where it is still the current one."`
+	AsOf        string `query:"as_of" maxLength:"64" doc:"The rule as it was after this record of the history: its sequence, or a time in RFC 3339."`
 }
 
 type ruleCreateInput[R any] struct {
@@ -50,13 +51,17 @@ func (s *Server) registerRules(api huma.API) {
 func registerShelf[R any](s *Server, api huma.API, shelf *rulebook.Shelf[R], singular, summary string, etag func(R) string) {
 	plural := shelf.Name()
 	one := "/v1/" + plural + "/{name}"
-	registerList[AllInput[R]](s, api, plural, summary, shelf.Feed())
+	registerList[PastInput[R]](s, api, plural, summary, shelf.Feed(), pastShelf(s, shelf))
 
 	huma.Register(api, huma.Operation{
 		OperationID: "get-" + singular, Method: http.MethodGet, Path: one,
 		Summary: "One rule, with its ETag.", Tags: []string{plural},
-		Errors: []int{http.StatusUnauthorized, http.StatusNotFound},
-	}, func(_ context.Context, in *ruleGetInput) (*ruleOutput[R], error) {
+		Errors: []int{http.StatusUnauthorized, http.StatusNotFound, http.StatusGone},
+	}, func(ctx context.Context, in *ruleGetInput) (*ruleOutput[R], error) {
+		if in.AsOf != "" {
+			was, err := pastItem(ctx, pastShelf(s, shelf), in.AsOf, singular, in.Name)
+			return &ruleOutput[R]{Status: http.StatusOK, ETag: etag(was), Body: was}, err
+		}
 		r, ok := shelf.Feed().Get(in.Name)
 		if !ok {
 			return nil, problem(http.StatusNotFound, CodeNotFound, "no "+singular+" \""+in.Name+"\"")

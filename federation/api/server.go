@@ -23,6 +23,8 @@ type Options struct {
 	Backend Backend
 	Lists   Lists
 	Rules   Rules
+	// History records what becomes of Rules; nil: none is kept.
+	History History
 	// Token is what clients on the loopback listener must bring; "" lets nobody in
 	// there.
 	Token string
@@ -91,6 +93,7 @@ func New(opts Options) (*Server, error) {
 	s.registerApplied(h)
 	s.registerReads(h)
 	s.registerAudit(h)
+	s.registerHistory(h)
 	// huma does not know encoding/json's ",string".
 	h.OpenAPI().Components.Schemas.Map()["RouteLedgerRequest"].Properties["random"] = &huma.Schema{
 		Type: huma.TypeString, Description: "The decision's random number, 64 bits: a string because JavaScript's numbers have 53.",

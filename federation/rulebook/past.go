@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/history"
 	"github.com/isthmus-mesh/isthmus/federation/store"
 )
 
@@ -25,15 +26,10 @@ func (s *Shelf[R]) Past(items []store.Item, config [][]byte) ([]R, error) {
 	return s.ops.fill(items, rules), nil
 }
 
-// ConfigRule is one rule of the config file, in the form of the store.
-type ConfigRule struct {
-	Kind, Name string
-	Value      []byte
-}
-
-// ConfigRules are the rules that the config file holds now.
-func (b *Book) ConfigRules() ([]ConfigRule, error) {
-	var out []ConfigRule
+// ConfigRules are the rules that the config file holds now, as the history has
+// them.
+func (b *Book) ConfigRules() ([]history.Rule, error) {
+	var out []history.Rule
 	var errs []error
 	for _, s := range b.shelves() {
 		rules, err := s.configRules()
@@ -45,7 +41,7 @@ func (b *Book) ConfigRules() ([]ConfigRule, error) {
 // anyShelf is a Shelf whatever it holds.
 type anyShelf interface {
 	Name() string
-	configRules() ([]ConfigRule, error)
+	configRules() ([]history.Rule, error)
 	judge(items []store.Item, changes []Change) error
 }
 
@@ -54,9 +50,9 @@ func (b *Book) shelves() []anyShelf {
 }
 
 // configRules reads the feed: what it shows of the file is what the file holds.
-func (s *Shelf[R]) configRules() ([]ConfigRule, error) {
+func (s *Shelf[R]) configRules() ([]history.Rule, error) {
 	all, _ := s.feed.All()
-	var out []ConfigRule
+	var out []history.Rule
 	for _, e := range all {
 		if s.ops.origin(e.Item) != resource.FromConfig {
 			continue
@@ -65,7 +61,7 @@ func (s *Shelf[R]) configRules() ([]ConfigRule, error) {
 		if err != nil {
 			return nil, s.fail(e.Key, err)
 		}
-		out = append(out, ConfigRule{Kind: s.name, Name: e.Key, Value: value})
+		out = append(out, history.Rule{Kind: s.name, Name: e.Key, Value: value})
 	}
 	return out, nil
 }
@@ -217,6 +213,20 @@ func decodeConfig[P any](values [][]byte) ([]P, error) {
 		if err := json.Unmarshal(v, &out[i]); err != nil {
 			return nil, err
 		}
+	}
+	return out, nil
+}
+
+// Stored are the rules of a kind that the store keeps, by name: those that the
+// config file shadows too.
+func (b *Book) Stored(ctx context.Context, kind string) ([]Change, error) {
+	items, _, err := b.store.List(ctx, kind)
+	if err != nil {
+		return nil, fmt.Errorf("policies: %w", err)
+	}
+	out := make([]Change, len(items))
+	for i, item := range items {
+		out[i] = Change{Kind: kind, Name: item.Key.Name, Value: item.Value}
 	}
 	return out, nil
 }
