@@ -193,7 +193,10 @@ func (f *Federation) serve(ctx context.Context, p *plane, d *doors) error {
 		group.Go(func() error { return err })
 		return group.Wait()
 	}
+	p.recordConfig(run)
 	group.Go(func() error { return p.book.Run(run) })
+	group.Go(func() error { return p.history.Run(run) })
+	group.Go(func() error { return p.noteChanges(run) })
 	group.Go(func() error { return p.runLoop(run) })
 	group.Go(func() error {
 		// Streams of peers end by themselves when the exporter closes; the listener
@@ -251,6 +254,7 @@ func (f *Federation) Reload(ctx context.Context, c Config) error {
 		return fmt.Errorf("federation: reload: %w", err)
 	}
 	f.opts.Config = c
+	f.plane.recordConfig(ctx)
 	f.plane.events.note(eventReloaded, string(f.opts.Cluster), "")
 	return nil
 }

@@ -33,11 +33,34 @@ const (
 	eventPeerBundle      eventKind = "peer_bundle"
 	eventBundleEndpoint  eventKind = "bundle_endpoint"
 	eventPolicyChanged   eventKind = "policy_changed"
+	eventCatalogChanged  eventKind = "catalog_changed"
+	eventOfferChanged    eventKind = "offer_changed"
 	eventExportRefused   eventKind = "export_refused"
 	eventCatalogPartial  eventKind = "catalog_partial"
 	eventReloaded        eventKind = "reloaded"
 	eventTableNotPublish eventKind = "table_not_published"
 )
+
+// cause says whose doing an event of the kind is: a closed vocabulary, too. The
+// subject names which.
+func (k eventKind) cause() string {
+	switch k {
+	case eventSourceState, eventCatalogChanged, eventCatalogPartial:
+		return "source"
+	case eventGatewayJoined, eventGatewaySilent, eventGatewayLeft, eventEpochRaised:
+		return "gateway"
+	case eventPeerState, eventPeerBundle, eventBundleEndpoint, eventOfferChanged, eventExportRefused:
+		return "peer"
+	case eventPolicyChanged, eventPeerAdded, eventPeerChanged, eventPeerRefused, eventPeerRemoved:
+		return "rule"
+	case eventSourceReleased:
+		return "operator"
+	case eventReloaded:
+		return "config"
+	default:
+		return "process"
+	}
+}
 
 // journal remembers the last events and logs each.
 type journal struct {
@@ -61,7 +84,7 @@ func (j *journal) note(kind eventKind, subject, reason string) {
 	defer j.mu.Unlock()
 	j.last++
 	e := resource.Event{
-		Sequence: j.last, At: j.now().UTC(), Kind: string(kind), Subject: subject, Cluster: j.cluster, Reason: reason,
+		Sequence: j.last, At: j.now().UTC(), Kind: string(kind), Cause: kind.cause(), Subject: subject, Cluster: j.cluster, Reason: reason,
 	}
 	// Keys of one length, so that their order is that of the numbers.
 	j.feed.Append(feed.Entry[resource.Event]{Key: fmt.Sprintf("%020d", j.last), Item: e}, maxEvents)

@@ -214,6 +214,8 @@ func (p *plane) look() {
 	now := p.now()
 	p.noteGateways(now)
 	p.noteSources()
+	p.noteCatalogs()
+	p.notePeerCatalogs()
 	p.notePeers()
 	if now.Sub(p.loop.lastBundleLook) >= bundleLook {
 		p.loop.lastBundleLook = now

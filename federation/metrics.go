@@ -20,6 +20,7 @@ type metrics struct {
 	reportAge     *prometheus.GaugeVec
 	exchangeAge   *prometheus.GaugeVec
 	writable      prometheus.Gauge
+	degraded      prometheus.Gauge
 	work          prometheus.Histogram
 }
 
@@ -41,6 +42,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		reportAge:     vec("isthmus_federation_report_age_seconds", "Seconds since the last report of an own gateway.", "gateway"),
 		exchangeAge:   vec("isthmus_federation_exchange_age_seconds", "Seconds since a peer's federation was heard.", "peer"),
 		writable:      gauge("isthmus_federation_store_writable", "1 while the store takes writes."),
+		degraded:      gauge("isthmus_federation_degraded", "What an operator must look at although everything is served; GET /readyz names it."),
 		work: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "isthmus_federation_work_seconds",
 			Help:    "Seconds that one round of merging, building and exporting takes.",
@@ -51,7 +53,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg != nil {
 		for _, c := range []prometheus.Collector{
 			m.services, m.endpoints, m.peers, m.gateways, m.epoch, m.version, m.tableServices,
-			m.reportAge, m.exchangeAge, m.writable, m.work,
+			m.reportAge, m.exchangeAge, m.writable, m.degraded, m.work,
 		} {
 			errs = append(errs, reg.Register(c))
 		}
@@ -103,6 +105,7 @@ func (m *metrics) ages(p *plane, now time.Time) {
 		m.peers.WithLabelValues(string(s)).Set(float64(n))
 	}
 	m.writable.Set(0)
+	m.degraded.Set(float64(len(p.Degraded())))
 	if p.store.Writable() == nil {
 		m.writable.Set(1)
 	}

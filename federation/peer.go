@@ -29,7 +29,8 @@ type peer struct {
 	stop     context.CancelFunc
 	done     chan struct{}
 
-	trust peerTrust
+	trust   peerTrust
+	offered []*catalog.Summary // of the loop: what the journal was told
 }
 
 // newPeer builds the peer's importer and loads its last good state; it connects

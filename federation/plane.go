@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 	"github.com/isthmus-mesh/isthmus/federation/audit"
 	"github.com/isthmus-mesh/isthmus/federation/exchange"
+	"github.com/isthmus-mesh/isthmus/federation/history"
 	"github.com/isthmus-mesh/isthmus/federation/mesh"
 	"github.com/isthmus-mesh/isthmus/federation/rulebook"
 	"github.com/isthmus-mesh/isthmus/federation/store"
@@ -32,7 +33,8 @@ type plane struct {
 	started  time.Time
 
 	id        spiffeid.ID
-	store     *store.Bolt
+	store     store.Store
+	history   *history.Log
 	audit     *audit.Log
 	epochs    counter
 	book      *rulebook.Book
@@ -97,13 +99,13 @@ func newPlane(ctx context.Context, opts Options, log *slog.Logger, registry *pro
 	p.loop.epoch = epoch
 	base := epoch << 32
 	p.events = newJournal(opts.Cluster, base, log, opts.Now)
+	if err := p.newHistory(ctx, base); err != nil {
+		return nil, err
+	}
 	p.book, err = rulebook.New(ctx, rulebook.Options{
-		Store: p.store, Config: opts.Config.Policy(), ConfigPeers: opts.Config.Peers, Base: base, Log: log,
+		Store: p.history, Config: opts.Config.Policy(), ConfigPeers: opts.Config.Peers, Base: base, Log: log,
 		Admit: p.admitPeer, PeersChanged: p.followBook,
-		Changed: func() {
-			p.touch(catalogChanged)
-			p.events.note(eventPolicyChanged, string(opts.Cluster), "")
-		},
+		Changed: func() { p.touch(catalogChanged) },
 	})
 	if err != nil {
 		return nil, err
@@ -191,6 +193,7 @@ func (p *plane) path(name string) string { return filepath.Join(p.opts.Config.Da
 func (p *plane) Version() resource.Version {
 	v := resource.Version{
 		API: "v1", Build: p.opts.Build, Cluster: p.opts.Cluster, ID: p.id.String(), StartedAt: p.started,
+		Degraded: p.Degraded(),
 	}
 	if t := p.tables.current(); t != nil {
 		v.Epoch, v.TableVersion = t.Epoch, t.Version

@@ -16,7 +16,9 @@ type source struct {
 	NamedSource
 	runner   *discovery.Runner
 	snapshot atomic.Pointer[catalog.Snapshot]
-	state    discovery.State // of the loop: what the journal was told
+	// Of the loop: what the journal was told.
+	state discovery.State
+	noted *catalog.Snapshot
 }
 
 // newSources builds a runner for each configured source.

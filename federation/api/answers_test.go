@@ -61,7 +61,7 @@ func (s *stand) fill(t *testing.T) {
 		Name: "consul", Kind: "consul", State: "quarantined", Error: "e", LastSuccess: now, Age: time.Hour, Version: 1, Services: 1,
 		Endpoints: 1, Refused: 1, Quarantined: []string{"web.default/1"}, QuarantinedCount: 1,
 	})
-	list(s.lists.Events, "1", resource.Event{Sequence: 1, At: now, Kind: "peer_state", Subject: "west", Cluster: "east", Reason: "r"})
+	list(s.lists.Events, "1", resource.Event{Sequence: 1, At: now, Kind: "peer_state", Cause: "peer", Subject: "west", Cluster: "east", Reason: "r"})
 
 	percent, retries := uint32(40), uint32(1)
 	rule := policy.Import{Name: "a", From: "west", Services: []policy.ServicePattern{"web.default"}, As: new(catalog.MustServiceName("x.y")), MaxCapacity: 9}

@@ -245,6 +245,8 @@ func (b *backend) Release(_ context.Context, source string) (int, error) {
 	return 3, nil
 }
 
+func (b *backend) Degraded() []string { return nil }
+
 func (b *backend) NotReady() []string {
 	if r := b.notReady.Load(); r != nil {
 		return *r

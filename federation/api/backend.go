@@ -33,6 +33,8 @@ type Backend interface {
 	Release(ctx context.Context, source string) (int, error)
 	// NotReady names what keeps the federation from being ready; empty is ready.
 	NotReady() []string
+	// Degraded names what an operator must look at although everything is served.
+	Degraded() []string
 }
 
 // ErrUnknownSource means that there is no source of that name.

@@ -16,7 +16,8 @@ func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// serveReady names whoever keeps the federation from being ready.
+// serveReady names whoever keeps the federation from being ready, and what an
+// operator must look at although it is.
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	reasons := s.opts.Backend.NotReady()
 	w.Header().Set("Content-Type", "application/json")
@@ -25,7 +26,8 @@ func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	_ = json.NewEncoder(w).Encode(struct {
-		Ready   bool     `json:"ready"`
-		Reasons []string `json:"reasons,omitempty"`
-	}{len(reasons) == 0, reasons})
+		Ready    bool     `json:"ready"`
+		Reasons  []string `json:"reasons,omitempty"`
+		Degraded []string `json:"degraded,omitempty"`
+	}{len(reasons) == 0, reasons, s.opts.Backend.Degraded()})
 }

@@ -29,12 +29,14 @@ type Source struct {
 // Event is one entry of the journal: what changed, and why.
 type Event struct {
 	// Sequence orders the journal; it starts anew with each process.
-	Sequence uint64              `json:"sequence"`
-	At       time.Time           `json:"at"`
-	Kind     string              `json:"kind" doc:"Closed vocabulary, such as peer_state or policy_changed."`
-	Subject  string              `json:"subject" doc:"What it happened to."`
-	Cluster  catalog.ClusterName `json:"cluster"`
-	Reason   string              `json:"reason,omitempty"`
+	Sequence uint64    `json:"sequence"`
+	At       time.Time `json:"at"`
+	Kind     string    `json:"kind" doc:"Closed vocabulary, such as peer_state or policy_changed."`
+	// Cause says whose doing it is; Subject names which.
+	Cause   string              `json:"cause" enum:"source,gateway,peer,rule,operator,config,process" doc:"Whose doing it is."`
+	Subject string              `json:"subject" doc:"What it happened to."`
+	Cluster catalog.ClusterName `json:"cluster"`
+	Reason  string              `json:"reason,omitempty"`
 }
 
 // Version is GET /v1/version.
@@ -47,4 +49,7 @@ type Version struct {
 	Epoch        uint64    `json:"epoch"`
 	TableVersion uint64    `json:"table_version"`
 	StartedAt    time.Time `json:"started_at"`
+	// Degraded is what an operator must look at although everything is served,
+	// such as a store that was damaged and rebuilt.
+	Degraded []string `json:"degraded,omitempty"`
 }
