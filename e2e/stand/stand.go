@@ -36,6 +36,8 @@ type Domain struct {
 	CA          *Process
 	Socket      string
 	Bundle      string
+	// SVIDTTL and CATTL are lives of what the CA issues; 0 leaves them to it.
+	SVIDTTL, CATTL time.Duration
 	// Extra are SPIFFE IDs that the CA gives to the tests' own user, besides
 	// those of the clusters.
 	Extra []string
@@ -266,10 +268,17 @@ func (s *Stand) startCA(d *Domain) {
 	for _, id := range d.Extra {
 		entries = append(entries, Object{"id": id, "uid": os.Getuid()})
 	}
-	s.writeConfig(filepath.Join(s.Dir, d.TrustDomain+".yaml"), Object{
+	config := Object{
 		"trust_domain": d.TrustDomain, "dir": filepath.Join(s.Dir, "ca-"+d.TrustDomain),
 		"socket": d.Socket, "bundle_file": d.Bundle, "entries": entries,
-	})
+	}
+	if d.SVIDTTL != 0 {
+		config["svid_ttl"] = d.SVIDTTL.String()
+	}
+	if d.CATTL != 0 {
+		config["ca_ttl"] = d.CATTL.String()
+	}
+	s.writeConfig(filepath.Join(s.Dir, d.TrustDomain+".yaml"), config)
 	d.CA.Start()
 }
 
