@@ -107,9 +107,13 @@ func (d *tunnelDialer) through(ctx context.Context, r *route.Report) (_ net.Conn
 // refusedError is a gateway's refusal to carry a connection.
 type refusedError struct {
 	status int
+	reason string // of a join: why no gateway of the inviter was reached
 }
 
 func (e *refusedError) Error() string {
+	if e.reason != "" {
+		return e.reason
+	}
 	return fmt.Sprintf("connect: status %d %s", e.status, http.StatusText(e.status))
 }
 

@@ -27,6 +27,7 @@ const (
 	eventGatewayLeft     eventKind = "gateway_left"
 	eventPeerAdded       eventKind = "peer_added"
 	eventPeerChanged     eventKind = "peer_changed"
+	eventPeerJoined      eventKind = "peer_joined"
 	eventPeerRefused     eventKind = "peer_refused"
 	eventPeerRemoved     eventKind = "peer_removed"
 	eventPeerState       eventKind = "peer_state"

@@ -161,7 +161,7 @@ func (p *plane) merge() {
 func (p *plane) publishTable() {
 	in := tables.Input{
 		Cluster:    route.Cluster{Name: p.opts.Cluster, Locality: p.opts.Locality, ID: p.id.String()},
-		Federation: p.address, View: p.loop.view, Policy: p.loop.index,
+		Federation: p.address, Joining: p.peering.Open(), View: p.loop.view, Policy: p.loop.index,
 		Epoch: p.loop.epoch, Version: p.loop.version + 1,
 	}
 	for _, q := range p.peers.all() {
@@ -216,6 +216,9 @@ func (p *plane) look() {
 	p.noteSources()
 	p.noteCatalogs()
 	p.notePeerCatalogs()
+	if err := p.peering.Sweep(p.peers.context()); err != nil {
+		p.log.Warn("invitations cannot be looked at", "err", err)
+	}
 	p.notePeers()
 	if now.Sub(p.loop.lastBundleLook) >= bundleLook {
 		p.loop.lastBundleLook = now

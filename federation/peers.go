@@ -40,6 +40,16 @@ func (s *peers) all() []*peer {
 	return out
 }
 
+// context ends when nobody follows peers any more.
+func (s *peers) context() context.Context {
+	s.setting.Lock()
+	defer s.setting.Unlock()
+	if s.running == nil {
+		return context.Background()
+	}
+	return s.running
+}
+
 func (s *peers) get(name catalog.ClusterName) *peer {
 	s.mu.Lock()
 	defer s.mu.Unlock()

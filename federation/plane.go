@@ -17,6 +17,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/exchange"
 	"github.com/isthmus-mesh/isthmus/federation/history"
 	"github.com/isthmus-mesh/isthmus/federation/mesh"
+	"github.com/isthmus-mesh/isthmus/federation/peering"
 	"github.com/isthmus-mesh/isthmus/federation/rulebook"
 	"github.com/isthmus-mesh/isthmus/federation/store"
 	"github.com/isthmus-mesh/isthmus/identity/bundleendpoint"
@@ -49,6 +50,7 @@ type plane struct {
 	exporter  *exchange.Exporter
 	gateways  *gateways
 	peers     *peers
+	peering   *peering.Service
 	sources   []*source
 	address   string // of the mesh listener, as gateways are told
 
@@ -123,6 +125,9 @@ func newPlane(ctx context.Context, opts Options, log *slog.Logger, registry *pro
 	if err := p.newSources(); err != nil {
 		return nil, err
 	}
+	if err := p.newPeering(ctx); err != nil {
+		return nil, err
+	}
 	return p, p.newDoors()
 }
 
@@ -156,6 +161,7 @@ func (p *plane) newDoors() (err error) {
 	p.mesh, err = mesh.New(mesh.Options{
 		Identity: p.opts.Identity, Cluster: p.id,
 		Report: p.takeReport, Ahead: p.raiseEpoch,
+		JoinOpen: p.peering.Open, Join: p.peering.ServeConn,
 		Exchange: func(peer catalog.ClusterName) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				p.exporter.ServeHTTP(w, r.WithContext(withPeer(r.Context(), peer)))

@@ -16,7 +16,7 @@ func (f *Federation) newAPI(p *plane) (*api.Server, error) {
 	}
 	config := f.opts.Config.API
 	opts := api.Options{
-		Backend: p, Lists: p.lists, Rules: p.book, History: p.history, Token: token, Auth: config.Auth, Audit: p.audit, Answers: p.store,
+		Backend: p, Lists: p.lists, Rules: p.book, Peering: p.peering, History: p.history, Token: token, Auth: config.Auth, Audit: p.audit, Answers: p.store,
 		Now: f.opts.Now, Log: f.log, Registry: f.registry,
 	}
 	if config.MTLS.Address != "" {

@@ -143,7 +143,7 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	g.endpoints = endpoint.New(endpoint.Options{Dial: g.o.Dial, Own: g.listeners.own()})
 	if g.origin, err = origin.New(origin.Options{
 		Cluster: g.o.Cluster, Identity: g.ownID, Router: g.router, Endpoints: g.endpoints, Splicer: g.splicer,
-		Account: g.account, Federation: g.federationAddress, Report: g.board.TakeReport, Dial: g.o.Dial, Log: g.log,
+		Account: g.account, Federation: g.federationAddress, Joining: g.joining, Report: g.board.TakeReport, Dial: g.o.Dial, Log: g.log,
 	}); err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	}
 	if g.node, err = tunnel.New(tunnel.Options{
 		PacketConn: g.listeners.link, Identity: g.o.Identity, Cluster: string(g.o.Cluster), Gateway: g.config.Name,
-		Handler: g.origin, ResetKey: key, MaxStreams: g.config.Limits.Streams, Resolve: g.o.Resolve, Log: g.log, Registerer: reg,
+		Handler: g.origin, Join: g.origin, ResetKey: key, MaxStreams: g.config.Limits.Streams, Resolve: g.o.Resolve, Log: g.log, Registerer: reg,
 	}); err != nil {
 		return err
 	}
@@ -208,7 +208,7 @@ func (g *Gateway) buildWays() error {
 	}
 	if g.control, err = control.New(control.Options{
 		Listener: controlled, Identity: g.o.Identity, Federation: g.federationID, Cluster: g.o.Cluster,
-		Links: g.node, Splicer: g.splicer, Account: g.account, Log: g.log,
+		Links: g.node, Joins: g.node, Splicer: g.splicer, Account: g.account, Log: g.log,
 	}); err != nil {
 		return err
 	}
@@ -259,6 +259,12 @@ func (g *Gateway) federationID() spiffeid.ID {
 		return spiffeid.ID{}
 	}
 	return id
+}
+
+// joining reports whether the federation has invited a cluster.
+func (g *Gateway) joining() bool {
+	plan := g.board.Plan()
+	return plan != nil && plan.Table().Joining
 }
 
 func (g *Gateway) federationAddress() string {

@@ -80,7 +80,7 @@ func newIdempotency(a Answers, log *slog.Logger, now func() time.Time) *idempote
 // from what is kept.
 func (s *Server) serveOnce(w http.ResponseWriter, r *http.Request, in *write, do func(http.ResponseWriter)) {
 	keys := r.Header.Values(idempotencyHeader)
-	if len(keys) == 0 || s.idempotency == nil {
+	if len(keys) == 0 || s.idempotency == nil || hasSecrets(r.URL.Path) {
 		do(w)
 		return
 	}
@@ -122,6 +122,10 @@ func (s *Server) serveOnce(w http.ResponseWriter, r *http.Request, in *write, do
 		s.idempotency.keep(context.WithoutCancel(r.Context()), name, keep)
 	}
 }
+
+// hasSecrets are paths whose answers are shown once and kept nowhere: the tokens
+// of invitations. One that is made twice is one more to revoke, or to let expire.
+func hasSecrets(path string) bool { return strings.HasPrefix(path, "/v1/peering/") }
 
 func validKey(key string) bool {
 	return key != "" && len(key) <= maxIdempotencyKey && !strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' })

@@ -25,6 +25,8 @@ type Options struct {
 	Rules   Rules
 	// History records what becomes of Rules; nil: none is kept.
 	History History
+	// Peering joins clusters by tokens; nil serves none of it.
+	Peering Peering
 	// Token is what clients on the loopback listener must bring; "" lets nobody in
 	// there.
 	Token string
@@ -94,6 +96,7 @@ func New(opts Options) (*Server, error) {
 	s.registerReads(h)
 	s.registerAudit(h)
 	s.registerHistory(h)
+	s.registerPeering(h)
 	// huma does not know encoding/json's ",string".
 	h.OpenAPI().Components.Schemas.Map()["RouteLedgerRequest"].Properties["random"] = &huma.Schema{
 		Type: huma.TypeString, Description: "The decision's random number, 64 bits: a string because JavaScript's numbers have 53.",

@@ -32,7 +32,7 @@ func parseRoster(value json.RawMessage, peer spiffeid.ID, allowLoopback bool, l 
 			return nil, refuse(ReasonInvalid, "gateways[%d].name: value %q: must be sorted, each name once", i, g.Name)
 		}
 		for j, a := range g.Addresses {
-			if rule := undialable(a, allowLoopback); rule != "" {
+			if rule := Undialable(a, allowLoopback); rule != "" {
 				return nil, refuse(ReasonInvalid, "gateways[%d].addresses[%d]: value %q: %s", i, j, a, rule)
 			}
 		}
@@ -45,10 +45,10 @@ func GatewayID(cluster spiffeid.ID, name string) string {
 	return cluster.String() + "/gateway/" + name
 }
 
-// undialable says why a roster's address, a valid host:port, is not one that own
+// Undialable says why a roster's address, a valid host:port, is not one that own
 // gateways should be made to send to. Names are resolved by the gateways, which
 // look at the result again.
-func undialable(address string, allowLoopback bool) string {
+func Undialable(address string, allowLoopback bool) string {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return "must be host:port"

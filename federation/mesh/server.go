@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -50,6 +51,10 @@ type Options struct {
 	// Exchange serves a configured peer; the handler is the peer's own, and what
 	// it is asked came from that peer.
 	Exchange func(peer catalog.ClusterName) http.Handler
+	// JoinOpen says whether strangers who come to join are listened to, Join serves
+	// one of them and closes the connection. Both nil: never.
+	JoinOpen func() bool
+	Join     func(ctx context.Context, conn *tls.Conn)
 	// Log receives the server's log; nil discards it.
 	Log *slog.Logger
 	// Registerer receives the metrics; nil registers none.
@@ -112,7 +117,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		TLSConfig:         s.opts.Identity.ServerTLS([]string{"h2", "http/1.1"}, s.roles.authorize),
+		TLSConfig:         s.tlsConfig(),
+		Protocols:         httpProtocols(),
+		TLSNextProto:      s.joining(ctx),
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnState:         s.conns.state,

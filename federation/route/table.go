@@ -40,9 +40,12 @@ type Table struct {
 	Cluster Cluster `json:"cluster"`
 	// Federation is the host:port of the own federation's mesh listener: the
 	// one endpoint of the reserved service federation.CLUSTER.
-	Federation string    `json:"federation"`
-	Peers      []Peer    `json:"peers,omitempty"`
-	Services   []Service `json:"services,omitempty"`
+	Federation string `json:"federation"`
+	// Joining is set while a cluster is invited: gateways then take connections of
+	// strangers who come to join, and lead them to Federation.
+	Joining  bool      `json:"joining,omitempty"`
+	Peers    []Peer    `json:"peers,omitempty"`
+	Services []Service `json:"services,omitempty"`
 	// Intentions fail closed where they have fields that this build does not know.
 	Intentions policy.Intentions `json:"intentions,omitempty"`
 }

@@ -39,7 +39,7 @@ type TableDiff struct {
 	AddedServices   []catalog.ServiceName `json:"added_services,omitempty"`
 	RemovedServices []catalog.ServiceName `json:"removed_services,omitempty"`
 	ChangedServices []catalog.ServiceName `json:"changed_services,omitempty"`
-	// Intentions and Cluster (its place, identity or federation) changed.
+	// Intentions and Cluster (its place, identity, federation or that it is being joined) changed.
 	Intentions bool `json:"intentions,omitempty"`
 	Cluster    bool `json:"cluster,omitempty"`
 }
@@ -67,7 +67,7 @@ func DiffTables(a, b *Table) TableDiff {
 		func(s *Service) catalog.ServiceName { return s.Name }, catalog.ServiceName.Compare,
 		func(x, y Service) bool { return reflect.DeepEqual(x, y) })
 	d.Intentions = len(a.Intentions)+len(b.Intentions) > 0 && !reflect.DeepEqual(a.Intentions, b.Intentions)
-	d.Cluster = a.Cluster != b.Cluster || a.Federation != b.Federation
+	d.Cluster = a.Cluster != b.Cluster || a.Federation != b.Federation || a.Joining != b.Joining
 	return d
 }
 

@@ -134,7 +134,7 @@ func sameRemote(a, b route.Remote) bool {
 
 // sameHead compares everything but services and position.
 func sameHead(a, b *route.Table) bool {
-	return a != nil && a.Format == b.Format && a.Cluster == b.Cluster && a.Federation == b.Federation &&
+	return a != nil && a.Format == b.Format && a.Cluster == b.Cluster && a.Federation == b.Federation && a.Joining == b.Joining &&
 		slices.EqualFunc(a.Peers, b.Peers, samePeer) && sameIntentions(a.Intentions, b.Intentions)
 }
 

@@ -17,6 +17,8 @@ type Input struct {
 	Cluster route.Cluster
 	// Federation is the host:port of the own mesh listener.
 	Federation string
+	// Joining says that a cluster is invited.
+	Joining bool
 	// Peers are all configured peers, in any order. The view's offers of other
 	// clusters are left out: a peer that is removed is gone at once.
 	Peers  []route.Peer
@@ -47,7 +49,7 @@ func Build(in Input) *route.Table {
 func head(in Input) *route.Table {
 	t := &route.Table{
 		Format: route.FormatOf(in.Policy.Set().Intentions), Epoch: in.Epoch, Version: in.Version,
-		Cluster: in.Cluster, Federation: in.Federation,
+		Cluster: in.Cluster, Federation: in.Federation, Joining: in.Joining,
 		Peers:      slices.Clone(in.Peers),
 		Intentions: in.Policy.Set().Intentions,
 	}

@@ -20,6 +20,8 @@ const (
 	WayRequest = "request"
 	WayControl = "control"
 	WayAdmin   = "admin"
+	// WayJoin is a stranger who comes to join, and an own federation that goes to.
+	WayJoin = "join"
 )
 
 // ReasonOK is the reason of what ended well.
@@ -79,7 +81,7 @@ func New(o Options) (*Account, error) {
 		return nil, err
 	}
 	a := &Account{access: o.Access, log: o.Log, metrics: m, inFlight: make(map[string]*atomic.Int64)}
-	for _, way := range []string{WayTCP, WayHTTP, WayStream, WayRequest, WayControl} {
+	for _, way := range []string{WayTCP, WayHTTP, WayStream, WayRequest, WayControl, WayJoin} {
 		a.inFlight[way] = new(atomic.Int64)
 		m.inFlight.WithLabelValues(way).Set(0)
 	}

@@ -46,6 +46,8 @@ type Options struct {
 	// Cluster is the own one.
 	Cluster catalog.ClusterName
 	Links   Links
+	// Joins reaches clusters that have invited the own one; nil reaches none.
+	Joins   Joins
 	Splicer *splice.Splicer
 	Account *account.Account
 	Log     *slog.Logger
@@ -107,6 +109,10 @@ type Refusal struct {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.requests.Add(1)
 	defer s.requests.Done()
+	if cluster, ok := joinTarget(r.Host); ok && s.o.Joins != nil && r.Method == http.MethodConnect {
+		s.serveJoin(w, r, cluster)
+		return
+	}
 	e := s.o.Account.Begin(account.WayControl)
 	defer e.End()
 	e.Caller = s.o.Federation().String()

@@ -33,6 +33,9 @@ type Options struct {
 	// Federation is the host:port of the own federation's mesh listener, "" if it
 	// is not known.
 	Federation func() string
+	// Joining says whether a cluster is invited, so that strangers are led to the
+	// own federation; nil is never.
+	Joining func() bool
 	// Report takes the load reports of peers' gateways.
 	Report func(cluster catalog.ClusterName, gateway string, r wire.Report)
 	// Dial connects to the federation; nil is a net.Dialer.

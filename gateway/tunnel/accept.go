@@ -33,6 +33,10 @@ func (n *Node) accept(ctx context.Context, listener *quic.Listener) error {
 
 // serveAccepted serves one connection that a peer dialed.
 func (n *Node) serveAccepted(ctx context.Context, qc *quic.Conn) {
+	if isJoin(qc) {
+		n.serveJoin(ctx, qc)
+		return
+	}
 	c, err := n.admit(qc, ownAtStart(qc))
 	if err != nil {
 		n.metrics.accepted.WithLabelValues(reasonOf(err)).Inc()

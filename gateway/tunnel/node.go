@@ -25,6 +25,7 @@ type Node struct {
 	instance  wire.ID // of this process
 	windows   *windows
 	gate      *gate
+	joins     *joins
 	transport *quic.Transport
 	config    *quic.Config
 
@@ -79,6 +80,7 @@ func New(o Options) (*Node, error) {
 	n.instance = newID()
 	n.features.Store(wire.FeatureReauth)
 	n.gate = newGate(n.windows.inbound(), o.Identity.Certificate)
+	n.joins = newJoins()
 	n.metrics = newMetrics(n)
 	if err := n.metrics.register(o.Registerer); err != nil {
 		return nil, fmt.Errorf("tunnel metrics: %w", err)
@@ -140,8 +142,7 @@ func (n *Node) Run(ctx context.Context) error {
 	// Work outlives ctx for as long as an orderly end takes.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	tls := n.o.Identity.ServerTLS([]string{alpnRaw, alpnHTTP, alpnCallback}, n.authorize)
-	listener, err := n.transport.Listen(tls, n.config)
+	listener, err := n.transport.Listen(n.listenerTLS(), n.config)
 	if err != nil {
 		return fmt.Errorf("tunnel: listen: %w", err)
 	}

@@ -27,6 +27,8 @@ type Options struct {
 	Cluster, Gateway string
 	// Handler serves what peers send; required.
 	Handler Handler
+	// Join serves strangers who come to join; nil listens to none.
+	Join JoinHandler
 	// Connections is the number of raw connections of a dialed link, 1 to 8;
 	// default 2. One of them carries control and probes, all carry streams.
 	Connections int
