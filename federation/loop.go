@@ -155,6 +155,7 @@ func (p *plane) merge() {
 	}
 	p.loop.view = merge.Update(p.loop.view, in)
 	p.loop.census.follow(p.loop.view)
+	p.horizon.Store(&horizon{in: in, view: p.loop.view, index: p.loop.index})
 }
 
 // publishTable hands gateways a table if it says something new.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -59,6 +60,10 @@ type plane struct {
 	// The loop's own: nobody else touches it.
 	loop loopState
 
+	// horizon is what dry runs start from; foreseeing is held by the one at work.
+	horizon    atomic.Pointer[horizon]
+	foreseeing chan struct{}
+
 	mu       sync.Mutex
 	refusals map[catalog.ClusterName]string // why a peer's export is not what it should be
 }
@@ -69,7 +74,8 @@ func newPlane(ctx context.Context, opts Options, log *slog.Logger, registry *pro
 	p := &plane{
 		opts: opts, log: log, registry: registry, random: rand.Uint64, started: opts.Now().UTC(),
 		id: opts.Identity.ID(), gateways: newGateways(), peers: newPeers(),
-		refusals: make(map[catalog.ClusterName]string),
+		foreseeing: make(chan struct{}, 1),
+		refusals:   make(map[catalog.ClusterName]string),
 	}
 	p.inbox.wake = make(chan struct{}, 1)
 	if p.store, err = store.OpenBolt(store.BoltOptions{Path: p.path("store.db"), Log: log}); err != nil {

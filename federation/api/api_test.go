@@ -247,6 +247,11 @@ func (b *backend) Release(_ context.Context, source string) (int, error) {
 
 func (b *backend) Degraded() []string { return nil }
 
+// Would counts what differs: what it means is tested in package federation.
+func (b *backend) Would(_ context.Context, o rulebook.Outlook) (resource.Impact, error) {
+	return resource.Impact{PeersTotal: len(o.Peers), ServicesTotal: len(o.Set.Exports)}, nil
+}
+
 func (b *backend) NotReady() []string {
 	if r := b.notReady.Load(); r != nil {
 		return *r

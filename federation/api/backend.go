@@ -31,6 +31,9 @@ type Backend interface {
 	// Release lets the withdrawals through that the guard of a source holds back.
 	// It returns how many there were, and ErrUnknownSource.
 	Release(ctx context.Context, source string) (int, error)
+	// Would says what would change for whom if all rules were those of o. It writes
+	// nothing.
+	Would(ctx context.Context, o rulebook.Outlook) (resource.Impact, error)
 	// NotReady names what keeps the federation from being ready; empty is ready.
 	NotReady() []string
 	// Degraded names what an operator must look at although everything is served.

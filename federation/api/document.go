@@ -36,6 +36,9 @@ func (s *Server) describeGate(api huma.API) {
 		describe(http.StatusMisdirectedRequest, "On loopback: the Host is no loopback name.")
 		describe(http.StatusServiceUnavailable, "")
 		describe(http.StatusInternalServerError, "")
+		if none := op.Responses[strconv.Itoa(http.StatusNoContent)]; none != nil {
+			none.Content = nil
+		}
 		if writes(op) {
 			op.Parameters = append(op.Parameters, writeParameters()...)
 			describe(http.StatusUnprocessableEntity, "")

@@ -42,7 +42,7 @@ func (s *Server) registerPeers(api huma.API) {
 		state.Spec, state.Stored = rule.Peer, rule.Stored
 		return &ruleOutput[resource.Peer]{Status: http.StatusOK, ETag: rule.ETag, Body: state}, nil
 	})
-	registerWrites(api, shelf, "peer", etagPeer, Admin)
+	registerWrites(s, api, shelf, "peer", etagPeer, Admin)
 }
 
 // newPeer is a peer of which nothing is known but its entry.

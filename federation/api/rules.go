@@ -14,24 +14,6 @@ type ruleGetInput struct {
 	AsOf        string `query:"as_of" maxLength:"64" doc:"The rule as it was after this record of the history: its sequence, or a time in RFC 3339."`
 }
 
-type ruleCreateInput[R any] struct {
-	DryRun bool `query:"dry_run" doc:"Check everything, write nothing; answers 200 with what would be stored."`
-	Body   ruleBody[R]
-}
-
-type ruleReplaceInput[R any] struct {
-	Name    string `path:"name" maxLength:"253"`
-	IfMatch string `header:"If-Match" doc:"The etag that was read, or *."`
-	DryRun  bool   `query:"dry_run" doc:"Check everything, write nothing; answers 200 with what would be stored."`
-	Body    ruleBody[R]
-}
-
-type ruleDeleteInput struct {
-	Name    string `path:"name" maxLength:"253"`
-	IfMatch string `header:"If-Match" doc:"Delete this version only."`
-	DryRun  bool   `query:"dry_run" doc:"Check everything, write nothing."`
-}
-
 type ruleOutput[R any] struct {
 	Status   int
 	ETag     string `header:"ETag"`
@@ -73,84 +55,5 @@ func registerShelf[R any](s *Server, api huma.API, shelf *rulebook.Shelf[R], sin
 		}
 		return &ruleOutput[R]{Status: http.StatusOK, ETag: etag(r), Body: r}, nil
 	})
-	registerWrites(api, shelf, singular, etag, Operator)
-}
-
-// registerWrites serves the writes of one kind of rule, for those who have the
-// role.
-func registerWrites[R any](api huma.API, shelf *rulebook.Shelf[R], singular string, etag func(R) string, role Role) {
-	plural := shelf.Name()
-	one := "/v1/" + plural + "/{name}"
-	huma.Register(api, huma.Operation{
-		OperationID: "create-" + singular, Method: http.MethodPost, Path: "/v1/" + plural,
-		Summary: "Create a rule.", Tags: []string{plural}, Metadata: needs(role), DefaultStatus: http.StatusCreated,
-		Errors: []int{
-			http.StatusBadRequest, http.StatusUnauthorized, http.StatusConflict, http.StatusRequestEntityTooLarge,
-			http.StatusUnsupportedMediaType, http.StatusServiceUnavailable,
-		},
-	}, func(ctx context.Context, in *ruleCreateInput[R]) (*ruleOutput[R], error) {
-		rule, err := in.Body.decode()
-		if err != nil {
-			return nil, answerTo(err, "body")
-		}
-		made, err := shelf.Create(ctx, rule, in.DryRun)
-		if err != nil {
-			return nil, answerTo(err, "body")
-		}
-		out := &ruleOutput[R]{Status: http.StatusCreated, ETag: etag(made), Body: made}
-		if in.DryRun {
-			out.Status = http.StatusOK
-		} else {
-			out.Location = "/v1/" + plural + "/" + shelf.NameOf(made)
-		}
-		return out, nil
-	})
-
-	huma.Register(api, huma.Operation{
-		OperationID: "replace-" + singular, Method: http.MethodPut, Path: one,
-		Summary: "Replace a rule that was read, under If-Match.", Tags: []string{plural}, Metadata: needs(role),
-		Errors: []int{
-			http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed,
-			http.StatusPreconditionRequired, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
-			http.StatusServiceUnavailable,
-		},
-	}, func(ctx context.Context, in *ruleReplaceInput[R]) (*ruleOutput[R], error) {
-		pre, err := precondition(in.IfMatch)
-		if err != nil {
-			return nil, err
-		}
-		rule, err := in.Body.decode()
-		if err != nil {
-			return nil, answerTo(err, "body")
-		}
-		if have, ok := shelf.Feed().Get(in.Name); ok {
-			changes(ctx, etag(have))
-		}
-		put, err := shelf.Replace(ctx, in.Name, rule, pre, in.DryRun)
-		if err != nil {
-			return nil, answerTo(err, "body")
-		}
-		return &ruleOutput[R]{Status: http.StatusOK, ETag: etag(put), Body: put}, nil
-	})
-
-	huma.Register(api, huma.Operation{
-		OperationID: "delete-" + singular, Method: http.MethodDelete, Path: one,
-		Summary: "Delete a rule.", Tags: []string{plural}, Metadata: needs(role), DefaultStatus: http.StatusNoContent,
-		Errors: []int{
-			http.StatusUnauthorized, http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed,
-			http.StatusServiceUnavailable,
-		},
-	}, func(ctx context.Context, in *ruleDeleteInput) (*struct{}, error) {
-		pre, err := precondition(in.IfMatch)
-		if err != nil {
-			return nil, err
-		}
-		if have, ok := shelf.Feed().Get(in.Name); ok {
-			changes(ctx, etag(have))
-		}
-		if err := shelf.Delete(ctx, in.Name, pre, in.DryRun); err != nil {
-			return nil, answerTo(err, "body")
-		}
-		return nil, nil
-	})
+	registerWrites(s, api, shelf, singular, etag, Operator)
 }

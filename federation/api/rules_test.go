@@ -138,7 +138,8 @@ func TestProblemsNameFieldValueAndRule(t *testing.T) {
 func TestDryRunAnswersWhatWouldBeStored(t *testing.T) {
 	s := newStand(t)
 	got := s.ask(t, "POST", "/v1/exports?dry_run=true", exportJSON)
-	if got.status != http.StatusOK || !strings.Contains(got.body, `"web.default"`) || got.header.Get("Location") != "" {
+	if got.status != http.StatusOK || !strings.Contains(got.body, `"item":{"name":"shop","services":["web.default"`) ||
+		!strings.Contains(got.body, `"would":{"services_total":2`) || got.header.Get("Location") != "" {
 		t.Fatalf("POST dry run = %+v", got)
 	}
 	if got := s.ask(t, "GET", "/v1/exports/shop", ""); got.status != http.StatusNotFound {
@@ -148,7 +149,7 @@ func TestDryRunAnswersWhatWouldBeStored(t *testing.T) {
 		t.Errorf("a dry run accepted a rule without services: %+v", bad)
 	}
 	made := s.ask(t, "POST", "/v1/exports", exportJSON)
-	if del := s.ask(t, "DELETE", "/v1/exports/shop?dry_run=true", ""); del.status != http.StatusNoContent {
+	if del := s.ask(t, "DELETE", "/v1/exports/shop?dry_run=true", ""); del.status != http.StatusOK || !strings.Contains(del.body, `{"would":{"services_total":1`) || strings.Contains(del.body, `"item"`) {
 		t.Errorf("DELETE dry run = %+v", del)
 	}
 	if got := s.ask(t, "GET", "/v1/exports/shop", ""); got.body != made.body {

@@ -47,17 +47,23 @@ func rules[T any](c *Client, kind string) Rules[T] {
 }
 
 // Create adds a rule and returns it as it is stored. With dryRun everything is
-// checked and nothing is written.
+// checked and nothing is written; TryCreate says what would change.
 func (r Writes[T]) Create(ctx context.Context, rule T, dryRun bool) (T, error) {
+	if dryRun {
+		return itemOf(r.TryCreate(ctx, rule))
+	}
 	var made T
-	err := r.client.call(ctx, http.MethodPost, r.path, dry(dryRun), nil, rule, &made)
+	err := r.client.call(ctx, http.MethodPost, r.path, nil, nil, rule, &made)
 	return made, err
 }
 
 // Replace puts rule in the place of the one of that name that has etag ("*": any).
 func (r Writes[T]) Replace(ctx context.Context, name string, rule T, etag string, dryRun bool) (T, error) {
+	if dryRun {
+		return itemOf(r.TryReplace(ctx, name, rule, etag))
+	}
 	var put T
-	err := r.client.call(ctx, http.MethodPut, r.one(name), dry(dryRun), ifMatch(etag), rule, &put)
+	err := r.client.call(ctx, http.MethodPut, r.one(name), nil, ifMatch(etag), rule, &put)
 	return put, err
 }
 
@@ -65,6 +71,34 @@ func (r Writes[T]) Replace(ctx context.Context, name string, rule T, etag string
 func (r Writes[T]) Delete(ctx context.Context, name, etag string, dryRun bool) error {
 	err := r.client.call(ctx, http.MethodDelete, r.one(name), dry(dryRun), ifMatch(etag), nil, nil)
 	return err
+}
+
+// TryCreate says what Create would store, and what would change for whom.
+func (r Writes[T]) TryCreate(ctx context.Context, rule T) (resource.DryRun[T], error) {
+	var would resource.DryRun[T]
+	err := r.client.call(ctx, http.MethodPost, r.path, dry(true), nil, rule, &would)
+	return would, err
+}
+
+// TryReplace says what Replace would store, and what would change for whom.
+func (r Writes[T]) TryReplace(ctx context.Context, name string, rule T, etag string) (resource.DryRun[T], error) {
+	var would resource.DryRun[T]
+	err := r.client.call(ctx, http.MethodPut, r.one(name), dry(true), ifMatch(etag), rule, &would)
+	return would, err
+}
+
+// TryDelete says what would change for whom.
+func (r Writes[T]) TryDelete(ctx context.Context, name, etag string) (resource.Impact, error) {
+	var would resource.DryRun[T]
+	err := r.client.call(ctx, http.MethodDelete, r.one(name), dry(true), ifMatch(etag), nil, &would)
+	return would.Would, err
+}
+
+func itemOf[T any](would resource.DryRun[T], err error) (item T, _ error) {
+	if would.Item != nil {
+		item = *would.Item
+	}
+	return item, err
 }
 
 func (r Writes[T]) one(name string) string { return r.path + "/" + url.PathEscape(name) }

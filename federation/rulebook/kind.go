@@ -21,6 +21,8 @@ type kind[R, P any] struct {
 	among func(rule P, others []P) error
 	// most is how many are kept.
 	most int
+	// foresee puts a rule into an outlook, or (nil) takes it out.
+	foresee func(o *Outlook, name string, rule *P)
 }
 
 var exportKind = kind[resource.Export, policy.Export]{
@@ -32,6 +34,9 @@ var exportKind = kind[resource.Export, policy.Export]{
 	setName:  func(p *policy.Export, name string) { p.Name = name },
 	validate: policy.Export.Validate,
 	stored:   func(r resource.Export) resource.Stored { return r.Stored },
+	foresee: func(o *Outlook, name string, rule *policy.Export) {
+		o.Set.Exports = foreseenIn(o.Set.Exports, name, func(p policy.Export) string { return p.Name }, rule)
+	},
 }
 
 var importKind = kind[resource.Import, policy.Import]{
@@ -43,6 +48,9 @@ var importKind = kind[resource.Import, policy.Import]{
 	setName:  func(p *policy.Import, name string) { p.Name = name },
 	validate: policy.Import.Validate,
 	stored:   func(r resource.Import) resource.Stored { return r.Stored },
+	foresee: func(o *Outlook, name string, rule *policy.Import) {
+		o.Set.Imports = foreseenIn(o.Set.Imports, name, func(p policy.Import) string { return p.Name }, rule)
+	},
 }
 
 var intentionKind = kind[resource.Intention, policy.Intention]{
@@ -62,6 +70,9 @@ var intentionKind = kind[resource.Intention, policy.Intention]{
 		in, ok, err := policy.ReadIntention(data)
 		return in, ok && err == nil
 	},
+	foresee: func(o *Outlook, name string, rule *policy.Intention) {
+		o.Set.Intentions = foreseenIn(o.Set.Intentions, name, func(p policy.Intention) string { return p.Name }, rule)
+	},
 }
 
 var trafficKind = kind[resource.TrafficPolicy, policy.Traffic]{
@@ -75,4 +86,7 @@ var trafficKind = kind[resource.TrafficPolicy, policy.Traffic]{
 	setName:  func(p *policy.Traffic, name string) { p.Name = name },
 	validate: policy.Traffic.Validate,
 	stored:   func(r resource.TrafficPolicy) resource.Stored { return r.Stored },
+	foresee: func(o *Outlook, name string, rule *policy.Traffic) {
+		o.Set.Traffic = foreseenIn(o.Set.Traffic, name, func(p policy.Traffic) string { return p.Name }, rule)
+	},
 }

@@ -20,5 +20,8 @@ func peerKind(admit func(policy.Peer) error) kind[resource.PeerRule, policy.Peer
 		stored:   func(r resource.PeerRule) resource.Stored { return r.Stored },
 		validate: func(p policy.Peer) error { return errors.Join(p.Validate(), admit(p)) },
 		among:    policy.Peer.CheckAmong,
+		foresee: func(o *Outlook, name string, rule *policy.Peer) {
+			o.Peers = foreseen(o.Peers, name, func(p policy.Peer) string { return string(p.Name) }, rule)
+		},
 	}
 }

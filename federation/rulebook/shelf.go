@@ -58,6 +58,8 @@ type shelfOps[R any] struct {
 	among    func(R, []feed.Entry[R]) error // nil where rules stand alone
 	order    func([]store.Item) []store.Item
 	most     int
+	// foresee puts a rule into an outlook, or (nil) takes it out.
+	foresee func(o *Outlook, name string, r *R)
 }
 
 func newShelf[R, P any](b *Book, k kind[R, P], base uint64) *Shelf[R] {
@@ -88,6 +90,13 @@ func newShelf[R, P any](b *Book, k kind[R, P], base uint64) *Shelf[R] {
 		},
 		most:   k.most,
 		config: func(values [][]byte) (any, error) { return decodeConfig[P](values) },
+		foresee: func(o *Outlook, name string, r *R) {
+			var p *P
+			if r != nil {
+				p = new(k.rule(*r))
+			}
+			k.foresee(o, name, p)
+		},
 	}
 	if k.among != nil {
 		s.ops.among = func(r R, others []feed.Entry[R]) error {
