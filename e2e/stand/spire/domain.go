@@ -43,11 +43,12 @@ type Domain struct {
 	Server, Agent *stand.Process
 	// Bundles is where the server serves its bundle.
 	Bundles netip.AddrPort
+	// Admin is the server's own socket, for its command line.
+	Admin string
 
 	t      testing.TB
 	cli    string
 	port   netip.AddrPort
-	admin  string // the server's own socket
 	token  string // by which the agent joined
 	follow []*Domain
 }
@@ -57,7 +58,7 @@ func New(t testing.TB, o Options) *Domain {
 	t.Helper()
 	d := &Domain{
 		Options: o, t: t, cli: tools.Require(t, "spire-server"),
-		port: stand.FreePort(t), Bundles: stand.FreePort(t), admin: filepath.Join(o.Dir, "server.sock"),
+		port: stand.FreePort(t), Bundles: stand.FreePort(t), Admin: filepath.Join(o.Dir, "server.sock"),
 	}
 	if d.Socket == "" {
 		d.Socket = filepath.Join(o.Dir, "agent.sock")
@@ -83,19 +84,21 @@ func Federate(domains ...*Domain) {
 // Start runs servers, exchanges bundles, and runs agents, which join by a token.
 func Start(domains ...*Domain) {
 	for _, d := range domains {
-		d.startServer()
+		d.StartServer()
 	}
 	for _, d := range domains {
 		for _, o := range d.follow {
 			d.SetBundle(o.TrustDomain, o.Bundle())
 		}
-		d.startAgent()
+		d.StartAgent()
 	}
 }
 
 func (d *Domain) path(name string) string { return filepath.Join(d.Dir, name) }
 
-func (d *Domain) startServer() {
+// StartServer runs the server. Those that it follows are unreachable for it until it
+// has their bundles.
+func (d *Domain) StartServer() {
 	d.t.Helper()
 	federation := Block{fmt.Sprintf("bundle_endpoint { address = %q port = %d profile \"https_spiffe\" {} refresh_hint = \"10s\" }", d.Bundles.Addr(), d.Bundles.Port())}
 	for _, o := range d.follow {
@@ -122,7 +125,7 @@ plugins {
   NodeAttestor "join_token" { plugin_data {} }
   KeyManager "disk" { plugin_data { keys_path = %q } }
 }
-`, d.port.Addr(), d.port.Port(), d.admin, d.TrustDomain, d.path("server"), int(d.SVIDTTL.Seconds()), federation, d.path("server.sqlite3"), d.path("server-keys.json")))
+`, d.port.Addr(), d.port.Port(), d.Admin, d.TrustDomain, d.path("server"), int(d.SVIDTTL.Seconds()), federation, d.path("server.sqlite3"), d.path("server-keys.json")))
 	d.Server.Start()
 	stand.Eventually(d.t, startWithin, "spire server of "+d.TrustDomain, func() error {
 		_, err := d.run("healthcheck")
@@ -136,7 +139,8 @@ type Block []string
 // String indents them.
 func (b Block) String() string { return "    " + strings.Join(b, "\n    ") }
 
-func (d *Domain) startAgent() {
+// StartAgent runs the agent, which joins by a token at its first start.
+func (d *Domain) StartAgent() {
 	d.t.Helper()
 	d.write("bundle.pem", string(d.CLI("bundle", "show", "-format", "pem")))
 	d.write("agent.conf", fmt.Sprintf(`
@@ -248,7 +252,7 @@ func (d *Domain) run(args ...string) ([]byte, error) {
 	for words < len(args) && !strings.HasPrefix(args[words], "-") {
 		words++ // "localauthority x509 prepare"
 	}
-	args = append(append(append([]string{}, args[:words]...), "-socketPath", d.admin), args[words:]...)
+	args = append(append(append([]string{}, args[:words]...), "-socketPath", d.Admin), args[words:]...)
 	cmd := exec.CommandContext(ctx, d.cli, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

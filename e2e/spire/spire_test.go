@@ -1,0 +1,297 @@
+package spire_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/e2e/stand"
+	"github.com/isthmus-mesh/isthmus/e2e/stand/spire"
+)
+
+const (
+	within = time.Minute
+	// life of an SVID. SPIRE renews it five seconds before half of it has passed.
+	life = 20 * time.Second
+	// rotations of each gateway to see under load, before and after the roots'.
+	rotations = 3
+	// dead is how long an agent stays away.
+	dead = 5 * time.Second
+
+	aws   = "aws.example.org"
+	gcp   = "gcp.example.org"
+	lone  = "onprem.test" // the domain of the embedded CA
+	perLn = 12            // calls a second and way
+)
+
+// world is two clusters on SPIRE and one on the embedded CA.
+type world struct {
+	*stand.Stand
+	aws, gcp, onprem *stand.Cluster
+	spire            map[string]*spire.Domain
+	guide            *guide
+	client           *http.Client
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	s := stand.New(t,
+		stand.Spec{Name: "aws-us-east-1", Cloud: "aws", Region: "us-east-1", Zone: "a", TrustDomain: aws, Gateways: 2},
+		stand.Spec{Name: "gcp-us-central1", Cloud: "gcp", Region: "us-central1", Zone: "b", TrustDomain: gcp},
+		stand.Spec{Name: "onprem", Cloud: "onprem", Region: "cellar", Zone: "c", TrustDomain: lone},
+	)
+	w := &world{
+		Stand: s, aws: s.Clusters[0], gcp: s.Clusters[1], onprem: s.Clusters[2], spire: map[string]*spire.Domain{},
+		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+	}
+	t.Cleanup(w.client.CloseIdleConnections)
+	for _, td := range []string{aws, gcp} {
+		s.Domains[td].External = true
+		w.spire[td] = spire.New(t, spire.Options{TrustDomain: td, SVIDTTL: life, Dir: filepath.Join(s.Dir, "s-"+td[:3]), Socket: s.Domains[td].Socket})
+	}
+	spire.Federate(w.spire[aws], w.spire[gcp])
+	w.guide = readGuide(t, w.spire[aws].Server.Path, w.spire[aws].Agent.Path)
+	for _, c := range s.Clusters {
+		c.WriteCatalog(t, stand.Service{Name: "hello-" + c.Name + ".default", Port: "main", Protocol: "http", Addresses: []string{instance(t, c.Name)}})
+		if c.Domain.External {
+			for _, p := range c.Section()["peers"].([]any) {
+				if peer := p.(stand.Object); peer["name"] != w.onprem.Name {
+					delete(peer, "bundle") // SPIRE tells
+				}
+			}
+		}
+	}
+	return w
+}
+
+// instance is an HTTP server that says its name.
+func instance(t *testing.T, name string) (address string) {
+	t.Helper()
+	var lc net.ListenConfig
+	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, name)
+	})}
+	go func() { _ = srv.Serve(ln) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	return ln.Addr().String()
+}
+
+// call asks for the service of one cluster at the first gateway of another.
+func (w *world) call(from, to *stand.Cluster) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+from.Gateways[0].HTTP.String()+"/", nil)
+		if err != nil {
+			return "", err
+		}
+		req.Host = "hello-" + to.Name + ".default.mesh"
+		resp, err := w.client.Do(req)
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(resp.Body)
+		if err == nil && (resp.StatusCode != http.StatusOK || string(body) != to.Name) {
+			err = fmt.Errorf("%s to %s: %s %s: %.100s", from.Name, to.Name, resp.Status, resp.Header.Get("Isthmus-Reason"), body)
+		}
+		return from.Name + " to " + to.Name, err
+	}
+}
+
+// install is the guide's way to two federated SPIREs with Isthmus registered.
+func (w *world) install(t *testing.T) {
+	t.Helper()
+	g := w.guide
+	here := []string{"unix:uid:990", "unix:uid:" + strconv.Itoa(os.Getuid()), "3600", strconv.Itoa(int(life.Seconds()))}
+	for _, td := range []string{aws, gcp} {
+		w.spire[td].StartServer()
+	}
+	g.run("aws bundle", w.spire[aws])
+	g.run("gcp bundle", w.spire[gcp])
+	g.run("aws federate", w.spire[aws])
+	g.run("gcp federate", w.spire[gcp])
+	for _, td := range []string{aws, gcp} {
+		w.spire[td].StartAgent()
+	}
+	g.run("aws entries", w.spire[aws], here...)
+	g.run("gcp entries", w.spire[gcp], here...)
+	w.spire[aws].Register(spire.Entry{ID: w.aws.ID() + "/gateway/gw2", UID: os.Getuid(), Federates: []string{gcp}})
+	stand.Eventually(t, within, "the agent offers all three", func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, w.spire[aws].Agent.Path, "api", "fetch", "x509", "-socketPath", w.spire[aws].Socket).CombinedOutput()
+		if n := strings.Count(string(out), "SPIFFE ID:"); err != nil || n != 3 {
+			return fmt.Errorf("%d: %w %s", n, err, out)
+		}
+		return nil
+	})
+	if out := g.run("aws fetch", w.spire[aws]); !strings.Contains(out, w.aws.ID()+"/gateway/gw1") {
+		t.Errorf("fetched:\n%s", out)
+	}
+	for _, td := range []string{aws, gcp} {
+		g.run("aws export", w.spire[td], "aws.bundle.json", w.Domains[td].Bundle)
+	}
+	config := filepath.Join(g.dir, "isthmus.yaml")
+	text := g.text("config")
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), stand.Binary(t), "validate", "-c", config).CombinedOutput(); err != nil {
+		t.Errorf("the guide's configuration: %v\n%s", err, out)
+	}
+}
+
+// metric is one sample of a gateway, or -1.
+func metric(g *stand.Gateway, pattern string) float64 {
+	body, err := stand.Get("http://" + g.Admin.String() + "/metrics")
+	if err != nil {
+		return -1
+	}
+	m := regexp.MustCompile(`(?m)^` + pattern + ` (\S+)$`).FindSubmatch(body)
+	if m == nil {
+		return -1
+	}
+	v, err := strconv.ParseFloat(string(m[1]), 64)
+	if err != nil {
+		return -1
+	}
+	return v
+}
+
+// gateways of the clusters on SPIRE.
+func (w *world) gateways() []*stand.Gateway {
+	return append(append([]*stand.Gateway{}, w.aws.Gateways...), w.gcp.Gateways...)
+}
+
+// awaitRotations waits until each gateway on SPIRE has n more SVIDs.
+func (w *world) awaitRotations(t *testing.T, n int) {
+	t.Helper()
+	before := map[*stand.Gateway]int{}
+	for _, g := range w.gateways() {
+		before[g] = g.LogCount("svid updated")
+	}
+	stand.Eventually(t, within, "rotations", func() error {
+		for _, g := range w.gateways() {
+			if seen := g.LogCount("svid updated") - before[g]; seen < n {
+				return fmt.Errorf("%s: %d", g.Process.Name, seen)
+			}
+		}
+		return nil
+	})
+}
+
+func TestClustersOnSPIRE(t *testing.T) {
+	begin := time.Now()
+	w := newWorld(t)
+	w.install(t)
+	w.Start()
+	ways := [][2]*stand.Cluster{{w.aws, w.gcp}, {w.gcp, w.aws}, {w.aws, w.onprem}, {w.onprem, w.aws}, {w.onprem, w.gcp}}
+	for _, way := range ways {
+		stand.Eventually(t, within, "calls flow", func() error {
+			_, err := w.call(way[0], way[1])(t.Context())
+			return err
+		})
+	}
+	stand.Figure(t, "two SPIREs, three clusters: calls flow on %d ways after %.1f s", len(ways), time.Since(begin).Seconds())
+	if got := metric(w.gcp.Gateways[0], `isthmus_identity_bundle_authorities\{role="gateway",trust_domain="`+aws+`"\}`); got != 1 {
+		t.Errorf("authorities of %s at %s: %v", aws, w.gcp.Name, got)
+	}
+
+	var loads []*stand.Load
+	for _, way := range ways {
+		loads = append(loads, stand.StartLoad(t.Context(), perLn, 10*time.Second, w.call(way[0], way[1])))
+	}
+	// check closes a phase: nothing that began in it may have failed.
+	phase := time.Now()
+	check := func(what string) {
+		t.Helper()
+		calls, failed, problems := 0, 0, ""
+		for _, l := range loads {
+			rs := l.Sofar().Between(phase, time.Now())
+			calls, failed, problems = calls+len(rs), failed+len(rs.Failed()), problems+rs.Errors()
+		}
+		stand.Figure(t, "%s: %.1f s, %d calls, %d failed", what, time.Since(phase).Seconds(), calls, failed)
+		if failed > 0 || calls == 0 {
+			t.Errorf("%s: %d of %d calls failed:\n%s", what, failed, calls, problems)
+		}
+		phase = time.Now()
+	}
+
+	// SVIDs are renewed. Meanwhile a new root of AWS spreads: to the peer by
+	// https_spiffe between the SPIREs, to the one without SPIRE by the federations.
+	w.guide.run("aws prepare", w.spire[aws])
+	w.guide.run("gcp refresh", w.spire[gcp])
+	w.awaitRotations(t, rotations)
+	check(fmt.Sprintf("%d renewals of each gateway (SVIDs of %s)", rotations, life))
+	stand.Eventually(t, within, "the new root everywhere", func() error {
+		for _, g := range append(w.gateways(), w.onprem.Gateways...) {
+			if n := metric(g, `isthmus_identity_bundle_authorities\{role="gateway",trust_domain="`+aws+`"\}`); n != 2 {
+				return fmt.Errorf("%s knows %v", g.Process.Name, n)
+			}
+		}
+		return nil
+	})
+	w.guide.run("aws activate", w.spire[aws])
+	w.awaitRotations(t, 1)
+	check("the root of one domain rotates")
+
+	// The agent is killed. Service goes on; even a gateway that is stopped starts
+	// again without it.
+	w.spire[aws].Agent.Kill()
+	killed := time.Now()
+	other := w.aws.Gateways[1]
+	other.Stop()
+	stopped := time.Now()
+	other.Start()
+	other.AwaitReady()
+	if n := other.LogCount("identity read from cache"); n != 1 {
+		t.Errorf("read from the cache %d times, want once", n)
+	}
+	stand.Figure(t, "without an agent a gateway is ready %d ms after its start, from its cache", time.Since(stopped).Milliseconds())
+	stand.Eventually(t, within, "the gateway says that its source fails", func() error {
+		if metric(w.aws.Gateways[0], `isthmus_identity_source_failing\{role="gateway"\}`) != 1 {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+	time.Sleep(time.Until(killed.Add(dead)))
+	w.spire[aws].Agent.Start()
+	w.spire[aws].AwaitAgent()
+	back := time.Now()
+	w.awaitRotations(t, 1)
+	stand.Eventually(t, within, "the end of the failure", func() error {
+		for _, g := range w.gateways() {
+			if metric(g, `isthmus_identity_source_failing\{role="gateway"\}`) != 0 || metric(g, `isthmus_identity_svid_renewal_overdue\{role="gateway"\}`) != 0 {
+				return errors.New(g.Process.Name)
+			}
+		}
+		return nil
+	})
+	stand.Figure(t, "the agent is away for %.1f s; renewed %.1f s after its return", back.Sub(killed).Seconds(), time.Since(back).Seconds())
+	check("an agent is killed and restored")
+
+	total := 0
+	for i, l := range loads {
+		rs := l.Stop()
+		total += len(rs)
+		if n := len(rs.Failed()); n > 0 {
+			t.Errorf("%s to %s: %d of %d failed:\n%s", ways[i][0].Name, ways[i][1].Name, n, len(rs), rs.Errors())
+		}
+	}
+	stand.Figure(t, "%d calls in all", total)
+	w.guide.done()
+}
