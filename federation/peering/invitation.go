@@ -24,6 +24,7 @@ const (
 	// MinTTL and MaxTTL bound what may be asked for: a secret that is good for a
 	// week is a password.
 	MinTTL = time.Second
+	// MaxTTL is the other bound.
 	MaxTTL = 24 * time.Hour
 	// maxInvitations bounds those that are open, and so what an operator's script
 	// that runs wild leaves behind.

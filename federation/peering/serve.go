@@ -144,7 +144,7 @@ func (s *Service) admit(ctx context.Context, token TokenID, inv *Invitation, who
 	case isPeer && inv.State == StateOpen:
 		return nil, refuse(ReasonConflict, "%s is a peer of %s already; remove it there first: isthmus peer remove %s", p.Name, s.o.Cluster, p.Name)
 	case !isPeer:
-		if err := s.o.Peers.Check(ctx, p); err != nil {
+		if err := s.o.Peers.Check(ctx, p); err != nil && !s.joined(p.Name, p.ID) {
 			return nil, s.checked(p, err)
 		}
 	}
@@ -176,6 +176,9 @@ func (s *Service) join(ctx context.Context, token TokenID, p policy.Peer, isPeer
 // add writes a peer.
 func (s *Service) add(ctx context.Context, p policy.Peer, side string) error {
 	if err := s.o.Peers.Add(ctx, p); err != nil {
+		if s.joined(p.Name, p.ID) {
+			return nil // by an attempt before, which its own end has given up
+		}
 		return s.checked(p, err)
 	}
 	s.metrics.joins.WithLabelValues(side).Inc()
