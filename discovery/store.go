@@ -1,12 +1,14 @@
 package discovery
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -63,10 +65,6 @@ func NewStore(dir, name string) (*Store, error) {
 // Save writes a snapshot as the newest and removes all but the last three. An
 // error (the disk is full or read-only) leaves the others as they were.
 func (s *Store) Save(at time.Time, snapshot *catalog.Snapshot) error {
-	body, err := json.Marshal(Saved{at.UTC(), snapshot})
-	if err != nil {
-		return fmt.Errorf("store: encode: %w", err)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	files, err := s.files()
@@ -77,7 +75,7 @@ func (s *Store) Save(at time.Time, snapshot *catalog.Snapshot) error {
 	if len(files) > 0 {
 		next = max(next, files[0].sequence+1)
 	}
-	if err := writeSynced(s.path(next), storeHeader(body), body); err != nil {
+	if err := writeSynced(s.path(next), func(f *os.File) error { return encodeSaved(f, at, snapshot) }); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	s.last = next
@@ -140,9 +138,54 @@ func (s *Store) path(sequence uint64) string {
 	return filepath.Join(s.dir, fmt.Sprintf("%s.%012d%s", s.name, sequence, storeSuffix))
 }
 
-func storeHeader(body []byte) []byte {
-	sum := crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))
-	return fmt.Appendf(nil, "%s%08x\n", storeMagic, sum)
+// storeHeader is the first line of a file; its length does not depend on sum.
+func storeHeader(sum uint32) []byte { return fmt.Appendf(nil, "%s%08x\n", storeMagic, sum) }
+
+// encodeSaved writes a file service by service: a large catalog is not held in
+// memory once more as text. The header goes in last, over its place.
+func encodeSaved(f *os.File, at time.Time, snapshot *catalog.Snapshot) error {
+	if _, err := f.Write(storeHeader(0)); err != nil {
+		return err
+	}
+	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	const chunk = 256 << 10
+	out := bufio.NewWriterSize(io.MultiWriter(f, sum), chunk)
+	if err := encodeBody(out, at, snapshot); err != nil {
+		return err
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	_, err := f.WriteAt(storeHeader(sum.Sum32()), 0)
+	return err
+}
+
+// encodeBody writes what json.Marshal makes of Saved. Errors of out are told by
+// its Flush.
+func encodeBody(out *bufio.Writer, at time.Time, snapshot *catalog.Snapshot) error {
+	when, err := json.Marshal(at.UTC())
+	if err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	source, err := json.Marshal(snapshot.Source())
+	if err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	_, _ = fmt.Fprintf(out, `{"at":%s,"snapshot":{"source":%s,"services":[`, when, source)
+	first := true
+	for svc := range snapshot.All() {
+		text, err := json.Marshal(svc)
+		if err != nil {
+			return fmt.Errorf("encode: %w", err)
+		}
+		if !first {
+			_ = out.WriteByte(',')
+		}
+		first = false
+		_, _ = out.Write(text)
+	}
+	_, _ = out.WriteString("]}}")
+	return nil
 }
 
 func readSaved(path string) (Saved, error) {
@@ -162,7 +205,7 @@ func readSaved(path string) (Saved, error) {
 
 func decodeSaved(data []byte) (Saved, error) {
 	_, body, _ := bytes.Cut(data, []byte("\n"))
-	if !bytes.HasPrefix(data, storeHeader(body)) {
+	if !bytes.HasPrefix(data, storeHeader(crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))) {
 		return Saved{}, errors.New("the checksum does not match")
 	}
 	var v Saved
@@ -177,7 +220,7 @@ func decodeSaved(data []byte) (Saved, error) {
 
 // writeSynced puts a file in place whole or not at all, also across a crash of
 // the machine.
-func writeSynced(path string, parts ...[]byte) (err error) {
+func writeSynced(path string, write func(*os.File) error) (err error) {
 	temp := path + storeTemp // one writer per store: the name is never used twice at once
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -188,10 +231,8 @@ func writeSynced(path string, parts ...[]byte) (err error) {
 			err = errors.Join(err, ignoreMissing(os.Remove(temp)))
 		}
 	}()
-	for _, p := range parts {
-		if _, err := f.Write(p); err != nil {
-			return errors.Join(err, f.Close())
-		}
+	if err := write(f); err != nil {
+		return errors.Join(err, f.Close())
 	}
 	if err := f.Sync(); err != nil {
 		return errors.Join(err, f.Close())

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/exchange"
@@ -16,6 +17,11 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/store"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
+
+// saveGapPerPeer spreads the last good states that are written: with 200 peers
+// that all change, one is written every 150 ms and each every half minute. What a
+// crash loses is asked of the peer again.
+const saveGapPerPeer = 150 * time.Millisecond
 
 // peer is one configured peer while it is configured.
 type peer struct {
@@ -56,6 +62,7 @@ func (p *plane) newPeer(c Peer) (*peer, error) {
 		Cluster: c.Name, ID: id, URL: "https://" + catalog.FederationService(c.Name).String(),
 		Client: q.dialer.client(), Store: q.kept,
 		Changed:       func() { p.touch(catalogChanged) },
+		SaveGap:       func() time.Duration { return time.Duration(p.peers.count()) * saveGapPerPeer },
 		AllowLoopback: bootstrapsOnLoopback(c.Gateways),
 		Log:           p.log, Metrics: p.importers, Now: p.opts.Now,
 	}

@@ -50,6 +50,13 @@ func (s *peers) context() context.Context {
 	return s.running
 }
 
+// count is how many there are.
+func (s *peers) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byName)
+}
+
 func (s *peers) get(name catalog.ClusterName) *peer {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -101,9 +101,13 @@ func (g *Gateway) Run(ctx context.Context, publish func(*route.Table)) error {
 	if t := g.opts.Have; t != nil {
 		have = position{t.Epoch, t.Version}
 	}
+	follower, err := mesh.NewFollower(g.opts.FederationID.String(), g.opts.Have)
+	if err != nil {
+		return err
+	}
 	for attempt := 0; ; attempt++ {
 		began := time.Now()
-		err := g.follow(ctx, &have, publish)
+		err := g.follow(ctx, follower, &have, publish)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -134,13 +138,17 @@ func (p position) before(o position) bool {
 }
 
 // follow reads one stream until it ends; it always returns an error.
-func (g *Gateway) follow(ctx context.Context, have *position, publish func(*route.Table)) error {
+func (g *Gateway) follow(ctx context.Context, follower *mesh.Follower, have *position, publish func(*route.Table)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(silenceLimit, func() { cancel(errors.New("no heartbeat from the federation")) })
 	defer watchdog.Stop()
 
-	q := url.Values{"epoch": {strconv.FormatUint(have.epoch, 10)}, "version": {strconv.FormatUint(have.version, 10)}}
+	epoch, version := follower.Connected()
+	q := url.Values{
+		"epoch": {strconv.FormatUint(epoch, 10)}, "version": {strconv.FormatUint(version, 10)},
+		"patch": {strconv.Itoa(mesh.PatchFormat)},
+	}
 	resp, err := g.do(ctx, http.MethodGet, mesh.TablePath+"?"+q.Encode(), nil)
 	if err != nil {
 		return cause(ctx, err)
@@ -149,7 +157,7 @@ func (g *Gateway) follow(ctx context.Context, have *position, publish func(*rout
 	if resp.StatusCode != http.StatusOK {
 		return statusError(resp)
 	}
-	g.log.Info("table stream open", "address", g.opts.Address, "epoch", have.epoch, "version", have.version)
+	g.log.Info("table stream open", "address", g.opts.Address, "epoch", epoch, "version", version)
 	lines := newLineReader(resp.Body, mesh.MaxTableBytes)
 	for {
 		var line mesh.TableLine
@@ -157,14 +165,30 @@ func (g *Gateway) follow(ctx context.Context, have *position, publish func(*rout
 			return cause(ctx, fmt.Errorf("table stream: %w", err))
 		}
 		watchdog.Reset(silenceLimit)
-		if line.Table == nil {
-			continue
-		}
-		if err := g.check(line.Table, *have); err != nil {
+		table, err := g.apply(follower, &line, *have)
+		if err != nil {
 			return err
 		}
-		*have = position{line.Table.Epoch, line.Table.Version}
-		publish(line.Table)
+		if table == nil {
+			continue
+		}
+		*have = position{table.Epoch, table.Version}
+		publish(table)
+	}
+}
+
+// apply returns the table that a line leads to, nil where it does not yet.
+func (g *Gateway) apply(follower *mesh.Follower, line *mesh.TableLine, have position) (*route.Table, error) {
+	switch {
+	case line.Patch != nil:
+		return follower.Apply(line.Patch)
+	case line.Table != nil: // a federation that makes no patches
+		if err := g.check(line.Table, have); err != nil {
+			return nil, err
+		}
+		return line.Table, follower.Take(line.Table)
+	default:
+		return nil, nil
 	}
 }
 

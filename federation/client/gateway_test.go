@@ -159,7 +159,7 @@ func TestTablesThatAreRefused(t *testing.T) {
 			if got := receive(t, tables); got.Epoch != 7 {
 				t.Fatalf("second table (%d, %d), want the next stream's (7, 1)", got.Epoch, got.Version)
 			}
-			if first, second := <-positions, <-positions; first != "epoch=0&version=0" || second != "epoch=5&version=5" {
+			if first, second := <-positions, <-positions; first != "epoch=0&patch=1&version=0" || second != "epoch=5&patch=1&version=5" {
 				t.Errorf("asked with %q, then %q", first, second)
 			}
 		})

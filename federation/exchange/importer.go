@@ -38,6 +38,9 @@ type ImporterOptions struct {
 	Client *http.Client
 	// Store keeps the last good state over restarts; nil keeps none.
 	Store Store
+	// SaveGap is the least time between two states in Store, if it is above two
+	// seconds: an owner of many importers spreads their writes. nil is two seconds.
+	SaveGap func() time.Duration
 	// Changed is called whenever Snapshot or Status may say something new, from
 	// one goroutine at a time. It does not block for long.
 	Changed func()
@@ -135,6 +138,9 @@ func NewImporter(opts ImporterOptions) (*Importer, error) {
 	}
 	if opts.Random == nil {
 		opts.Random = rand.Float64
+	}
+	if opts.SaveGap == nil {
+		opts.SaveGap = func() time.Duration { return saveGap }
 	}
 	if opts.Changed == nil {
 		opts.Changed = func() {}

@@ -139,7 +139,7 @@ func (i *Importer) saveChanges(ctx context.Context) {
 		if !i.save() {
 			signal(i.dirty) // the disk may have room again
 		}
-		gap := time.NewTimer(saveGap)
+		gap := time.NewTimer(max(saveGap, i.opts.SaveGap()))
 		select {
 		case <-gap.C:
 		case <-ctx.Done():

@@ -116,19 +116,20 @@ func (s *Server) serveTable(w http.ResponseWriter, r *http.Request, gateway stri
 	}
 	beat := time.NewTicker(HeartbeatEvery)
 	defer beat.Stop()
+	out := tableStream{server: s, gateway: gateway, write: write, patches: r.URL.Query().Get("patch") == strconv.Itoa(PatchFormat)}
 	for told := uint64(0); ; {
-		line, now, changed := s.tables.current()
+		now, changed := s.tables.position()
 		switch {
 		case have.epoch > now.epoch && have.epoch != told:
 			told = have.epoch
 			s.opts.Ahead(gateway, have.epoch)
 			continue // the answer may be there already
-		case line != nil && have.before(now):
-			if write(line) != nil {
+		case have.before(now):
+			if have, err = out.send(have); err != nil {
+				s.log.Debug("table not sent", "gateway", gateway, "err", err)
 				return
 			}
-			have = now
-			s.metrics.sent.Inc()
+			continue // there may be more already
 		}
 		select {
 		case <-changed:
@@ -141,6 +142,53 @@ func (s *Server) serveTable(w http.ResponseWriter, r *http.Request, gateway stri
 			return
 		}
 	}
+}
+
+// tableStream is what one gateway is sent.
+type tableStream struct {
+	server  *Server
+	gateway string
+	write   func([]byte) error
+	patches bool // the gateway takes them
+}
+
+// send brings a gateway from have to a newer table, and returns its position.
+func (o *tableStream) send(have position) (position, error) {
+	t, m := o.server.tables, o.server.metrics
+	if !o.patches {
+		line, at, err := t.line()
+		if err != nil {
+			o.server.log.Error("table not sent, the gateway keeps the one before", "gateway", o.gateway, "epoch", at.epoch, "version", at.version, "err", err)
+			return have, err
+		}
+		m.tableBytes.Set(float64(len(line)))
+		return at, o.lines("table", [][]byte{line})
+	}
+	if lines, at, ok := t.patches(have); ok {
+		return at, o.lines("patch", lines)
+	}
+	lines, at, done, err := t.open()
+	defer done()
+	if err != nil {
+		return have, err
+	}
+	size := 0
+	for _, l := range lines {
+		size += len(l)
+	}
+	m.tableBytes.Set(float64(size))
+	return at, o.lines("full", lines)
+}
+
+func (o *tableStream) lines(kind string, lines [][]byte) error {
+	for _, l := range lines {
+		if err := o.write(l); err != nil {
+			return err
+		}
+		o.server.metrics.sentBytes.WithLabelValues(kind).Add(float64(len(l)))
+	}
+	o.server.metrics.sent.WithLabelValues(kind).Inc()
+	return nil
 }
 
 func havePosition(r *http.Request) (position, error) {

@@ -7,7 +7,8 @@ type metrics struct {
 	cut         *prometheus.CounterVec
 	requests    *prometheus.CounterVec
 	streams     prometheus.Gauge
-	sent        prometheus.Counter
+	sent        *prometheus.CounterVec
+	sentBytes   *prometheus.CounterVec
 	tableBytes  prometheus.Gauge
 }
 
@@ -29,17 +30,21 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "isthmus_federation_table_streams",
 			Help: "Gateways that listen for route tables.",
 		}),
-		sent: prometheus.NewCounter(prometheus.CounterOpts{
+		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_federation_tables_sent_total",
-			Help: "Route tables handed to gateways.",
-		}),
+			Help: "Route tables handed to gateways, by kind: patch (what has changed), full (everything, as a patch), table (everything, to a gateway that takes no patches).",
+		}, []string{"kind"}),
+		sentBytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_federation_table_sent_bytes_total",
+			Help: "Bytes of route tables handed to gateways, by kind: patch, full, table.",
+		}, []string{"kind"}),
 		tableBytes: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "isthmus_federation_table_bytes",
-			Help: "Size of the current route table as it is sent.",
+			Help: "Size of the route table as it was sent last to a gateway that had none.",
 		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.connections, m.cut, m.requests, m.streams, m.sent, m.tableBytes)
+		reg.MustRegister(m.connections, m.cut, m.requests, m.streams, m.sent, m.sentBytes, m.tableBytes)
 	}
 	return m
 }

@@ -9,7 +9,8 @@ import (
 // The paths of the gateway protocol, and the prefix of the exchange.
 const (
 	// TablePath streams JSON lines of TableLine: GET, with the query parameters
-	// epoch and version of the table that the gateway has (both 0: none).
+	// epoch and version of the table that the gateway has (both 0: none). With
+	// patch=1 the gateway takes a Patch in place of a Table.
 	TablePath = "/gateway/v1/table"
 	// ReportPath takes a route.Report by POST and answers 204.
 	ReportPath = "/gateway/v1/report"
@@ -32,6 +33,8 @@ const (
 type TableLine struct {
 	// Table is sent when the gateway's is not the current one, whole.
 	Table *route.Table `json:"table,omitempty"`
+	// Patch is sent in place of Table to a gateway that asks for it.
+	Patch *Patch `json:"patch,omitempty"`
 	// Heartbeat is sent every HeartbeatEvery.
 	Heartbeat *Heartbeat `json:"heartbeat,omitempty"`
 }

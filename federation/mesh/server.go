@@ -99,14 +99,12 @@ func (s *Server) Recheck() {
 	}
 }
 
-// Publish hands a table to every gateway. It encodes the table once and does not
-// wait for anybody.
+// Publish hands a table to every gateway. It encodes once what has changed, and
+// does not wait for anybody. The table does not change afterwards.
 func (s *Server) Publish(t *route.Table) error {
-	size, err := s.tables.publish(t)
-	if err != nil {
+	if err := s.tables.publish(t); err != nil {
 		return fmt.Errorf("mesh: %w", err)
 	}
-	s.metrics.tableBytes.Set(float64(size))
 	return nil
 }
 

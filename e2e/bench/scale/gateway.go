@@ -157,7 +157,7 @@ func (g *gateway) look(old, s *route.Service, now time.Time) {
 		for i := range s.Endpoints {
 			if w := s.Endpoints[i].Weight; w >= firstMark && !g.seen[w] {
 				g.seen[w] = true
-				v.saw(&v.tally.Local, v.marks[w], now)
+				v.local = append(v.local, arrival{weight: w, at: now})
 			}
 		}
 	}
@@ -166,7 +166,7 @@ func (g *gateway) look(old, s *route.Service, now time.Time) {
 			for k := range s.Remote[i].Rows {
 				if c := s.Remote[i].Rows[k].Capacity; c > 1 && !g.rows[c] {
 					g.rows[c] = true
-					v.saw(&v.tally.Remote, int64(c), now)
+					v.tally.Remote = append(v.tally.Remote, now.UnixNano()-int64(c))
 				}
 			}
 		}

@@ -26,6 +26,13 @@ type world struct {
 	marks    map[uint32]int64
 	sent     int // changes since the last tally
 	tally    tally
+	local    []arrival // of marks, which may be announced later than they are seen
+}
+
+// arrival is a mark at a gateway.
+type arrival struct {
+	weight uint32
+	at     time.Time
 }
 
 // runWorld obeys orders until the other side closes.
@@ -122,13 +129,14 @@ func (v *world) tell() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	t := v.tally
+	for _, a := range v.local {
+		t.Local = append(t.Local, a.at.UnixNano()-v.marks[a.weight])
+	}
+	v.local = nil
 	t.Missing = v.sent*len(v.gateways) - len(t.Local) - len(t.Remote)
 	v.tally, v.sent = tally{}, 0
 	return v.talk.say(word{Tally: &t})
 }
-
-// saw counts one change at one gateway.
-func (v *world) saw(kind *[]int64, at int64, now time.Time) { *kind = append(*kind, now.UnixNano()-at) }
 
 // synced tells once that every gateway has everything.
 func (v *world) synced() {

@@ -1,0 +1,383 @@
+package mesh
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+)
+
+// null is how a traffic policy that is gone is said.
+const null = "null"
+
+// advance makes the patch from the state's table to next, and the state next's.
+// Lists that both tables share cost the comparison of their heads. On an error
+// the state is spoilt.
+func (s *state) advance(next *route.Table) (*Patch, error) {
+	old := s.table
+	p := &Patch{Format: next.Format, Epoch: next.Epoch, Version: next.Version, Since: old.Version}
+	if err := s.advanceHead(p, next); err != nil {
+		return nil, err
+	}
+	s.advancePeers(p, next)
+	sets := setsOf(p)
+	var err error
+	walk(old.Services, next.Services, serviceName, sharesAll, func(was, is *route.Service) {
+		if err == nil {
+			err = s.advanceService(p, sets, was, is)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.table = next
+	p.Count, p.Digest = len(next.Services), s.sum.String()
+	return p, nil
+}
+
+func serviceName(s *route.Service) catalog.ServiceName { return s.Name }
+
+func (s *state) advanceHead(p *Patch, next *route.Table) error {
+	old := s.table
+	before := s.digester.Head(old, s.intentions)
+	if old.Cluster != next.Cluster {
+		p.Cluster = &next.Cluster
+	}
+	if old.Federation != next.Federation {
+		p.Federation = &next.Federation
+	}
+	if !sharesList(old.Intentions, next.Intentions) {
+		raw, err := encodeIntentions(next)
+		if err != nil {
+			return fmt.Errorf("intentions: %w", err)
+		}
+		if now := route.DigestText(raw); now != s.intentions {
+			s.intentions = now
+			if p.Intentions = raw; raw == nil {
+				p.Intentions = json.RawMessage("[]")
+			}
+		}
+	}
+	s.sum.Toggle(before)
+	s.sum.Toggle(s.digester.Head(next, s.intentions))
+	return nil
+}
+
+func (s *state) advancePeers(p *Patch, next *route.Table) {
+	name := func(p *route.Peer) catalog.ClusterName { return p.Name }
+	walk(s.table.Peers, next.Peers, name, samePeer, func(was, is *route.Peer) {
+		if was != nil {
+			s.sum.Toggle(s.digester.Peer(was))
+		}
+		if is == nil {
+			p.RemovedPeers = append(p.RemovedPeers, was.Name)
+			return
+		}
+		s.sum.Toggle(s.digester.Peer(is))
+		p.Peers = append(p.Peers, *is)
+	})
+}
+
+func samePeer(a, b *route.Peer) bool {
+	return a.Locality == b.Locality && a.ID == b.ID && slices.EqualFunc(a.Gateways, b.Gateways, catalog.Gateway.Equal) &&
+		bytes.Equal(a.Bundle, b.Bundle) && slices.Equal(a.Asserts, b.Asserts) && a.ControlLost == b.ControlLost && a.HeardAt.Equal(b.HeardAt)
+}
+
+func (s *state) advanceService(p *Patch, sets *sets, was, is *route.Service) error {
+	var before route.Digest
+	if was != nil {
+		before = s.part(was)
+	}
+	if is == nil {
+		s.sum.Toggle(before)
+		delete(s.traffic, was.Name)
+		p.RemovedServices = append(p.RemovedServices, was.Name)
+		return nil
+	}
+	patch, err := patchOf(sets, was, is)
+	if err != nil {
+		return fmt.Errorf("service %s: %w", is.Name, err)
+	}
+	switch {
+	case patch.Traffic == nil && !patch.Whole:
+	case patch.Traffic == nil || string(patch.Traffic) == null:
+		delete(s.traffic, is.Name)
+	default:
+		s.traffic[is.Name] = route.DigestText(patch.Traffic)
+	}
+	after := s.part(is)
+	if was != nil && after == before {
+		return nil // other lists that say the same
+	}
+	if was != nil {
+		s.sum.Toggle(before)
+	}
+	s.sum.Toggle(after)
+	p.Services = append(p.Services, patch)
+	return nil
+}
+
+// patchOf is what leads from one row to another; nil is no row.
+func patchOf(sets *sets, was, is *route.Service) (ServicePatch, error) {
+	p := ServicePatch{Name: is.Name}
+	if was == nil || !patchable(was, is) {
+		return whole(sets, is)
+	}
+	if !slices.Equal(was.Ports, is.Ports) {
+		p.Ports = is.Ports
+	}
+	if !slices.Equal(was.Quarantined, is.Quarantined) {
+		p.Quarantined = &is.Quarantined
+		if is.Quarantined == nil {
+			p.Quarantined = &[]string{}
+		}
+	}
+	if !sharesList(was.ExportedTo, is.ExportedTo) && !slices.Equal(was.ExportedTo, is.ExportedTo) {
+		p.ExportedTo = sets.index(is.ExportedTo)
+	}
+	if was.Traffic != is.Traffic && !reflect.DeepEqual(was.Traffic, is.Traffic) {
+		raw, err := encodeTraffic(is.Traffic)
+		if err != nil {
+			return p, err
+		}
+		p.Traffic = raw
+	}
+	if !sharesList(was.Endpoints, is.Endpoints) {
+		p.endpoints(was.Endpoints, is.Endpoints)
+	}
+	if !sharesList(was.Remote, is.Remote) {
+		cluster := func(r *route.Remote) catalog.ClusterName { return r.Cluster }
+		walk(was.Remote, is.Remote, cluster, sameRemote, func(old, next *route.Remote) {
+			if next == nil {
+				p.RemoteGone = append(p.RemoteGone, old.Cluster)
+				return
+			}
+			p.Remote = append(p.Remote, *next)
+		})
+	}
+	return p, nil
+}
+
+// patchable reports whether endpoints and offers are in the orders that a patch
+// is applied by, with a name of its own for each.
+func patchable(was, is *route.Service) bool {
+	for _, s := range []*route.Service{was, is} {
+		if !sharesList(was.Endpoints, is.Endpoints) {
+			ids := make(map[Instance]bool, len(s.Endpoints))
+			for i := range s.Endpoints {
+				e := &s.Endpoints[i]
+				at := Instance{e.Port, e.ID}
+				if ids[at] || i > 0 && s.Endpoints[i-1].Compare(*e) >= 0 {
+					return false
+				}
+				ids[at] = true
+			}
+		}
+		for i := 1; i < len(s.Remote); i++ {
+			if s.Remote[i-1].Cluster >= s.Remote[i].Cluster {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (p *ServicePatch) endpoints(was, is []catalog.Endpoint) {
+	for i, j := 0, 0; i < len(was) || j < len(is); {
+		order := 0
+		switch {
+		case j == len(is):
+			order = -1
+		case i == len(was):
+			order = 1
+		default:
+			order = was[i].Compare(is[j])
+		}
+		switch {
+		case order < 0:
+			p.Gone = append(p.Gone, Instance{was[i].Port, was[i].ID})
+			i++
+		case order > 0:
+			p.Endpoints = append(p.Endpoints, is[j])
+			j++
+		default:
+			if !was[i].Equal(is[j]) {
+				p.Endpoints = append(p.Endpoints, is[j])
+			}
+			i, j = i+1, j+1
+		}
+	}
+}
+
+// whole says all of a service.
+func whole(sets *sets, s *route.Service) (ServicePatch, error) {
+	p := ServicePatch{Name: s.Name, Whole: true, Ports: s.Ports, Endpoints: s.Endpoints, Remote: s.Remote}
+	if len(s.Quarantined) > 0 {
+		p.Quarantined = &s.Quarantined
+	}
+	if len(s.ExportedTo) > 0 {
+		p.ExportedTo = sets.index(s.ExportedTo)
+	}
+	if s.Traffic != nil {
+		raw, err := encodeTraffic(s.Traffic)
+		if err != nil {
+			return p, err
+		}
+		p.Traffic = raw
+	}
+	return p, nil
+}
+
+func encodeTraffic(t *policy.Traffic) (json.RawMessage, error) {
+	if t == nil {
+		return json.RawMessage(null), nil
+	}
+	return json.Marshal(t)
+}
+
+func sameRemote(a, b *route.Remote) bool {
+	return a.Name == b.Name && (sharesList(a.Ports, b.Ports) || slices.Equal(a.Ports, b.Ports)) &&
+		(sharesList(a.Rows, b.Rows) || slices.Equal(a.Rows, b.Rows))
+}
+
+// sharesAll reports whether two rows are one: no look into their lists.
+func sharesAll(a, b *route.Service) bool {
+	return sharesList(a.Ports, b.Ports) && sharesList(a.Endpoints, b.Endpoints) && sharesList(a.Remote, b.Remote) &&
+		sharesList(a.Quarantined, b.Quarantined) && sharesList(a.ExportedTo, b.ExportedTo) && a.Traffic == b.Traffic
+}
+
+func sharesList[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// ordered is what lists are sorted by.
+type ordered interface {
+	catalog.ClusterName | catalog.ServiceName
+}
+
+func compare[K ordered](a, b K) int {
+	switch a := any(a).(type) {
+	case catalog.ServiceName:
+		return a.Compare(any(b).(catalog.ServiceName))
+	default:
+		return cmp.Compare(any(a).(catalog.ClusterName), any(b).(catalog.ClusterName))
+	}
+}
+
+// walk calls differ for each item of two sorted lists that is not the same in
+// both; nil stands for none.
+func walk[T any, K ordered](a, b []T, key func(*T) K, same func(*T, *T) bool, differ func(was, is *T)) {
+	for i, j := 0, 0; i < len(a) || j < len(b); {
+		order := 0
+		switch {
+		case j == len(b):
+			order = -1
+		case i == len(a):
+			order = 1
+		default:
+			order = compare(key(&a[i]), key(&b[j]))
+		}
+		switch {
+		case order < 0:
+			differ(&a[i], nil)
+			i++
+		case order > 0:
+			differ(nil, &b[j])
+			j++
+		default:
+			if !same(&a[i], &b[j]) {
+				differ(&a[i], &b[j])
+			}
+			i, j = i+1, j+1
+		}
+	}
+}
+
+// sets gathers the lists of clusters of a patch.
+type sets struct {
+	patch *Patch
+	at    map[string]int
+}
+
+func setsOf(p *Patch) *sets { return &sets{patch: p, at: make(map[string]int)} }
+
+func (s *sets) index(list []catalog.ClusterName) *int {
+	var key []byte
+	for _, c := range list {
+		key = append(append(key, c...), ' ')
+	}
+	i, ok := s.at[string(key)]
+	if !ok {
+		i = len(s.patch.Sets)
+		s.at[string(key)] = i
+		if list == nil {
+			list = []catalog.ClusterName{}
+		}
+		s.patch.Sets = append(s.patch.Sets, list)
+	}
+	return &i
+}
+
+// lines cuts a patch into lines of about maxPatchLine, as they are sent.
+func (p *Patch) lines() ([][]byte, error) {
+	var out [][]byte
+	write := func(line *Patch) error {
+		raw, err := json.Marshal(TableLine{Patch: line})
+		if err != nil {
+			return fmt.Errorf("patch: %w", err)
+		}
+		out = append(out, append(raw, '\n'))
+		return nil
+	}
+	head := *p
+	head.Services, head.Sets, head.Count, head.Digest, head.More = nil, nil, 0, "", true
+	line := head
+	within, weight := setsOf(&line), 0
+	for i := range p.Services {
+		s := p.Services[i]
+		if s.ExportedTo != nil {
+			s.ExportedTo = within.index(p.Sets[*s.ExportedTo])
+		}
+		line.Services = append(line.Services, s)
+		const perEndpoint, perRemote, perService = 180, 160, 200
+		if weight += perService + len(s.Endpoints)*perEndpoint + len(s.Remote)*perRemote; weight < maxPatchLine || i == len(p.Services)-1 {
+			continue
+		}
+		if err := write(&line); err != nil {
+			return nil, err
+		}
+		line = Patch{Format: p.Format, Epoch: p.Epoch, Version: p.Version, Since: p.Since, Full: p.Full, More: true}
+		within, weight = setsOf(&line), 0
+	}
+	line.More, line.Count, line.Digest = false, p.Count, p.Digest
+	return out, write(&line)
+}
+
+// fullPatch is the patch from nothing to the state's table.
+func (s *state) fullPatch() (*Patch, error) {
+	t := s.table
+	p := &Patch{
+		Format: t.Format, Epoch: t.Epoch, Version: t.Version, Full: true,
+		Cluster: &t.Cluster, Federation: &t.Federation, Peers: t.Peers,
+		Count: len(t.Services), Digest: s.sum.String(), Services: make([]ServicePatch, 0, len(t.Services)),
+	}
+	var err error
+	if p.Intentions, err = encodeIntentions(t); err != nil {
+		return nil, err
+	}
+	within := setsOf(p)
+	for i := range t.Services {
+		row, err := whole(within, &t.Services[i])
+		if err != nil {
+			return nil, err
+		}
+		p.Services = append(p.Services, row)
+	}
+	return p, nil
+}

@@ -1,0 +1,125 @@
+package mesh
+
+import (
+	"encoding/json"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+)
+
+// PatchFormat is the value of the query parameter patch: the version of Patch
+// and of the digest.
+const PatchFormat = 1
+
+const (
+	// maxPatchLine is about what one line of a patch holds, before the service
+	// that exceeds it: gateways decode line by line.
+	maxPatchLine = 1 << 20
+	// MaxPatchServices bounds the services of one patch, over all of its lines.
+	MaxPatchServices = 2 * catalog.MaxServices
+)
+
+// Patch leads from one table to another. It is one line or several, of which all
+// but the last have More; it takes effect with the last, whole.
+type Patch struct {
+	// Format is the table's: a gateway refuses a newer one.
+	Format int `json:"format"`
+	// Epoch and Version are the table's that the patch leads to; Since is the
+	// version that it leads from, in the same epoch. With Full it leads from
+	// nothing.
+	Epoch   uint64 `json:"epoch"`
+	Version uint64 `json:"version"`
+	Since   uint64 `json:"since,omitempty"`
+	Full    bool   `json:"full,omitempty"`
+	More    bool   `json:"more,omitempty"`
+
+	// What there is one of is absent where it is unchanged.
+	Cluster    *route.Cluster  `json:"cluster,omitempty"`
+	Federation *string         `json:"federation,omitempty"`
+	Intentions json.RawMessage `json:"intentions,omitempty"`
+
+	Peers        []route.Peer          `json:"peers,omitempty"`
+	RemovedPeers []catalog.ClusterName `json:"removed_peers,omitempty"`
+
+	// Sets are lists of clusters that services of this line refer to.
+	Sets            [][]catalog.ClusterName `json:"sets,omitempty"`
+	Services        []ServicePatch          `json:"services,omitempty"`
+	RemovedServices []catalog.ServiceName   `json:"removed_services,omitempty"`
+
+	// The last line says what there is then: how many services, and the XOR of
+	// the digests of all parts.
+	Count  int    `json:"count,omitempty"`
+	Digest string `json:"digest,omitempty"`
+}
+
+// ServicePatch is what changes of one service. Absent lists are unchanged; with
+// Whole they are empty.
+type ServicePatch struct {
+	Name  catalog.ServiceName `json:"name"`
+	Whole bool                `json:"whole,omitempty"`
+	Ports []catalog.Port      `json:"ports,omitempty"`
+	// Quarantined, ExportedTo (an index into Sets) and Traffic (null: none)
+	// replace what there was.
+	Quarantined *[]string       `json:"quarantined,omitempty"`
+	ExportedTo  *int            `json:"exported_to,omitempty"`
+	Traffic     json.RawMessage `json:"traffic,omitempty"`
+	// Endpoints are put after Gone are removed; Remote after RemoteGone.
+	Endpoints  []catalog.Endpoint    `json:"endpoints,omitempty"`
+	Gone       []Instance            `json:"gone,omitempty"`
+	Remote     []route.Remote        `json:"remote,omitempty"`
+	RemoteGone []catalog.ClusterName `json:"remote_gone,omitempty"`
+}
+
+// Instance is an endpoint within its service.
+type Instance struct {
+	Port string `json:"port"`
+	ID   string `json:"id"`
+}
+
+// state is a table with the sum of its parts' digests, and what of it enters as
+// text: the two ends of a stream have one each.
+type state struct {
+	table      *route.Table
+	intentions route.Digest
+	traffic    map[catalog.ServiceName]route.Digest
+	sum        route.Digest
+	digester   route.Digester
+}
+
+// newState sums a table, whose policies travel as this build writes them.
+func newState(t *route.Table) (*state, error) {
+	s := &state{table: t, traffic: make(map[catalog.ServiceName]route.Digest)}
+	raw, err := encodeIntentions(t)
+	if err != nil {
+		return nil, err
+	}
+	s.intentions = route.DigestText(raw)
+	s.sum.Toggle(s.digester.Head(t, s.intentions))
+	for i := range t.Peers {
+		s.sum.Toggle(s.digester.Peer(&t.Peers[i]))
+	}
+	for i := range t.Services {
+		row := &t.Services[i]
+		if row.Traffic != nil {
+			raw, err := json.Marshal(row.Traffic)
+			if err != nil {
+				return nil, err
+			}
+			s.traffic[row.Name] = route.DigestText(raw)
+		}
+		s.sum.Toggle(s.part(row))
+	}
+	return s, nil
+}
+
+// part is the digest of one service of the state's table.
+func (s *state) part(row *route.Service) route.Digest {
+	return s.digester.Service(row, s.traffic[row.Name])
+}
+
+func encodeIntentions(t *route.Table) (json.RawMessage, error) {
+	if len(t.Intentions) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(t.Intentions)
+}
