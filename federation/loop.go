@@ -20,6 +20,11 @@ const (
 	// few; settle is how long the first change waits for those that come with it.
 	coalesce = 50 * time.Millisecond
 	settle   = 5 * time.Millisecond
+	// workShare makes the pause a multiple of what the last round took, up to
+	// coalesceAtMost: in a large catalog under constant change rounds take a
+	// bounded share of a core, and a change is still seen well within a second.
+	workShare      = 20
+	coalesceAtMost = 400 * time.Millisecond
 	// lookEvery is how often what changes by time alone is looked at: gateways
 	// that fall silent, ages of sources, leases.
 	lookEvery = time.Second
@@ -71,19 +76,21 @@ func (p *plane) runLoop(ctx context.Context) error {
 	defer look.Stop()
 	gather := time.NewTimer(0) // the first round is due at once
 	defer gather.Stop()
-	waiting, worked := true, time.Time{}
+	waiting, worked, interval := true, time.Time{}, coalesce
 	p.touch(catalogChanged)
 	for {
 		select {
 		case <-p.inbox.wake:
 			if !waiting {
-				gather.Reset(max(settle, coalesce-time.Since(worked)))
+				gather.Reset(max(settle, interval-time.Since(worked)))
 				waiting = true
 			}
 		case <-gather.C:
 			waiting = false
+			began := time.Now()
 			p.work(ctx)
 			worked = time.Now()
+			interval = min(max(coalesce, workShare*worked.Sub(began)), coalesceAtMost)
 		case <-look.C:
 			p.look()
 		case <-ctx.Done():

@@ -19,9 +19,9 @@ import (
 )
 
 // saveGapPerPeer spreads the last good states that are written: with 200 peers
-// that all change, one is written every 150 ms and each every half minute. What a
-// crash loses is asked of the peer again.
-const saveGapPerPeer = 150 * time.Millisecond
+// that all change, four are written in a second and each once in 50. What a crash
+// loses is asked of the peer again.
+const saveGapPerPeer = 250 * time.Millisecond
 
 // peer is one configured peer while it is configured.
 type peer struct {

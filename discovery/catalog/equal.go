@@ -66,6 +66,8 @@ func Diff(old, new *Snapshot) Delta { //nolint:predeclared,revive // old and new
 	}
 	for len(a) > 0 || len(b) > 0 {
 		switch {
+		case len(a) > 0 && len(b) > 0 && a[0] == b[0]: // nearly all of them
+			a, b = a[1:], b[1:]
 		case len(b) == 0 || (len(a) > 0 && compareServices(a[0], b[0]) < 0):
 			d.Removes = append(d.Removes, a[0].Name)
 			a = a[1:]

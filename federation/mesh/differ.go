@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -85,7 +84,7 @@ func (s *state) advancePeers(p *Patch, next *route.Table) {
 }
 
 func samePeer(a, b *route.Peer) bool {
-	return a.Locality == b.Locality && a.ID == b.ID && slices.EqualFunc(a.Gateways, b.Gateways, catalog.Gateway.Equal) &&
+	return a.Name == b.Name && a.Locality == b.Locality && a.ID == b.ID && slices.EqualFunc(a.Gateways, b.Gateways, catalog.Gateway.Equal) &&
 		bytes.Equal(a.Bundle, b.Bundle) && slices.Equal(a.Asserts, b.Asserts) && a.ControlLost == b.ControlLost && a.HeardAt.Equal(b.HeardAt)
 }
 
@@ -242,61 +241,18 @@ func encodeTraffic(t *policy.Traffic) (json.RawMessage, error) {
 }
 
 func sameRemote(a, b *route.Remote) bool {
-	return a.Name == b.Name && (sharesList(a.Ports, b.Ports) || slices.Equal(a.Ports, b.Ports)) &&
+	return a.Cluster == b.Cluster && a.Name == b.Name && (sharesList(a.Ports, b.Ports) || slices.Equal(a.Ports, b.Ports)) &&
 		(sharesList(a.Rows, b.Rows) || slices.Equal(a.Rows, b.Rows))
 }
 
 // sharesAll reports whether two rows are one: no look into their lists.
 func sharesAll(a, b *route.Service) bool {
 	return sharesList(a.Ports, b.Ports) && sharesList(a.Endpoints, b.Endpoints) && sharesList(a.Remote, b.Remote) &&
-		sharesList(a.Quarantined, b.Quarantined) && sharesList(a.ExportedTo, b.ExportedTo) && a.Traffic == b.Traffic
+		sharesList(a.Quarantined, b.Quarantined) && sharesList(a.ExportedTo, b.ExportedTo) && a.Traffic == b.Traffic && a.Name == b.Name
 }
 
 func sharesList[T any](a, b []T) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
-}
-
-// ordered is what lists are sorted by.
-type ordered interface {
-	catalog.ClusterName | catalog.ServiceName
-}
-
-func compare[K ordered](a, b K) int {
-	switch a := any(a).(type) {
-	case catalog.ServiceName:
-		return a.Compare(any(b).(catalog.ServiceName))
-	default:
-		return cmp.Compare(any(a).(catalog.ClusterName), any(b).(catalog.ClusterName))
-	}
-}
-
-// walk calls differ for each item of two sorted lists that is not the same in
-// both; nil stands for none.
-func walk[T any, K ordered](a, b []T, key func(*T) K, same func(*T, *T) bool, differ func(was, is *T)) {
-	for i, j := 0, 0; i < len(a) || j < len(b); {
-		order := 0
-		switch {
-		case j == len(b):
-			order = -1
-		case i == len(a):
-			order = 1
-		default:
-			order = compare(key(&a[i]), key(&b[j]))
-		}
-		switch {
-		case order < 0:
-			differ(&a[i], nil)
-			i++
-		case order > 0:
-			differ(nil, &b[j])
-			j++
-		default:
-			if !same(&a[i], &b[j]) {
-				differ(&a[i], &b[j])
-			}
-			i, j = i+1, j+1
-		}
-	}
 }
 
 // sets gathers the lists of clusters of a patch.
