@@ -50,7 +50,7 @@ func (s *Server) registerPeering(api huma.API) {
 	}
 	huma.Register(api, huma.Operation{
 		OperationID: "create-invitation", Method: http.MethodPost, Path: "/v1/peering/invitations",
-		Summary: "Invite a cluster: the answer has the token, this once.", Tags: tags, Metadata: needs(Admin),
+		Summary: "Invite a cluster: the answer has the token, this once.", Tags: tags, Metadata: unkept(needs(Admin)),
 		DefaultStatus: http.StatusCreated, Errors: writeErrors,
 	}, func(ctx context.Context, in *InviteInput) (*itemOutput[resource.Invited], error) {
 		invite, err := inviteOf(&in.Body)

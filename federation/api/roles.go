@@ -27,3 +27,13 @@ func roleOf(op *huma.Operation) Role {
 		return Operator
 	}
 }
+
+// unkeptKey marks operations whose answers hold a secret: they are not kept for
+// idempotency keys.
+const unkeptKey = "unkept"
+
+// unkept adds the mark to an operation's metadata.
+func unkept(metadata map[string]any) map[string]any {
+	metadata[unkeptKey] = true
+	return metadata
+}

@@ -23,6 +23,9 @@ const (
 	ByName Why = "name"
 	// ByRename: an import that renames names the service; a pattern does not.
 	ByRename Why = "renamed_by_import"
+	// ByOwnName: the service is called so by its own cluster, the others are by a
+	// map of namespaces.
+	ByOwnName Why = "own_name"
 )
 
 // Side is one party to a conflict: what it says and who it is.

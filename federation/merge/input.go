@@ -56,6 +56,9 @@ type Import struct {
 	Rule string
 	// As is the service's name in this cluster.
 	As catalog.ServiceName
+	// Mapped is set where As follows from a rule about many services and not from
+	// one that names this one: it then goes last among those of its cluster.
+	Mapped bool
 	// MaxCapacity caps what is believed of the capacity of each row; 0 is no cap.
 	// With a cap, a capacity that the peer leaves unknown is believed to be the
 	// cap: else leaving it out would be the way around it.

@@ -67,8 +67,19 @@ type candidate struct {
 	controlLost bool
 }
 
-// renamed: the import names this very service, where a pattern names many.
-func (c candidate) renamed() bool { return c.rule.As != c.summary.Service }
+// rank orders the services of one cluster that are known under one name here: one
+// that an import names to rename it, one that has the name itself, one whose
+// namespace is mapped.
+func (c candidate) rank() int {
+	switch {
+	case c.rule.As == c.summary.Service:
+		return 1
+	case c.rule.Mapped:
+		return 2
+	default:
+		return 0
+	}
+}
 
 func gatherOwn(groups map[catalog.ServiceName]*group, in Input) {
 	for _, src := range in.Sources {
@@ -152,13 +163,7 @@ func sortWithinClusters(list []candidate) {
 			n++
 		}
 		slices.SortFunc(list[:n], func(a, b candidate) int {
-			if a.renamed() != b.renamed() {
-				if a.renamed() {
-					return -1
-				}
-				return 1
-			}
-			return a.summary.Service.Compare(b.summary.Service)
+			return cmp.Or(cmp.Compare(a.rank(), b.rank()), a.summary.Service.Compare(b.summary.Service))
 		})
 		list = list[n:]
 	}
@@ -258,8 +263,12 @@ func importConflict(name catalog.ServiceName, candidates []candidate) Conflict {
 		Service: name, Field: "import", Why: ByName, Disagree: len(candidates) - 1, Of: len(candidates),
 		Winner: Side{Cluster: first.cluster, Service: first.summary.Service, Value: first.rule.Rule},
 	}
-	if first.renamed() && !candidates[1].renamed() {
+	switch second := candidates[1]; {
+	case first.rank() == second.rank():
+	case first.rank() == 0:
 		c.Why = ByRename
+	default:
+		c.Why = ByOwnName
 	}
 	for _, l := range candidates[1:] {
 		c.Losers = append(c.Losers, Side{Cluster: l.cluster, Service: l.summary.Service, Value: l.rule.Rule})

@@ -75,7 +75,7 @@ func drawImport(t *rapid.T) func(catalog.ClusterName, catalog.ServiceName) (merg
 				continue
 			}
 			rules[key{c, name(n)}] = merge.Import{
-				Rule: "r", As: name(rapid.SampledFrom([]string{n, n, n, "web.a"}).Draw(t, "as")), MaxCapacity: uint64(rapid.IntRange(0, 2).Draw(t, "cap")),
+				Rule: "r", As: name(rapid.SampledFrom([]string{n, n, n, "web.a"}).Draw(t, "as")), Mapped: rapid.Bool().Draw(t, "mapped"), MaxCapacity: uint64(rapid.IntRange(0, 2).Draw(t, "cap")),
 			}
 		}
 	}

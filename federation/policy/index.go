@@ -83,13 +83,17 @@ func (ix *Index) ExportedTo(service catalog.ServiceName, peers []catalog.Cluster
 }
 
 // ImportFor returns the import that takes the service called remote in the peer
-// from.
+// from. What the rule that decides excludes is not taken.
 func (ix *Index) ImportFor(from catalog.ClusterName, remote catalog.ServiceName) (*Import, bool) {
 	ref := ix.imports[from].find(remote)
 	if !ref.ok() {
 		return nil, false
 	}
-	return &ix.set.Imports[ref.rule], true
+	m := &ix.set.Imports[ref.rule]
+	if slices.ContainsFunc(m.Exclude, func(p ServicePattern) bool { return p.Match(remote) }) {
+		return nil, false
+	}
+	return m, true
 }
 
 // LocalName is the name under which this cluster knows the service that m takes
@@ -97,6 +101,11 @@ func (ix *Index) ImportFor(from catalog.ClusterName, remote catalog.ServiceName)
 func (m *Import) LocalName(remote catalog.ServiceName) catalog.ServiceName {
 	if m.As != nil {
 		return *m.As
+	}
+	if ns, mapped := m.Namespaces[remote.Namespace()]; mapped {
+		if name, err := catalog.NewServiceName(remote.Name(), ns); err == nil {
+			return name
+		}
 	}
 	return remote
 }

@@ -22,8 +22,16 @@ type Import struct {
 	From catalog.ClusterName `json:"from" yaml:"from"`
 	// Services are patterns over the peer's names.
 	Services []ServicePattern `json:"services" yaml:"services"`
+	// Exclude leaves out what Services cover. Where this rule is the one that
+	// decides on a service, no other takes it instead.
+	Exclude []ServicePattern `json:"exclude,omitempty" yaml:"exclude,omitempty"`
 	// As renames one exactly named service; not allowed with a pattern.
 	As *catalog.ServiceName `json:"as,omitempty" yaml:"as,omitempty"`
+	// Namespaces are the peer's namespaces and what they are called here; those
+	// that it does not name keep their names. Several may become one: a service of
+	// the peer that is called so itself then goes first, and the others are shown
+	// as a conflict. Not allowed with As.
+	Namespaces map[string]string `json:"namespaces,omitempty" yaml:"namespaces,omitempty"`
 	// MaxCapacity caps the capacity per row that is believed of the peer; 0 is no cap.
 	MaxCapacity uint64 `json:"max_capacity,omitempty" yaml:"max_capacity,omitempty"`
 }

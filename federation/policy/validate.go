@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -17,6 +18,8 @@ const (
 	// MaxClusters bounds the clusters that one rule names; a federation of more
 	// direct peers is beyond what one service per cluster can hold sessions to.
 	MaxClusters = 256
+	// MaxNamespaces bounds the namespaces that one import maps.
+	MaxNamespaces = 256
 	// MaxWeight keeps sums of weights far away from overflow.
 	MaxWeight = 1_000_000
 	// MaxRetries plus the first attempt are the eight that one request remembers.
@@ -79,10 +82,41 @@ func (m Import) Validate() error {
 	return p.err()
 }
 
+// validateExclude refuses what would leave nothing out, or everything.
+func (m Import) validateExclude(p problems) {
+	checkCount(p, "exclude", len(m.Exclude), 0, MaxServices)
+	for i, s := range m.Exclude {
+		field := fmt.Sprintf("exclude[%d]", i)
+		if _, err := ParseServicePattern(string(s)); err != nil {
+			p.add(field, s, "%s", err)
+		} else if slices.Contains(m.Services, s) {
+			p.add(field, s, "is among services: the rule would take nothing by it")
+		}
+	}
+}
+
+// validateNamespaces checks names in an order that is the same each time.
+func (m Import) validateNamespaces(p problems) {
+	if len(m.Namespaces) > 0 && m.As != nil {
+		p.add("namespaces", len(m.Namespaces), "cannot stand beside as, which gives the whole name")
+	}
+	checkCount(p, "namespaces", len(m.Namespaces), 0, MaxNamespaces)
+	for _, theirs := range slices.Sorted(maps.Keys(m.Namespaces)) {
+		for _, ns := range []string{theirs, m.Namespaces[theirs]} {
+			if _, err := catalog.NewServiceName("x", ns); err != nil {
+				p.add("namespaces."+shorten(theirs), ns, "%s", ruleLabel)
+				break
+			}
+		}
+	}
+}
+
 func (m Import) validate(p problems) {
 	checkName(p, m.Name)
 	checkCluster(p, "from", m.From)
 	checkServices(p, m.Services)
+	m.validateExclude(p)
+	m.validateNamespaces(p)
 	if m.As == nil {
 		return
 	}

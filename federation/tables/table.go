@@ -35,7 +35,7 @@ func Imports(ix *policy.Index) func(catalog.ClusterName, catalog.ServiceName) (m
 		if !ok {
 			return merge.Import{}, false
 		}
-		return merge.Import{Rule: m.Name, As: m.LocalName(remote), MaxCapacity: m.MaxCapacity}, true
+		return merge.Import{Rule: m.Name, As: m.LocalName(remote), Mapped: m.As == nil, MaxCapacity: m.MaxCapacity}, true
 	}
 }
 
