@@ -45,7 +45,7 @@ func (p *plane) Would(ctx context.Context, o rulebook.Outlook) (resource.Impact,
 	after.View = merge.Update(h.view, in)
 	would := tables.Impact(before, after)
 	if !reflect.DeepEqual(h.index.Set().Intentions, o.Set.Intentions) {
-		p.foreseeCallers(&would, h.index.Set().Intentions, o.Set.Intentions)
+		p.foreseeCallers(&would, after.View, h.index.Set().Intentions, o.Set.Intentions, o.Window)
 	}
 	return would, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/history"
 	"github.com/isthmus-mesh/isthmus/federation/mesh"
 	"github.com/isthmus-mesh/isthmus/federation/peering"
+	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/federation/rulebook"
 	"github.com/isthmus-mesh/isthmus/federation/store"
 	"github.com/isthmus-mesh/isthmus/identity/bundleendpoint"
@@ -53,6 +54,7 @@ type plane struct {
 	peers     *peers
 	peering   *peering.Service
 	sources   []*source
+	sightings *route.Sightings
 	address   string // of the mesh listener, as gateways are told
 
 	inbox  inbox
@@ -76,6 +78,7 @@ func newPlane(ctx context.Context, opts Options, log *slog.Logger, registry *pro
 		id: opts.Identity.ID(), gateways: newGateways(), peers: newPeers(),
 		foreseeing: make(chan struct{}, 1),
 		refusals:   make(map[catalog.ClusterName]string),
+		sightings:  route.NewSightings(callersWindow, maxCallers),
 	}
 	p.inbox.wake = make(chan struct{}, 1)
 	if p.store, err = store.OpenBolt(store.BoltOptions{Path: p.path("store.db"), Log: log}); err != nil {

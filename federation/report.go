@@ -14,6 +14,7 @@ func (p *plane) takeReport(r *route.Report) error {
 	if err := r.Gateway.Validate(); err != nil {
 		return err
 	}
+	p.takeCallers(r)
 	joined, err := p.gateways.take(r, p.now())
 	if err != nil {
 		return err

@@ -301,6 +301,7 @@ type gateway struct {
 	mu        sync.Mutex
 	table     *route.Table
 	endpoints []route.EndpointReport
+	callers   []route.Sighting // in the next report
 	draining  bool
 	connects  int
 	// divert sends a CONNECT for one cluster to another: a hostile gateway.
@@ -414,6 +415,7 @@ func (g *gateway) makeReport() *route.Report {
 		Control: g.address, At: now, StartedAt: now, Build: "stand-in", Endpoints: slices.Clone(g.endpoints),
 		Locality: catalog.Locality{Cloud: "aws", Region: g.cluster.name},
 	}
+	r.Callers, g.callers = g.callers, nil
 	if g.table == nil {
 		return r
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/account"
+	"github.com/isthmus-mesh/isthmus/gateway/decisions"
 )
 
 // The defaults of Config. Ports are those of design section 11.
@@ -45,8 +46,18 @@ type Config struct {
 	// AccessLog says which connections and requests are logged: all (default),
 	// errors or off.
 	AccessLog account.Log `yaml:"access_log,omitempty"`
+	// DecisionLog says which verdicts of intentions are logged.
+	DecisionLog DecisionLog `yaml:"decision_log,omitempty"`
 	// Limits bound what the process takes on.
 	Limits Limits `yaml:"limits,omitempty"`
+}
+
+// DecisionLog is what is logged of who was allowed or denied what. Denials always are,
+// a line a second for each caller, service and rule at most, with their count.
+type DecisionLog struct {
+	// Allowed says which allowed calls are logged, too: off (default), sample (a line
+	// a minute for each caller, service and rule, with their count) or all.
+	Allowed decisions.Allowed `yaml:"allowed,omitempty"`
 }
 
 // FailBack is the pace of a fail-back; the zero value is route.DefaultRamp: 60 s,
@@ -124,6 +135,9 @@ func (c Config) WithDefaults() Config {
 	if c.AccessLog == "" {
 		c.AccessLog = account.LogAll
 	}
+	if c.DecisionLog.Allowed == "" {
+		c.DecisionLog.Allowed = decisions.Off
+	}
 	c.Limits = c.Limits.withDefaults()
 	return c
 }
@@ -169,6 +183,9 @@ func (c Config) Validate() error {
 	c.FailBack.validate(&p)
 	if !c.AccessLog.Valid() {
 		p.add("access_log", string(c.AccessLog), "must be all, errors or off")
+	}
+	if !c.DecisionLog.Allowed.Valid() {
+		p.add("decision_log.allowed", string(c.DecisionLog.Allowed), "must be off, sample or all")
 	}
 	c.Limits.validate(&p)
 	return errors.Join(p...)

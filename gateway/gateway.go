@@ -17,6 +17,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
 	"github.com/isthmus-mesh/isthmus/gateway/board"
 	"github.com/isthmus-mesh/isthmus/gateway/control"
+	"github.com/isthmus-mesh/isthmus/gateway/decisions"
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
 	"github.com/isthmus-mesh/isthmus/gateway/health"
 	"github.com/isthmus-mesh/isthmus/gateway/httpway"
@@ -45,6 +46,8 @@ type Gateway struct {
 	tables     *tables
 
 	account   *account.Account
+	decisions *decisions.Log
+	callers   *route.Sightings // that the federation has not been told of
 	board     *board.Board
 	checker   *health.Checker
 	router    *attempt.Router
@@ -120,6 +123,10 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	if g.account, err = account.New(account.Options{Access: g.config.AccessLog, Log: g.log, Registerer: reg}); err != nil {
 		return err
 	}
+	if g.decisions, err = decisions.New(decisions.Options{Allowed: g.config.DecisionLog.Allowed, Log: g.log}); err != nil {
+		return err
+	}
+	g.callers = route.NewSightings(callersKept, route.MaxSightings)
 	if g.board, err = board.New(board.Options{
 		Cluster: g.o.Cluster, Self: g.o.Locality, Links: g.boardLinks, Ramp: route.RampOptions(g.config.FailBack),
 		Random: rand.Uint64, Log: g.log, Registerer: reg,
@@ -136,7 +143,7 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 		return err
 	}
 	if g.router, err = attempt.New(attempt.Options{
-		Board: g.board, Reachable: g.reachable, Random: rand.Uint64, Log: g.log, Registerer: reg,
+		Board: g.board, Reachable: g.reachable, Judged: g.judged, Random: rand.Uint64, Log: g.log, Registerer: reg,
 	}); err != nil {
 		return err
 	}

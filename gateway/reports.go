@@ -28,6 +28,7 @@ type reports struct {
 	woken    chan struct{}
 	draining atomic.Bool
 	heard    atomic.Int64 // Unix nanoseconds of the last report that was taken
+	listed   time.Time    // when the callers were told last
 }
 
 func newReports(g *Gateway) *reports { return &reports{g: g, woken: make(chan struct{}, 1)} }
@@ -87,9 +88,17 @@ func (r *reports) toFederation(ctx context.Context) error {
 	}
 	for {
 		bounded, cancel := context.WithTimeout(ctx, reportTimeout)
-		err := r.g.o.Reports.Send(bounded, r.report())
+		report := r.report()
+		callers := r.callers()
+		report.Callers, report.CallersDropped = callers, r.g.callers.Dropped()
+		err := r.g.o.Reports.Send(bounded, report)
 		cancel()
 		now := time.Now()
+		if err != nil {
+			for _, s := range callers {
+				r.g.callers.Add(s) // for the next one
+			}
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil

@@ -64,6 +64,7 @@ type node struct {
 	tables   *tableFeed
 	reports  *reportBook
 	registry *prometheus.Registry
+	log      *slog.Logger // nil: logger's
 	cancel   context.CancelFunc
 	done     chan error
 }
@@ -250,6 +251,9 @@ func (n *node) boot() {
 			o.Listen, o.Dial = sim.memory.listen, sim.memory.dial
 		}
 	}
+	if n.log != nil {
+		o.Log = n.log
+	}
 	g, err := gateway.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -426,12 +430,17 @@ func (f *tableFeed) Run(ctx context.Context, publish func(*route.Table)) error {
 type reportBook struct {
 	mu     sync.Mutex
 	report *route.Report
+	// each, if set, is given every report.
+	each func(*route.Report)
 }
 
 func (b *reportBook) Send(_ context.Context, r *route.Report) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.report = r
+	if b.each != nil {
+		b.each(r)
+	}
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/api"
@@ -250,6 +251,13 @@ func (b *backend) Degraded() []string { return nil }
 // Would counts what differs: what it means is tested in package federation.
 func (b *backend) Would(_ context.Context, o rulebook.Outlook) (resource.Impact, error) {
 	return resource.Impact{PeersTotal: len(o.Peers), ServicesTotal: len(o.Set.Exports)}, nil
+}
+
+func (b *backend) Callers(service catalog.ServiceName, d time.Duration) resource.Callers {
+	if service.IsZero() {
+		service = catalog.MustServiceName("web")
+	}
+	return resource.Callers{Window: d, Items: []route.Sighting{{SightingKey: route.SightingKey{Service: service, Caller: "spiffe://a.test/web", Allowed: true, Reason: "allowed"}, Count: 3}}}
 }
 
 func (b *backend) NotReady() []string {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/api/feed"
@@ -34,6 +35,8 @@ type Backend interface {
 	// Would says what would change for whom if all rules were those of o. It writes
 	// nothing.
 	Would(ctx context.Context, o rulebook.Outlook) (resource.Impact, error)
+	// Callers lists who was seen to call what in the last d; the zero service means all.
+	Callers(service catalog.ServiceName, d time.Duration) resource.Callers
 	// NotReady names what keeps the federation from being ready; empty is ready.
 	NotReady() []string
 	// Degraded names what an operator must look at although everything is served.

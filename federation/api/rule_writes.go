@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"reflect"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
@@ -12,6 +13,7 @@ import (
 
 type ruleCreateInput[R any] struct {
 	DryRun bool `query:"dry_run" doc:"Check everything, write nothing; answers 200 with what would be stored and what would change for whom."`
+	Window int  `query:"window" minimum:"1" maximum:"60" default:"60" doc:"With dry_run: how many minutes back callers count that were seen."`
 	Body   ruleBody[R]
 }
 
@@ -19,6 +21,7 @@ type ruleReplaceInput[R any] struct {
 	Name    string `path:"name" maxLength:"253"`
 	IfMatch string `header:"If-Match" doc:"The etag that was read, or *."`
 	DryRun  bool   `query:"dry_run" doc:"Check everything, write nothing; answers 200 with what would be stored and what would change for whom."`
+	Window  int    `query:"window" minimum:"1" maximum:"60" default:"60" doc:"With dry_run: how many minutes back callers count that were seen."`
 	Body    ruleBody[R]
 }
 
@@ -26,6 +29,7 @@ type ruleDeleteInput struct {
 	Name    string `path:"name" maxLength:"253"`
 	IfMatch string `header:"If-Match" doc:"Delete this version only."`
 	DryRun  bool   `query:"dry_run" doc:"Check everything, write nothing; answers 200 with what would change for whom."`
+	Window  int    `query:"window" minimum:"1" maximum:"60" default:"60" doc:"With dry_run: how many minutes back callers count that were seen."`
 }
 
 // writeOutput answers a write: the rule as it is stored, or for a dry run a
@@ -44,6 +48,12 @@ func wouldBe[R any](ctx context.Context, s *Server, item *R, etag string, o rule
 		return nil, answerTo(err, "body")
 	}
 	return &writeOutput{Status: http.StatusOK, ETag: etag, Body: resource.DryRun[R]{Item: item, Would: would}}, nil
+}
+
+// within lets callers count that were seen in the last minutes.
+func within(o rulebook.Outlook, minutes int) rulebook.Outlook {
+	o.Window = time.Duration(minutes) * time.Minute
+	return o
 }
 
 // answers documents the success of a write of R: status is that of one that is
@@ -88,7 +98,7 @@ func registerWrites[R any](s *Server, api huma.API, shelf *rulebook.Shelf[R], si
 			return nil, answerTo(err, "body")
 		}
 		if in.DryRun {
-			return wouldBe(ctx, s, &made, etag(made), shelf.With(made))
+			return wouldBe(ctx, s, &made, etag(made), within(shelf.With(made), in.Window))
 		}
 		return &writeOutput{
 			Status: http.StatusCreated, ETag: etag(made), Location: "/v1/" + plural + "/" + shelf.NameOf(made), Body: made,
@@ -120,7 +130,7 @@ func registerWrites[R any](s *Server, api huma.API, shelf *rulebook.Shelf[R], si
 			return nil, answerTo(err, "body")
 		}
 		if in.DryRun {
-			return wouldBe(ctx, s, &put, etag(put), shelf.With(put))
+			return wouldBe(ctx, s, &put, etag(put), within(shelf.With(put), in.Window))
 		}
 		return &writeOutput{Status: http.StatusOK, ETag: etag(put), Body: put}, nil
 	})
@@ -143,7 +153,7 @@ func registerWrites[R any](s *Server, api huma.API, shelf *rulebook.Shelf[R], si
 			return nil, answerTo(err, "body")
 		}
 		if in.DryRun {
-			return wouldBe[R](ctx, s, nil, etag(have), shelf.Without(in.Name))
+			return wouldBe[R](ctx, s, nil, etag(have), within(shelf.Without(in.Name), in.Window))
 		}
 		return &writeOutput{Status: http.StatusNoContent}, nil
 	})

@@ -97,6 +97,7 @@ func New(opts Options) (*Server, error) {
 	s.registerAudit(h)
 	s.registerHistory(h)
 	s.registerPeering(h)
+	s.registerCallers(h)
 	// huma does not know encoding/json's ",string".
 	h.OpenAPI().Components.Schemas.Map()["RouteLedgerRequest"].Properties["random"] = &huma.Schema{
 		Type: huma.TypeString, Description: "The decision's random number, 64 bits: a string because JavaScript's numbers have 53.",

@@ -26,6 +26,11 @@ type Report struct {
 	Clusters  []ClusterReport  `json:"clusters,omitempty"`
 	Targets   []TargetReport   `json:"targets,omitempty"`
 	Endpoints []EndpointReport `json:"endpoints,omitempty"`
+	// Callers are those whose calls to services of the own cluster were judged since
+	// they were reported last; not every report has them. CallersDropped is how many
+	// calls were not kept, since the start.
+	Callers        []Sighting `json:"callers,omitempty"`
+	CallersDropped uint64     `json:"callers_dropped,omitempty"`
 }
 
 // ClusterReport is the evidence of the links to one cluster, as Compile read it.

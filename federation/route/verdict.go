@@ -123,6 +123,13 @@ func (p *Plan) Offered(service catalog.ServiceName, cluster catalog.ClusterName)
 	return s != nil && slices.ContainsFunc(s.service.Remote, func(r Remote) bool { return r.Cluster == cluster })
 }
 
+// CarriesHTTP reports whether connections to the port are carried as HTTP, so that each
+// request is judged by itself.
+func (p *Plan) CarriesHTTP(service catalog.ServiceName, port string) bool {
+	s := p.services[service]
+	return s != nil && s.carriesHTTP(port)
+}
+
 // carriesHTTP reports whether gateways carry the port's connections as HTTP.
 func (s *servicePlan) carriesHTTP(port string) bool {
 	p := s.port(port)

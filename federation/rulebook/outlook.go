@@ -3,6 +3,7 @@ package rulebook
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 )
@@ -13,6 +14,9 @@ type Outlook struct {
 	// changed.
 	Set   policy.Set
 	Peers []policy.Peer
+	// Window is how far back callers count that were seen; 0 is as far as they are
+	// remembered.
+	Window time.Duration
 }
 
 // With is what holds once r is on the shelf, in the place of the rule of its name

@@ -10,6 +10,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/retry"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -27,6 +28,10 @@ type Options struct {
 	// Reachable reports whether a link to the cluster is up at this moment, which
 	// the plan learns a little later; nil means yes.
 	Reachable func(catalog.ClusterName) bool
+	// Judged is told of every verdict about a call to a service of the own cluster,
+	// but for connections that only bring requests which are judged one by one. Nil:
+	// nobody is told.
+	Judged func(*Judgement)
 	// Random drives choices and jitter.
 	Random func() uint64
 	// Log receives retries at debug; nil discards them.
@@ -98,7 +103,23 @@ type Call struct {
 	// HTTP is the request as intentions judge it; nil of a connection. It is not
 	// changed while the call lasts.
 	HTTP *policy.HTTPRequest
+	// Assurance says how Caller is known; AssuranceNone of a caller is that of the
+	// listener.
+	Assurance wire.Assurance
 }
+
+// Judgement is a verdict and what it was about. It is not kept.
+type Judgement struct {
+	*Call
+	// Peer is the cluster whose gateway brought the call, "" of a caller in this one.
+	Peer    catalog.ClusterName
+	Verdict route.Verdict
+	// Epoch and Version are those of the table that it was judged by.
+	Epoch, Version uint64
+}
+
+// Ask is the question that was judged.
+func (j *Judgement) Ask() *route.Ask { return j.ask() }
 
 func (c *Call) ask() *route.Ask {
 	return &route.Ask{Service: c.Service, Port: c.Port, Caller: c.Caller, HTTP: c.HTTP}
@@ -110,7 +131,8 @@ func (r *Router) Start(c Call) (*Sequence, error) {
 	if plan == nil {
 		return nil, &Error{Reason: ReasonNoTable, Service: c.Service}
 	}
-	if v := plan.AuthorizeOutbound(c.ask()); !v.Allowed {
+	v := plan.AuthorizeOutbound(c.ask())
+	if r.tell(plan, &c, "", v); !v.Allowed {
 		return nil, refusal(&c, v)
 	}
 	return r.begin(&Sequence{router: r, call: c, table: plan.Table(), most: route.MaxTried - 1}), nil
@@ -123,10 +145,20 @@ func (r *Router) StartInbound(c Call, peer catalog.ClusterName) (*Sequence, erro
 	if plan == nil {
 		return nil, &Error{Reason: ReasonNoTable, Service: c.Service}
 	}
-	if v := plan.AuthorizeInbound(peer, c.ask()); !v.Allowed {
+	v := plan.AuthorizeInbound(peer, c.ask())
+	if r.tell(plan, &c, peer, v); !v.Allowed {
 		return nil, refusal(&c, v)
 	}
 	return r.begin(&Sequence{router: r, call: c, peer: peer, table: plan.Table(), local: true, most: 1}), nil
+}
+
+// tell hands on a verdict of the own cluster's rules.
+func (r *Router) tell(plan *route.Plan, c *Call, peer catalog.ClusterName, v route.Verdict) {
+	if r.o.Judged == nil || !plan.Hosts(c.Service) || v.Allowed && c.HTTP == nil && plan.CarriesHTTP(c.Service, c.Port) {
+		return
+	}
+	t := plan.Table()
+	r.o.Judged(&Judgement{Call: c, Peer: peer, Verdict: v, Epoch: t.Epoch, Version: t.Version})
 }
 
 func (r *Router) begin(s *Sequence) *Sequence {

@@ -118,7 +118,7 @@ func (h *Handler) start(way string, f *facts, request *policy.HTTPRequest) (*acc
 		e.Service, e.Port = name, f.header.Port
 	}
 	var sequence *attempt.Sequence
-	call := attempt.Call{Service: name, Port: f.header.Port, Caller: f.header.Caller, HTTP: request}
+	call := attempt.Call{Service: name, Port: f.header.Port, Caller: f.header.Caller, HTTP: request, Assurance: f.header.Assurance}
 	switch {
 	case err != nil:
 	case f.local:

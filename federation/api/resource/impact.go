@@ -57,11 +57,20 @@ type ServiceImpact struct {
 	Service catalog.ServiceName `json:"service"`
 	Change  ImpactChange        `json:"change" enum:"added,removed,changed"`
 	// Fields are the parts of the row that differ: "ports", "endpoints",
-	// "exported_to", "remote", "traffic".
+	// "exported_to", "remote", "traffic"; or what becomes of the own cluster's callers
+	// that no intention allows (FieldDefaultDeny, FieldDefaultAllow).
 	Fields []string `json:"fields,omitempty" doc:"Parts of the row that differ: ports, endpoints, exported_to, remote, traffic."`
 	// Clusters are the clusters whose offers of it come, go or change.
 	Clusters []catalog.ClusterName `json:"clusters,omitempty" doc:"Clusters whose offers of it would come, go or change."`
 }
+
+// The fields of a ServiceImpact that intentions change: a service that they cover is
+// closed to callers of the own cluster that none of them allows, one that they do not
+// is open to them.
+const (
+	FieldDefaultDeny  = "default_deny"
+	FieldDefaultAllow = "default_allow"
+)
 
 // PeerImpact is one peer that would be told something else, or would come or go.
 type PeerImpact struct {
@@ -98,6 +107,9 @@ type CallerImpact struct {
 	After      string `json:"after" enum:"allow,deny"`
 	BeforeRule string `json:"before_rule,omitempty"`
 	AfterRule  string `json:"after_rule,omitempty"`
+	// Possible is set where it depends on what is not kept of a call: its header fields
+	// and the rest of its path ("*").
+	Possible bool `json:"possible,omitempty" doc:"Depends on header fields or on the rest of the path, which are not kept."`
 	// Calls were seen until LastSeen, in the window that gateways report.
 	Calls    uint64    `json:"calls" doc:"Calls in the window that gateways report."`
 	LastSeen time.Time `json:"last_seen,omitzero"`
