@@ -121,7 +121,7 @@ func (l *Log) due(s subject) (count uint64, log bool) {
 	if s.allowed {
 		every = sampledEvery
 	}
-	if !r.logged.IsZero() && now.Sub(r.logged) < every && !(s.allowed && l.o.Allowed == All) {
+	if !r.logged.IsZero() && now.Sub(r.logged) < every && (!s.allowed || l.o.Allowed != All) {
 		return 0, false
 	}
 	l.tokens = min(burst, l.tokens+now.Sub(l.filled).Seconds()*perSecond)
