@@ -50,6 +50,9 @@ type side struct {
 	// between is put between the two ends of an exchange.
 	between func(net.Conn) net.Conn
 	*peering.Service
+	// alive is held by who serves, and wholly by who restarts: a process that has
+	// died serves nobody.
+	alive sync.RWMutex
 }
 
 func newSide(t *testing.T, name string) *side {
@@ -74,8 +77,7 @@ func newSideOf(t *testing.T, name string, ca *identitytest.CA) *side {
 	s.address = l.Addr().String()
 	s.gateways = []string{s.address}
 	s.restart()
-	config := s.identity.WithJoin(
-		s.identity.ServerTLS([]string{"h2"}, identity.AuthorizeIDs()), func() bool { return s.Open() })
+	config := s.identity.WithJoin(s.identity.ServerTLS([]string{"h2"}, identity.AuthorizeIDs()), func() bool { return s.Open() })
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -84,7 +86,11 @@ func newSideOf(t *testing.T, name string, ca *identitytest.CA) *side {
 			if err != nil {
 				return
 			}
-			wg.Go(func() { s.ServeConn(ctx, tls.Server(conn, config)) })
+			wg.Go(func() {
+				s.alive.RLock()
+				defer s.alive.RUnlock()
+				s.ServeConn(ctx, tls.Server(conn, config))
+			})
 		}
 	})
 	t.Cleanup(func() { cancel(); _ = l.Close(); wg.Wait() })
@@ -94,6 +100,8 @@ func newSideOf(t *testing.T, name string, ca *identitytest.CA) *side {
 // restart builds the service anew on what is stored, as a process would.
 func (s *side) restart() {
 	s.t.Helper()
+	s.alive.Lock()
+	defer s.alive.Unlock()
 	var err error
 	s.book, err = rulebook.New(s.t.Context(), rulebook.Options{Store: s.store})
 	if err != nil {
