@@ -2,6 +2,7 @@ package tunnel_test
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -350,4 +351,45 @@ func TestConnectionsOfALinkComeAndGo(t *testing.T) {
 			t.Errorf("link %+v", l)
 		}
 	})
+}
+
+// On a bad path, with certificates and connections changing at any moment, a link
+// is never replaced or ended, and always holds what was proven last.
+func TestProofsOnABadPath(t *testing.T) {
+	for seed := range uint64(4) {
+		synctest.Test(t, func(t *testing.T) {
+			const life = 20 * time.Second
+			m, east, west, a, b := rotors(t, life, nil)
+			defer m.Close()
+			m.Connect()
+			a.Wait("all connections", func() bool { return ready(a, b) })
+			first, back := a.WaitLink(b, tunnel.StateUp), b.WaitLink(a, tunnel.StateUp)
+			bad := tunneltest.Path{Delay: delay, Jitter: 3 * delay, Loss: 0.03}
+			m.Network.SetPath(a.Addr.Addr(), b.Addr.Addr(), bad)
+			m.Network.SetPath(b.Addr.Addr(), a.Addr.Addr(), bad)
+			random := rand.New(rand.NewPCG(seed, 0))
+			for range 60 {
+				for _, r := range []*rotor{east, west} {
+					// At half of its life at the latest, or the link is renewed.
+					if random.IntN(2) == 0 || time.Until(r.source.NotAfter()) < life*3/4 {
+						r.rotate()
+					}
+				}
+				if random.IntN(4) == 0 {
+					a.CutConnections([]uint32{1, 8, 9}[random.IntN(3)], random.IntN(2) == 0)
+				}
+				time.Sleep(time.Duration(random.IntN(int(life / 4))))
+			}
+			east.rotate()
+			west.rotate()
+			time.Sleep(5 * time.Second)
+			for name, l := range map[string][2]tunnel.LinkInfo{
+				"a": {first, a.WaitLink(b, tunnel.StateUp)}, "b": {back, b.WaitLink(a, tunnel.StateUp)},
+			} {
+				if !l[0].Since.Equal(l[1].Since) || time.Until(l[1].Expires) < life-7*time.Second {
+					t.Errorf("seed %d: link of %s: %+v", seed, name, l[1])
+				}
+			}
+		})
+	}
 }
