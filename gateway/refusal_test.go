@@ -254,6 +254,55 @@ func TestMalformedRequestsAreRefused(t *testing.T) {
 	}
 }
 
+// TestMalformedBodies: what is not strict behind the head of a request ends it with
+// 400, is counted like a head that is not, and is nobody's fault but the caller's.
+func TestMalformedBodies(t *testing.T) {
+	near, _ := twoClusters(t, "web", catalog.HTTP, httpServer(t, func(rw http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		_, _ = fmt.Fprintf(rw, "served %d %v", n, err)
+	}))
+	const head = "POST / HTTP/1.1\r\nHost: web.default.mesh\r\nTransfer-Encoding: chunked\r\n\r\n"
+	ask := func(request string) string {
+		t.Helper()
+		c, err := net.Dial("tcp", near.Addrs().HTTP.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := io.WriteString(c, request); err != nil {
+			t.Fatal(err)
+		}
+		answer, _ := io.ReadAll(c)
+		return string(answer)
+	}
+	bodies := map[string]string{
+		"a size that is no number":    "3\r\nabc\r\nxyz\r\n",
+		"a chunk longer than it says": "3\r\nabcd\r\n0\r\n\r\n",
+		"a bare lf":                   "3\r\nabc\n0\r\n\r\n",
+		"late, behind 100 KB":         strings.Repeat("400\r\n"+strings.Repeat("x", 0x400)+"\r\n", 100) + "-1\r\n",
+	}
+	for name, body := range bodies {
+		answer := ask(head + body)
+		if !strings.HasPrefix(answer, "HTTP/1.1 400 ") || !strings.Contains(answer, "Isthmus-Reason: malformed") {
+			t.Errorf("%s: %.300q", name, answer)
+		}
+	}
+	if answer := ask("GET / HTTP/1.1\nHost: web.default.mesh\n\n"); !strings.HasPrefix(answer, "HTTP/1.1 400 ") {
+		t.Errorf("a head: %q", answer)
+	}
+	want := float64(len(bodies) + 1)
+	eventually(t, "refusals counted", func() error {
+		if n := near.metric("isthmus_gateway_refusals_total", "way=http", "reason=malformed"); n != want {
+			return fmt.Errorf("%v, want %v", n, want)
+		}
+		return nil
+	})
+	if answer := ask(head[:len(head)-2] + "Connection: close\r\n\r\n3\r\nabc\r\n0\r\n\r\n"); !strings.Contains(answer, "served 3 <nil>") {
+		t.Errorf("a good one: %q", answer)
+	}
+}
+
 func TestOverload(t *testing.T) {
 	hold := make(chan struct{})
 	w := newWorld(t, "alpha", "beta")

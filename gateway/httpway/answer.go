@@ -14,6 +14,7 @@ const (
 	reasonAuthority = "unknown_authority"
 	reasonReserved  = "reserved"
 	reasonMethod    = "method_not_allowed"
+	reasonMalformed = "malformed"
 )
 
 // statusCanceled is what the access log shows of a caller that went away; nobody

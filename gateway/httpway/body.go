@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"sync"
+
+	"github.com/isthmus-mesh/isthmus/gateway/strict"
 )
 
 // MaxReplay bounds how much of a request's body is kept for another attempt.
@@ -53,6 +55,18 @@ func (b *body) replayable() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return !b.lost
+}
+
+// violation is what in the body was not strict HTTP; nil for a body that is, as far
+// as it was read.
+func (b *body) violation() *strict.Error {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e, _ := errors.AsType[*strict.Error](b.err)
+	return e
 }
 
 // release says that there will be no other attempt.

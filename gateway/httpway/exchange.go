@@ -24,6 +24,7 @@ type exchange struct {
 	sent     *account.Bytes
 	received *account.Bytes
 	trace    string
+	body     *body // nil when the request has none
 	// failed is why the answer broke after it began.
 	failed error
 }
@@ -41,6 +42,7 @@ func (w *Way) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body != nil && r.Body != http.NoBody {
 		b = newBody(io.TeeReader(r.Body, byteCount{x.sent}))
 	}
+	x.body = b
 	for {
 		a, err := x.sequence.Next()
 		if err != nil {

@@ -102,6 +102,12 @@ func (w *Way) answerFailure(rw http.ResponseWriter, r *http.Request, err error) 
 		rw.WriteHeader(http.StatusInternalServerError)
 		return
 	}
+	if v := x.body.violation(); v != nil {
+		// To everything else it looks as if the caller had gone away.
+		x.entry.Err = v
+		w.refuse(x.out, r, x.entry, relay.Problem{Status: http.StatusBadRequest, Reason: reasonMalformed, Service: x.entry.Service.String(), Detail: v.Error()})
+		return
+	}
 	w.fail(x.out, r, x.entry, err)
 }
 

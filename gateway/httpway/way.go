@@ -123,7 +123,12 @@ func (w *Way) Run(ctx context.Context) error {
 	w.serving = ctx
 	served := make(chan error, 1)
 	go func() {
-		served <- w.server.Serve(&strict.Listener{Listener: w.o.Listener, MaxHead: MaxHeader})
+		served <- w.server.Serve(&strict.Listener{
+			Listener: w.o.Listener, MaxHead: MaxHeader,
+			Refused: func(from net.Addr, _ *strict.Error) {
+				w.o.Account.Refuse(account.WayHTTP, w.address, reasonMalformed, from.String())
+			},
+		})
 	}()
 	var err error
 	select {

@@ -16,6 +16,9 @@ type Listener struct {
 	// HalfClose lets callers close their side before the answer, see
 	// Options.HalfClose.
 	HalfClose bool
+	// Refused, if not nil, is told of every connection that Options.Refused is
+	// told of.
+	Refused func(from net.Addr, e *Error)
 }
 
 // Accept returns the next connection, a *Conn.
@@ -24,7 +27,11 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewConn(c, Options{MaxHead: l.MaxHead, HalfClose: l.HalfClose}), nil
+	o := Options{MaxHead: l.MaxHead, HalfClose: l.HalfClose}
+	if l.Refused != nil {
+		o.Refused = func(e *Error) { l.Refused(c.RemoteAddr(), e) }
+	}
+	return NewConn(c, o), nil
 }
 
 // Options configure a Conn.
@@ -34,6 +41,10 @@ type Options struct {
 	// HalfClose makes an end of the stream after a whole request wait until that is
 	// answered. The server must tell the connection's states by ConnState.
 	HalfClose bool
+	// Refused, if not nil, is told once of a head that is not strict: the server
+	// answers that by itself, and no handler hears of it. What is not strict in a
+	// body is an error of the body's.
+	Refused func(*Error)
 }
 
 // Conn is a server's side of a connection.
@@ -43,12 +54,13 @@ type Conn struct {
 	err       error
 	released  atomic.Bool
 	halfClose bool
+	refused   func(*Error)
 	hold      hold
 }
 
 // NewConn judges what is read from c.
 func NewConn(c net.Conn, o Options) *Conn {
-	judged := &Conn{Conn: c, framing: framing{maxHead: o.MaxHead}, halfClose: o.HalfClose}
+	judged := &Conn{Conn: c, framing: framing{maxHead: o.MaxHead}, halfClose: o.HalfClose, refused: o.Refused}
 	judged.hold.init()
 	return judged
 }
@@ -82,6 +94,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	good, violation := c.framing.follow(p[:n])
 	if violation != nil {
 		c.err = violation
+		if e, ok := errors.AsType[*Error](violation); ok && c.refused != nil && c.framing.inHead() {
+			c.refused(e)
+		}
 		if good == 0 {
 			return 0, c.judged()
 		}

@@ -100,6 +100,11 @@ func (f *framing) byte(c byte) error {
 	} else if len(f.line) >= maxChunkLine {
 		return &Error{"a chunk's size line is too long"}
 	}
+	if f.state == inChunkEnd && len(f.line) == 0 && c != '\r' {
+		// Here and not at the line's end: the server would see the byte, and take the
+		// body's end for its own discovery.
+		return &Error{"a chunk is longer than its size"}
+	}
 	afterCR := len(f.line) > 0 && f.line[len(f.line)-1] == '\r'
 	switch {
 	case c == '\n' && afterCR:
@@ -128,10 +133,7 @@ func (f *framing) takeLine(line []byte) error {
 		return f.field(line)
 	case inChunkSize:
 		return f.chunkSize(line)
-	case inChunkEnd:
-		if len(line) != 0 {
-			return &Error{"a chunk is longer than its size"}
-		}
+	case inChunkEnd: // empty, or its first byte would have been refused
 		f.state = inChunkSize
 	case inTrailer:
 		if len(line) == 0 {
