@@ -2,6 +2,7 @@ package spire_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,8 @@ const (
 	within = time.Minute
 	// life of an SVID. SPIRE renews it five seconds before half of it has passed.
 	life = 20 * time.Second
+	// lifeCA makes the embedded CA, which renews at 40 to 50 %, as quick.
+	lifeCA = 14 * time.Second
 	// rotations of each gateway to see under load, before and after the roots'.
 	rotations = 3
 	// dead is how long an agent stays away.
@@ -61,6 +64,8 @@ func newWorld(t *testing.T) *world {
 		w.spire[td] = spire.New(t, spire.Options{TrustDomain: td, SVIDTTL: life, Dir: filepath.Join(s.Dir, "s-"+td[:3]), Socket: s.Domains[td].Socket})
 	}
 	spire.Federate(w.spire[aws], w.spire[gcp])
+	s.Domains[lone].SVIDTTL = lifeCA
+	w.fromFiles(w.onprem.Gateways[0])
 	w.guide = readGuide(t, w.spire[aws].Server.Path, w.spire[aws].Agent.Path)
 	for _, c := range s.Clusters {
 		c.WriteCatalog(t, stand.Service{Name: "hello-" + c.Name + ".default", Port: "main", Protocol: "http", Addresses: []string{instance(t, c.Name)}})
@@ -172,12 +177,16 @@ func metric(g *stand.Gateway, pattern string) float64 {
 	return v
 }
 
-// gateways of the clusters on SPIRE.
+// gateways of all clusters.
 func (w *world) gateways() []*stand.Gateway {
-	return append(append([]*stand.Gateway{}, w.aws.Gateways...), w.gcp.Gateways...)
+	var all []*stand.Gateway
+	for _, c := range w.Clusters {
+		all = append(all, c.Gateways...)
+	}
+	return all
 }
 
-// awaitRotations waits until each gateway on SPIRE has n more SVIDs.
+// awaitRotations waits until each gateway has n more SVIDs.
 func (w *world) awaitRotations(t *testing.T, n int) {
 	t.Helper()
 	before := map[*stand.Gateway]int{}
@@ -198,6 +207,8 @@ func TestClustersOnSPIRE(t *testing.T) {
 	begin := time.Now()
 	w := newWorld(t)
 	w.install(t)
+	stop := w.keepFiles(t)
+	defer func() { stop() }()
 	w.Start()
 	ways := [][2]*stand.Cluster{{w.aws, w.gcp}, {w.gcp, w.aws}, {w.aws, w.onprem}, {w.onprem, w.aws}, {w.onprem, w.gcp}}
 	for _, way := range ways {
@@ -238,7 +249,7 @@ func TestClustersOnSPIRE(t *testing.T) {
 	w.awaitRotations(t, rotations)
 	check(fmt.Sprintf("%d renewals of each gateway (SVIDs of %s)", rotations, life))
 	stand.Eventually(t, within, "the new root everywhere", func() error {
-		for _, g := range append(w.gateways(), w.onprem.Gateways...) {
+		for _, g := range w.gateways() {
 			if n := metric(g, `isthmus_identity_bundle_authorities\{role="gateway",trust_domain="`+aws+`"\}`); n != 2 {
 				return fmt.Errorf("%s knows %v", g.Process.Name, n)
 			}
@@ -294,4 +305,73 @@ func TestClustersOnSPIRE(t *testing.T) {
 	}
 	stand.Figure(t, "%d calls in all", total)
 	w.guide.done()
+
+	// Nobody renews the files of one gateway: it serves on and says so, and what has
+	// expired is of no use.
+	g, call := w.onprem.Gateways[0], w.call(w.onprem, w.gcp)
+	stop()
+	stopped = time.Now()
+	stand.Eventually(t, within, "the alarm", func() error {
+		ready, renewal, err := readyz(g)
+		if err == nil && (!ready || renewal == "") {
+			err = fmt.Errorf("ready: %t, renewal: %q", ready, renewal)
+		}
+		return err
+	})
+	alarm := time.Since(stopped)
+	if _, err := call(t.Context()); err != nil {
+		t.Errorf("a degraded gateway: %v", err)
+	}
+	stand.Eventually(t, within, "expiry", func() error {
+		if ready, _, err := readyz(g); ready || err != nil {
+			return fmt.Errorf("ready, %w", err)
+		}
+		if _, err := call(t.Context()); err == nil {
+			return errors.New("calls flow without an identity")
+		}
+		return nil
+	})
+	expired := time.Since(stopped)
+	stop = w.keepFiles(t)
+	back = time.Now()
+	stand.Eventually(t, within, "return", func() error {
+		if ready, renewal, err := readyz(g); err != nil || !ready || renewal != "" {
+			return fmt.Errorf("ready: %t, renewal: %q: %w", ready, renewal, err)
+		}
+		_, err := call(t.Context())
+		return err
+	})
+	stand.Figure(t, "files are no longer renewed: alarm after %.1f s, refused after %.1f s; calls flow %.1f s after they are renewed again",
+		alarm.Seconds(), expired.Seconds(), time.Since(back).Seconds())
+}
+
+// readyz tells whether a gateway is ready, and what it says of a late renewal.
+func readyz(g *stand.Gateway) (ready bool, renewal string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.Admin.String()+"/readyz", nil)
+	if err != nil {
+		return false, "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false, "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var body struct {
+		Ready      bool
+		Conditions []struct {
+			Name, Reason string
+			OK           bool
+		}
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
+		return false, "", err
+	}
+	for _, c := range body.Conditions {
+		if c.Name == "identity_renewal" && !c.OK {
+			renewal = c.Reason
+		}
+	}
+	return body.Ready, renewal, nil
 }
