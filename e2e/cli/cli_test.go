@@ -1,6 +1,9 @@
 package cli_test
 
 import (
+	"bytes"
+	"fmt"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -23,6 +26,14 @@ func TestSessions(t *testing.T) {
 		return err
 	})
 	token := filepath.Join(s.Dir, east.Name, "data", "federation", "api.token")
+	stand.Eventually(t, time.Minute, "the gateway has reported", func() error {
+		ask := exec.CommandContext(t.Context(), stand.Binary(t), "status", "--json", "--api", "http://"+east.API.String(), "--token-file", token)
+		out, err := ask.CombinedOutput()
+		if err == nil && !bytes.Contains(out, []byte(`"alive"`)) {
+			err = fmt.Errorf("status: %s", out)
+		}
+		return err
+	})
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,

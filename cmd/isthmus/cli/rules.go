@@ -30,14 +30,21 @@ func (k ruleKind[R]) commands() []*cobra.Command {
 }
 
 func (k ruleKind[R]) list() *cobra.Command {
-	return reading("list", "List the "+k.noun+"s", "", exactArgs(),
+	var asOf string
+	c := reading("list", "List the "+k.noun+"s", "", exactArgs(),
 		func(ctx context.Context, api *client.Client, _ []string) (*answer, error) {
-			list, err := k.rules(api).List(ctx)
+			rules := k.rules(api).Collection
+			if asOf != "" {
+				rules = rules.AsOf(asOf)
+			}
+			list, err := rules.List(ctx)
 			if err != nil {
 				return nil, err
 			}
 			return &answer{Value: list, Rows: k.rows(list)}, nil
 		}, changesOf(ruleList(k.rules)))
+	c.Flags().StringVar(&asOf, "as-of", "", "as they were after this change of the history, or at this time (RFC 3339)")
+	return c
 }
 
 func (k ruleKind[R]) show() *cobra.Command {
