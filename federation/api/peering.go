@@ -98,7 +98,7 @@ func (s *Server) registerPeering(api huma.API) {
 	})
 	huma.Register(api, huma.Operation{
 		OperationID: "accept-invitation", Method: http.MethodPost, Path: "/v1/peering/accept",
-		Summary: "Accept a token: both clusters are peers afterwards, or the answer has a token for the inviter.", Tags: tags, Metadata: needs(Admin),
+		Summary: "Accept a token: both clusters are peers afterwards, or the answer has a token for the inviter.", Tags: tags, Metadata: unkept(needs(Admin)),
 		DefaultStatus: http.StatusOK, Errors: writeErrors,
 	}, func(ctx context.Context, in *AcceptInput) (*itemOutput[resource.Accepted], error) {
 		asserts, err := patternsOf(in.Body.Asserts)

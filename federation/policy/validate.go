@@ -103,7 +103,7 @@ func (m Import) validateNamespaces(p problems) {
 	checkCount(p, "namespaces", len(m.Namespaces), 0, MaxNamespaces)
 	for _, theirs := range slices.Sorted(maps.Keys(m.Namespaces)) {
 		for _, ns := range []string{theirs, m.Namespaces[theirs]} {
-			if _, err := catalog.NewServiceName("x", ns); err != nil {
+			if _, err := catalog.ParseClusterName(ns); err != nil { // the same rule: one DNS label
 				p.add("namespaces."+shorten(theirs), ns, "%s", ruleLabel)
 				break
 			}
