@@ -109,7 +109,8 @@ func (d *decoder) value(n ast.Node, v reflect.Value, field string, depth int) {
 		d.value(n, v.Elem(), field, depth+1)
 		return
 	}
-	if v.CanAddr() && v.Addr().Type().Implements(textUnmarshaler) {
+	_, listed := n.(*ast.SequenceNode)
+	if v.CanAddr() && v.Addr().Type().Implements(textUnmarshaler) && (!listed || v.Kind() != reflect.Slice) {
 		d.text(n, v.Addr().Interface().(encoding.TextUnmarshaler), field)
 		return
 	}
