@@ -128,7 +128,12 @@ func checkSize(path string) error {
 func prepare(db *bbolt.DB, path string) error {
 	fresh := false
 	err := db.View(func(tx *bbolt.Tx) error {
-		fresh = tx.Bucket([]byte(metaBucket)) == nil && tx.Bucket([]byte(itemsBucket)) == nil
+		// A file that bbolt has just laid out is at transaction 1. Buckets that are
+		// not found in a later one were there: a byte of their names has flipped.
+		fresh = tx.ID() <= 1
+		if !fresh && (tx.Bucket([]byte(metaBucket)) == nil || tx.Bucket([]byte(itemsBucket)) == nil) {
+			return fmt.Errorf("%w: buckets are missing", errDamaged)
+		}
 		return nil
 	})
 	if err != nil {
