@@ -20,14 +20,14 @@ const null = "null"
 // the state is spoilt.
 func (s *state) advance(next *route.Table) (*Patch, error) {
 	old := s.table
-	p := &Patch{Format: next.Format, Epoch: next.Epoch, Version: next.Version, Since: old.Version}
+	p := &Patch{Epoch: next.Epoch, Version: next.Version, Since: old.Version}
 	if err := s.advanceHead(p, next); err != nil {
 		return nil, err
 	}
 	s.advancePeers(p, next)
 	sets := setsOf(p)
 	var err error
-	walk(old.Services, next.Services, serviceName, sharesAll, func(was, is *route.Service) {
+	walk(old.Services, next.Services, serviceName, (*route.Service).Shares, func(was, is *route.Service) {
 		if err == nil {
 			err = s.advanceService(p, sets, was, is)
 		}
@@ -43,28 +43,30 @@ func (s *state) advance(next *route.Table) (*Patch, error) {
 func serviceName(s *route.Service) catalog.ServiceName { return s.Name }
 
 func (s *state) advanceHead(p *Patch, next *route.Table) error {
-	old := s.table
-	before := s.digester.Head(old, s.intentions)
-	if old.Cluster != next.Cluster {
-		p.Cluster = &next.Cluster
+	head, err := encodeHead(next)
+	if err != nil {
+		return fmt.Errorf("head: %w", err)
 	}
-	if old.Federation != next.Federation {
-		p.Federation = &next.Federation
+	if now := route.DigestText(head); now != s.head {
+		s.sum.Toggle(s.head)
+		s.sum.Toggle(now)
+		s.head, p.Head = now, head
 	}
-	if !sharesList(old.Intentions, next.Intentions) {
-		raw, err := encodeIntentions(next)
-		if err != nil {
-			return fmt.Errorf("intentions: %w", err)
+	if sharesList(s.table.Intentions, next.Intentions) {
+		return nil
+	}
+	raw, err := encodeIntentions(next)
+	if err != nil {
+		return fmt.Errorf("intentions: %w", err)
+	}
+	if now := route.DigestText(raw); now != s.intentions {
+		s.sum.Toggle(s.intentions)
+		s.sum.Toggle(now)
+		s.intentions = now
+		if p.Intentions = raw; raw == nil {
+			p.Intentions = json.RawMessage("[]")
 		}
-		if now := route.DigestText(raw); now != s.intentions {
-			s.intentions = now
-			if p.Intentions = raw; raw == nil {
-				p.Intentions = json.RawMessage("[]")
-			}
-		}
 	}
-	s.sum.Toggle(before)
-	s.sum.Toggle(s.digester.Head(next, s.intentions))
 	return nil
 }
 
@@ -245,12 +247,6 @@ func sameRemote(a, b *route.Remote) bool {
 		(sharesList(a.Rows, b.Rows) || slices.Equal(a.Rows, b.Rows))
 }
 
-// sharesAll reports whether two rows are one: no look into their lists.
-func sharesAll(a, b *route.Service) bool {
-	return sharesList(a.Ports, b.Ports) && sharesList(a.Endpoints, b.Endpoints) && sharesList(a.Remote, b.Remote) &&
-		sharesList(a.Quarantined, b.Quarantined) && sharesList(a.ExportedTo, b.ExportedTo) && a.Traffic == b.Traffic && a.Name == b.Name
-}
-
 func sharesList[T any](a, b []T) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
@@ -308,7 +304,7 @@ func (p *Patch) lines() ([][]byte, error) {
 		if err := write(&line); err != nil {
 			return nil, err
 		}
-		line = Patch{Format: p.Format, Epoch: p.Epoch, Version: p.Version, Since: p.Since, Full: p.Full, More: true}
+		line = Patch{Epoch: p.Epoch, Version: p.Version, Since: p.Since, Full: p.Full, More: true}
 		within, weight = setsOf(&line), 0
 	}
 	line.More, line.Count, line.Digest = false, p.Count, p.Digest
@@ -319,11 +315,13 @@ func (p *Patch) lines() ([][]byte, error) {
 func (s *state) fullPatch() (*Patch, error) {
 	t := s.table
 	p := &Patch{
-		Format: t.Format, Epoch: t.Epoch, Version: t.Version, Full: true,
-		Cluster: &t.Cluster, Federation: &t.Federation, Peers: t.Peers,
+		Epoch: t.Epoch, Version: t.Version, Full: true, Peers: t.Peers,
 		Count: len(t.Services), Digest: s.sum.String(), Services: make([]ServicePatch, 0, len(t.Services)),
 	}
 	var err error
+	if p.Head, err = encodeHead(t); err != nil {
+		return nil, err
+	}
 	if p.Intentions, err = encodeIntentions(t); err != nil {
 		return nil, err
 	}

@@ -109,13 +109,10 @@ func (f *Follower) Apply(p *Patch) (*route.Table, error) {
 // add gathers one line.
 func (b *batch) add(p *Patch) error {
 	q := b.first
-	if p.Format > route.TableFormat {
-		return fmt.Errorf("patch: format %d is newer than %d, which this build understands", p.Format, route.TableFormat)
-	}
-	if p.Epoch != q.Epoch || p.Version != q.Version || p.Since != q.Since || p.Full != q.Full || p.Format != q.Format {
+	if p.Epoch != q.Epoch || p.Version != q.Version || p.Since != q.Since || p.Full != q.Full {
 		return fmt.Errorf("patch (%d, %d): a line of (%d, %d) is in it", q.Epoch, q.Version, p.Epoch, p.Version)
 	}
-	if p != q && (p.Cluster != nil || p.Federation != nil || p.Intentions != nil || p.Peers != nil || p.RemovedPeers != nil) {
+	if p != q && (p.Head != nil || p.Intentions != nil || p.Peers != nil || p.RemovedPeers != nil) {
 		return fmt.Errorf("patch (%d, %d): its head is in a later line", q.Epoch, q.Version)
 	}
 	if n := len(b.services) + len(p.Services) + len(b.removed) + len(p.RemovedServices); n > MaxPatchServices {
@@ -150,17 +147,16 @@ func (f *Follower) build(b *batch, last *Patch) (*state, error) {
 	if p.Full && f.state != nil && (position{p.Epoch, p.Version}).before(position{f.state.table.Epoch, f.state.table.Version}) {
 		return nil, fmt.Errorf("patch (%d, %d): is older than (%d, %d)", p.Epoch, p.Version, f.state.table.Epoch, f.state.table.Version)
 	}
-	if p.Full && p.Cluster == nil || p.Cluster != nil && p.Cluster.ID != f.cluster {
-		return nil, fmt.Errorf("patch (%d, %d): is not of %s", p.Epoch, p.Version, f.cluster)
-	}
 	if !p.Full && (old == nil || old.table.Epoch != p.Epoch || old.table.Version != p.Since) {
 		return nil, fail("leads from version %d", p.Since)
 	}
 	t := *old.table
-	t.Format, t.Epoch, t.Version = p.Format, p.Epoch, p.Version
-	next := &state{table: &t, intentions: old.intentions, traffic: old.traffic, sum: old.sum, digester: old.digester}
-	if err := next.takeHead(old, p); err != nil {
-		return nil, err
+	next := &state{table: &t, head: old.head, intentions: old.intentions, traffic: old.traffic, sum: old.sum, digester: old.digester}
+	if err := next.takeHead(p); err != nil {
+		return nil, fmt.Errorf("patch (%d, %d): %w", p.Epoch, p.Version, err)
+	}
+	if t.Cluster.ID != f.cluster {
+		return nil, fmt.Errorf("patch (%d, %d): is of %q, not of %s", p.Epoch, p.Version, t.Cluster.ID, f.cluster)
 	}
 	if err := next.takePeers(old, p); err != nil {
 		return nil, err
@@ -177,27 +173,42 @@ func (f *Follower) build(b *batch, last *Patch) (*state, error) {
 	return next, nil
 }
 
-func (s *state) takeHead(old *state, p *Patch) error {
+func (s *state) takeHead(p *Patch) error {
 	t := s.table
-	if !p.Full {
-		s.sum.Toggle(s.digester.Head(old.table, old.intentions))
-	}
-	if p.Cluster != nil {
-		t.Cluster = *p.Cluster
-	}
-	if p.Federation != nil {
-		t.Federation = *p.Federation
-	}
-	if p.Intentions != nil {
-		t.Intentions = nil
-		if err := json.Unmarshal(p.Intentions, &t.Intentions); err != nil {
-			return fmt.Errorf("patch (%d, %d): intentions: %w", p.Epoch, p.Version, err)
+	if p.Head != nil {
+		// The format goes first: a newer one may not even decode.
+		var format struct {
+			Format int `json:"format"`
 		}
-		if s.intentions = route.DigestText(p.Intentions); len(t.Intentions) == 0 {
-			s.intentions, t.Intentions = route.Digest{}, nil
+		if err := json.Unmarshal(p.Head, &format); err != nil {
+			return fmt.Errorf("head: %w", err)
 		}
+		if format.Format > route.TableFormat {
+			return fmt.Errorf("format %d is newer than %d, which this build understands", format.Format, route.TableFormat)
+		}
+		var head route.Table
+		if err := json.Unmarshal(p.Head, &head); err != nil {
+			return fmt.Errorf("head: %w", err)
+		}
+		head.Peers, head.Services, head.Intentions = t.Peers, t.Services, t.Intentions
+		*t = head
+		s.sum.Toggle(s.head)
+		s.head = route.DigestText(p.Head)
+		s.sum.Toggle(s.head)
 	}
-	s.sum.Toggle(s.digester.Head(t, s.intentions))
+	t.Epoch, t.Version = p.Epoch, p.Version
+	if p.Intentions == nil {
+		return nil
+	}
+	t.Intentions = nil
+	if err := json.Unmarshal(p.Intentions, &t.Intentions); err != nil {
+		return fmt.Errorf("intentions: %w", err)
+	}
+	s.sum.Toggle(s.intentions)
+	if s.intentions = route.DigestText(p.Intentions); len(t.Intentions) == 0 {
+		s.intentions, t.Intentions = route.Digest{}, nil
+	}
+	s.sum.Toggle(s.intentions)
 	return nil
 }
 

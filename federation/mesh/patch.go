@@ -22,8 +22,6 @@ const (
 // Patch leads from one table to another. It is one line or several, of which all
 // but the last have More; it takes effect with the last, whole.
 type Patch struct {
-	// Format is the table's: a gateway refuses a newer one.
-	Format int `json:"format"`
 	// Epoch and Version are the table's that the patch leads to; Since is the
 	// version that it leads from, in the same epoch. With Full it leads from
 	// nothing.
@@ -33,9 +31,9 @@ type Patch struct {
 	Full    bool   `json:"full,omitempty"`
 	More    bool   `json:"more,omitempty"`
 
-	// What there is one of is absent where it is unchanged.
-	Cluster    *route.Cluster  `json:"cluster,omitempty"`
-	Federation *string         `json:"federation,omitempty"`
+	// Head is the table without its position and its lists, Intentions are the
+	// list; either is absent where it is unchanged.
+	Head       json.RawMessage `json:"head,omitempty"`
 	Intentions json.RawMessage `json:"intentions,omitempty"`
 
 	Peers        []route.Peer          `json:"peers,omitempty"`
@@ -80,6 +78,7 @@ type Instance struct {
 // text: the two ends of a stream have one each.
 type state struct {
 	table      *route.Table
+	head       route.Digest // of Patch.Head
 	intentions route.Digest
 	traffic    map[catalog.ServiceName]route.Digest
 	sum        route.Digest
@@ -89,12 +88,17 @@ type state struct {
 // newState sums a table, whose policies travel as this build writes them.
 func newState(t *route.Table) (*state, error) {
 	s := &state{table: t, traffic: make(map[catalog.ServiceName]route.Digest)}
-	raw, err := encodeIntentions(t)
+	head, err := encodeHead(t)
 	if err != nil {
 		return nil, err
 	}
-	s.intentions = route.DigestText(raw)
-	s.sum.Toggle(s.digester.Head(t, s.intentions))
+	intentions, err := encodeIntentions(t)
+	if err != nil {
+		return nil, err
+	}
+	s.head, s.intentions = route.DigestText(head), route.DigestText(intentions)
+	s.sum.Toggle(s.head)
+	s.sum.Toggle(s.intentions)
 	for i := range t.Peers {
 		s.sum.Toggle(s.digester.Peer(&t.Peers[i]))
 	}
@@ -115,6 +119,14 @@ func newState(t *route.Table) (*state, error) {
 // part is the digest of one service of the state's table.
 func (s *state) part(row *route.Service) route.Digest {
 	return s.digester.Service(row, s.traffic[row.Name])
+}
+
+// encodeHead writes what a table has one of, fields that are new included.
+func encodeHead(t *route.Table) (json.RawMessage, error) {
+	head := *t
+	head.Epoch, head.Version = 0, 0
+	head.Peers, head.Services, head.Intentions = nil, nil, nil
+	return json.Marshal(&head)
 }
 
 func encodeIntentions(t *route.Table) (json.RawMessage, error) {

@@ -39,6 +39,7 @@ func drawTable(t *rapid.T, before *route.Table) *route.Table {
 			next.Peers = append(next.Peers, drawPeer(t, n))
 		}
 	}
+	next.Joining = rapid.Bool().Draw(t, "joining")
 	if rapid.Bool().Draw(t, "intentions") {
 		next.Intentions = []policy.Intention{{Name: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "intention")}}
 	}
@@ -257,7 +258,7 @@ func TestDriftIsFoundAndHealed(t *testing.T) {
 			t.Fatal(err)
 		}
 		if rapid.Bool().Draw(t, "left out") {
-			bad.Patch.Federation = nil
+			bad.Patch.Head = nil
 		} else {
 			bad.Patch.Digest = "00"
 		}
@@ -338,6 +339,21 @@ func TestALargeTableIsManyLines(t *testing.T) {
 	}
 }
 
+// Fields that are added to a table's parts must enter Patch, route.Digester,
+// route.Service.Shares, samePeer and the builder of tables; what a table has one
+// of (Head) and policies travel as they are.
+func TestEveryFieldTravels(t *testing.T) {
+	for of, known := range map[reflect.Type]int{
+		reflect.TypeFor[route.Peer](): 8, reflect.TypeFor[route.Service](): 7, reflect.TypeFor[route.Remote](): 4,
+		reflect.TypeFor[catalog.Endpoint](): 9, reflect.TypeFor[catalog.SummaryRow](): 6, reflect.TypeFor[catalog.Gateway](): 4,
+		reflect.TypeFor[catalog.Port](): 2, reflect.TypeFor[catalog.Locality](): 3,
+	} {
+		if n := of.NumField(); n != known {
+			t.Errorf("%v has %d fields, %d are told to gateways", of, n, known)
+		}
+	}
+}
+
 // FuzzFollower: whatever a line holds, the follower neither panics nor gives a
 // table that its last line does not vouch for.
 func FuzzFollower(f *testing.F) {
@@ -361,7 +377,7 @@ func FuzzFollower(f *testing.F) {
 			f.Add(l)
 		}
 	}
-	f.Add([]byte(`{"patch":{"format":1,"epoch":1,"version":2,"since":1,"services":[{"name":"x.y","exported_to":3}]}}`))
+	f.Add([]byte(`{"patch":{"epoch":1,"version":2,"since":1,"services":[{"name":"x.y","exported_to":3}]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var line mesh.TableLine
 		if json.Unmarshal(data, &line) != nil || line.Patch == nil {

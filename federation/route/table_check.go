@@ -76,14 +76,18 @@ func formatError(format int) error {
 
 // Validate reports what is wrong with a table, joined, up to a bound: its
 // format, bounds, order and references.
-func (t *Table) Validate() error {
+func (t *Table) Validate() error { return t.ValidateAfter(nil) }
+
+// ValidateAfter is Validate of a table that shares services with one that is
+// valid: those are not looked at again, so that a change costs what it changes.
+func (t *Table) ValidateAfter(good *Table) error {
 	if !knownFormat(t.Format) {
 		return formatError(t.Format)
 	}
 	c := new(tableCheck)
 	c.cluster(t)
 	c.peers(t)
-	c.services(t)
+	c.services(t, good.valid(t))
 	if err := (policy.Set{Intentions: t.Intentions}).Validate(); err != nil {
 		c.fail("intentions", err)
 	}
@@ -200,23 +204,52 @@ func (c *tableCheck) roster(place string, p *Peer) {
 	}
 }
 
-func (c *tableCheck) services(t *Table) {
+// valid returns the services of t, a valid table, by which those of another with
+// the same peers may be judged.
+func (t *Table) valid(next *Table) []Service {
+	samePeers := t != nil && slices.EqualFunc(t.Peers, next.Peers, func(a, b Peer) bool { return a.Name == b.Name })
+	if !samePeers {
+		return nil // what a service refers to may be gone
+	}
+	return t.Services
+}
+
+// Shares reports whether both are one service, list by list: no look at what the
+// lists hold.
+func (s *Service) Shares(o *Service) bool {
+	return sharesList(s.Ports, o.Ports) && sharesList(s.Endpoints, o.Endpoints) && sharesList(s.Remote, o.Remote) &&
+		sharesList(s.Quarantined, o.Quarantined) && sharesList(s.ExportedTo, o.ExportedTo) && s.Traffic == o.Traffic && s.Name == o.Name
+}
+
+func sharesList[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+func (c *tableCheck) services(t *Table, good []Service) {
 	if len(t.Services) > catalog.MaxServices {
 		c.add("services", "has %d, at most %d", len(t.Services), catalog.MaxServices)
 		return
 	}
 	endpoints := 0
 	for i := range t.Services {
-		s, place := &t.Services[i], fmt.Sprintf("services[%d]", i)
+		s := &t.Services[i]
 		if i > 0 && t.Services[i-1].Name.Compare(s.Name) >= 0 {
-			c.add(place+".name", "%q: services must be sorted by namespace and name, each once", s.Name)
+			c.add(fmt.Sprintf("services[%d].name", i), "%q: services must be sorted by namespace and name, each once", s.Name)
 		}
-		own := catalog.Service{Name: s.Name, Ports: s.Ports, Endpoints: s.Endpoints}
-		c.fail(place, own.Validate())
+		for len(good) > 0 && good[0].Name.Compare(s.Name) < 0 {
+			good = good[1:]
+		}
+		known := len(good) > 0 && good[0].Shares(s)
 		if endpoints += len(s.Endpoints); endpoints > MaxTableEndpoints {
-			c.add(place+".endpoints", "a table has at most %d", MaxTableEndpoints)
+			c.add(fmt.Sprintf("services[%d].endpoints", i), "a table has at most %d", MaxTableEndpoints)
 			return
 		}
+		if known {
+			continue
+		}
+		place := fmt.Sprintf("services[%d]", i)
+		own := catalog.Service{Name: s.Name, Ports: s.Ports, Endpoints: s.Endpoints}
+		c.fail(place, own.Validate())
 		c.service(place, s)
 	}
 }

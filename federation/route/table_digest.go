@@ -15,8 +15,8 @@ import (
 // costs what changed. It finds drift between two honest ends and is no defence.
 //
 // What is hashed is written out here, field by field, and not an encoding: two
-// builds of different age agree on the fields that both know. Policies, whose
-// fields grow, enter as the JSON that travelled.
+// builds of different age agree on the fields that both know. Policies and what
+// a table has one of, whose fields grow, enter as the JSON that travelled.
 type Digest [sha256.Size]byte
 
 // Toggle adds a part that is not in, and takes out one that is.
@@ -29,8 +29,7 @@ func (d *Digest) Toggle(part Digest) {
 // String is hexadecimal.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
-// DigestText hashes the JSON of a policy as it travels; of none at all it is
-// zero.
+// DigestText hashes JSON as it travels; of none at all it is zero.
 func DigestText(raw []byte) (d Digest) {
 	if len(raw) > 0 {
 		d = sha256.Sum256(raw)
@@ -121,18 +120,6 @@ func (x *Digester) Peer(p *Peer) Digest {
 	if !p.HeardAt.IsZero() {
 		x.number(uint64(p.HeardAt.UnixNano()))
 	}
-	return sha256.Sum256(x.buf)
-}
-
-// Head is the part of everything that there is one of; intentions is the
-// DigestText of the intentions.
-func (x *Digester) Head(t *Table, intentions Digest) Digest {
-	x.begin('h')
-	x.text(string(t.Cluster.Name))
-	x.locality(t.Cluster.Locality)
-	x.text(t.Cluster.ID)
-	x.text(t.Federation)
-	x.buf = append(x.buf, intentions[:]...)
 	return sha256.Sum256(x.buf)
 }
 
