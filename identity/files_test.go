@@ -373,6 +373,42 @@ func TestHalfWrittenFilesAreNeverTaken(t *testing.T) {
 	}
 }
 
+// TestABundleIsNotTakenBetweenTwoOfItsRoots holds each rewriting for a moment at
+// the one place where a part of it looks whole, at every phase of the reading.
+func TestABundleIsNotTakenBetweenTwoOfItsRoots(t *testing.T) {
+	a, second := identitytest.NewCA("a.test"), identitytest.NewCA("a.test")
+	gw := a.ID("/gw")
+	synctest.Test(t, func(t *testing.T) {
+		f := newFolder(t)
+		f.helper(a.SVID(gw), a.Certificate(), second.Certificate())
+		src, stop := follow(t, identity.Options{Files: &identity.Files{Directory: f.dir}, ID: gw})
+		defer stop()
+		settle()
+		one := pemCertificates([]*x509.Certificate{a.Certificate()})
+		both := pemCertificates([]*x509.Certificate{a.Certificate(), second.Certificate()})
+		for range 60 {
+			f.put("svid_bundle.pem", one, 0o644)
+			time.Sleep(200 * time.Millisecond)
+			f.put("svid_bundle.pem", both, 0o644)
+			time.Sleep(1830 * time.Millisecond)
+			if n := src.Bundles()[0].Authorities; n != 2 {
+				t.Fatalf("%d roots are trusted", n)
+			}
+			if _, err := src.VerifyPeer(second.SVID(a.ID("/peer")).Certificates); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := src.Bundles()[0]; !n.Updated.Before(time.Now().Add(-time.Minute)) {
+			t.Errorf("the bundle changed at %s", n.Updated)
+		}
+		f.put("svid_bundle.pem", one, 0o644) // a root that stays away is gone
+		settle()
+		if n := src.Bundles()[0].Authorities; n != 1 {
+			t.Errorf("%d roots are trusted, want 1", n)
+		}
+	})
+}
+
 func TestFederatedFiles(t *testing.T) {
 	a, b, c := identitytest.NewCA("a.test"), identitytest.NewCA("b.test"), identitytest.NewCA("c.test")
 	gw := a.ID("/gw")
