@@ -245,3 +245,34 @@ func TestRevocationOfCallbacks(t *testing.T) {
 		}
 	})
 }
+
+// The same on real sockets, where the time is a figure and no assertion.
+func TestRevocationOnRealSockets(t *testing.T) {
+	const each = 20 // streams, and requests, from each end
+	endings := make(chan ending, 16*each)
+	m := tunneltest.New(t, tunneltest.Config{Loopback: true})
+	defer m.Close()
+	m.CA("a.test")
+	other := m.CA("b.test")
+	a := m.Add(tunneltest.Spec{Cluster: "east", Gateway: "gw1", TrustDomain: "a.test", Handler: witness("east", endings)})
+	b := m.Add(tunneltest.Spec{Cluster: "west", Gateway: "gw1", TrustDomain: "b.test", Handler: witness("west", endings)})
+	m.Connect()
+	a.Wait("requests both ways", func() bool { return ready(a, b) })
+	for range each {
+		inProgress(t, a, "west", endings)
+		inProgress(t, b, "east", endings)
+	}
+	start := time.Now()
+	a.Identity.RemovePeerBundle(other.TrustDomain())
+	var last time.Duration
+	for range 8 * each {
+		select {
+		case e := <-endings:
+			expectRevoked(t, e.what, e.err)
+			last = max(last, e.at.Sub(start))
+		case <-time.After(20 * time.Second):
+			t.Fatal("not all has ended")
+		}
+	}
+	t.Logf("figure: %d streams and requests ended at both ends %v after the revocation", 4*each, last.Round(time.Millisecond))
+}

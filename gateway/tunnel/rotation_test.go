@@ -133,7 +133,7 @@ func TestRotationCostsNoStream(t *testing.T) {
 					select {
 					case <-done:
 						return
-					case <-time.After(time.Second):
+					case <-time.After(2 * time.Second):
 					}
 					if err := one(payload); err != nil {
 						failed.Add(1)
@@ -312,7 +312,7 @@ func TestOlderPeerIsRenewed(t *testing.T) {
 func TestBundleThatComesLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		registry := prometheus.NewRegistry()
-		const life = time.Hour
+		const life = 2 * time.Minute
 		m, east, _, a, b := rotors(t, life, func(o *tunnel.Options) { o.Registerer = registry })
 		defer m.Close()
 		m.Connect()
@@ -334,7 +334,7 @@ func TestBundleThatComesLate(t *testing.T) {
 			t.Errorf("after the bundle: %v", count)
 		}
 		l := b.WaitLink(a, tunnel.StateUp)
-		if left := time.Until(l.PeerNotAfter); left < life-time.Minute {
+		if left := time.Until(l.PeerNotAfter); left < life-20*time.Second {
 			t.Errorf("the certificate held ends in %v", left)
 		}
 		leaf := east.source.Certificate()
@@ -351,7 +351,7 @@ func TestBundleThatComesLate(t *testing.T) {
 // streams end typed, and no new handshake is begun with an SVID that has ended.
 func TestSourceThatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const life = 10 * time.Minute
+		const life = 2 * time.Minute
 		registry := prometheus.NewRegistry()
 		m, east, west, a, b := rotors(t, life, func(o *tunnel.Options) { o.Registerer = registry })
 		defer m.Close()
@@ -376,7 +376,7 @@ func TestSourceThatIsGone(t *testing.T) {
 				t.Errorf("%s stream ended %v after the certificate", name, late)
 			}
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(10 * time.Second)
 		for _, l := range append(a.Links(), b.Links()...) {
 			if l.State != tunnel.StateDown && l.State != tunnel.StateConnecting {
 				t.Errorf("link %+v", l)
