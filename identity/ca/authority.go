@@ -141,14 +141,23 @@ func newRoot(td spiffeid.TrustDomain, now, activates time.Time, life time.Durati
 	return root{cert: cert, key: key, created: now, activates: activates}, nil
 }
 
-// mint issues an SVID with a key of its own: exactly one URI SAN, no CA, for
-// signatures, as TLS server and client. It never outlives its root.
+// mint issues an SVID with a key of its own.
 func (r roots) mint(id spiffeid.ID, now time.Time, ttl time.Duration) (*x509svid.SVID, error) {
-	signer, err := r.signer(now)
+	key, err := newKey()
 	if err != nil {
 		return nil, err
 	}
-	key, err := newKey()
+	cert, err := r.certify(id, key.Public(), now, ttl)
+	if err != nil {
+		return nil, err
+	}
+	return &x509svid.SVID{ID: id, Certificates: []*x509.Certificate{cert}, PrivateKey: key}, nil
+}
+
+// certify signs an SVID for a key: exactly one URI SAN, no CA, for signatures, as
+// TLS server and client. It never outlives its root.
+func (r roots) certify(id spiffeid.ID, public crypto.PublicKey, now time.Time, ttl time.Duration) (*x509.Certificate, error) {
+	signer, err := r.signer(now)
 	if err != nil {
 		return nil, err
 	}
@@ -169,11 +178,11 @@ func (r roots) mint(id spiffeid.ID, now time.Time, ttl time.Duration) (*x509svid
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
-	}, signer.cert, key.Public(), signer.key)
+	}, signer.cert, public, signer.key)
 	if err != nil {
 		return nil, fmt.Errorf("sign svid of %s: %w", id, err)
 	}
-	return &x509svid.SVID{ID: id, Certificates: []*x509.Certificate{cert}, PrivateKey: key}, nil
+	return cert, nil
 }
 
 func sign(template, parent *x509.Certificate, public crypto.PublicKey, signer crypto.Signer) (*x509.Certificate, error) {

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -14,10 +15,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/identity/internal/keep"
+	"github.com/isthmus-mesh/isthmus/identity/internal/workload"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
-	"google.golang.org/grpc"
 )
 
 const (
@@ -55,9 +58,11 @@ type CA struct {
 	metrics *metrics
 	uid     uint32 // our own
 
-	stopping chan struct{} // closed when Run ends
-	serving  chan struct{} // closed when the socket is there
-	view     atomic.Pointer[view]
+	serving chan struct{} // closed when the socket is there
+	view    atomic.Pointer[view]
+
+	hosts *hosts           // nil where no other host may join
+	self  *identity.Source // the CA's own SVID, for hosts and a bundle endpoint
 
 	mu    sync.Mutex // serialises changes of the view
 	roots roots
@@ -68,15 +73,6 @@ type CA struct {
 	logged *rate.Limiter // of refusals
 }
 
-// view is all that a stream reads. It is immutable and swapped as a whole.
-type view struct {
-	roots     roots
-	bundle    []byte            // DER of the own roots
-	federated map[string][]byte // DER by the trust domain's ID
-	entries   []Entry
-	replaced  chan struct{} // closed when there is a newer one
-}
-
 // New returns a CA with its roots: those of Dir, or new ones. The error joins all
 // that is wrong with the configuration, or wraps ErrState or ErrInUse.
 func New(cfg Config, opts Options) (*CA, error) {
@@ -85,9 +81,9 @@ func New(cfg Config, opts Options) (*CA, error) {
 	}
 	c := &CA{
 		cfg: cfg.withDefaults(), log: opts.Log, now: opts.Now, metrics: newMetrics(),
-		uid:      uint32(os.Geteuid()), // a uid is an unsigned 32-bit number
-		stopping: make(chan struct{}), serving: make(chan struct{}),
-		table: slices.Clone(cfg.Entries), logged: rate.NewLimiter(refusalLogsPerSecond, refusalLogsBurst),
+		uid:     uint32(os.Geteuid()), // a uid is an unsigned 32-bit number
+		serving: make(chan struct{}),
+		table:   slices.Clone(cfg.Entries), logged: rate.NewLimiter(refusalLogsPerSecond, refusalLogsBurst),
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
@@ -133,6 +129,11 @@ func (c *CA) open() (release func() error, err error) {
 		c.log.Warn("remembered federated bundles refused", "err", err)
 	}
 	c.publish()
+	if c.cfg.Hosts.Address != "" && c.hosts == nil {
+		if c.hosts, err = loadHosts(c); err != nil {
+			return nil, errors.Join(err, release())
+		}
+	}
 	return release, nil
 }
 
@@ -152,33 +153,21 @@ func (c *CA) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	srv := newServer(c)
-	served := make(chan error, 1)
-	go func() {
-		served <- srv.Serve(&listener{UnixListener: unix, refused: c.refused, conns: make(map[uint32]int)})
-	}()
+	srv := workload.New(workload.Options{
+		View: func() workload.View { return c.view.Load() }, Refused: c.refused, Streams: c.metrics.streams, Now: c.now,
+	})
 	c.log.Info("workload api serving", "path", c.cfg.Socket, "count", len(c.view.Load().entries))
-
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var wg sync.WaitGroup
-	wg.Go(func() { c.tend(ctx) })
-	select {
-	case <-ctx.Done():
-		close(c.stopping) // handlers say why before their connections go
-		srv.Stop()        // waits for them, closes and removes the socket
-		// Nil, or that it was stopped before it began: both are what was asked for.
-		if err = <-served; errors.Is(err, grpc.ErrServerStopped) {
-			err = nil
-		}
-	case err = <-served:
-		close(c.stopping)
-		srv.Stop()
-		err = fmt.Errorf("workload api: %w", err)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return srv.Serve(ctx, unix) })
+	group.Go(func() error {
+		c.tend(ctx)
+		return nil
+	})
+	if c.hosts != nil {
+		group.Go(func() error { return c.serveHosts(ctx) })
+		group.Go(func() error { return c.serveOperator(ctx) })
 	}
-	cancel()
-	wg.Wait()
-	return err
+	return group.Wait()
 }
 
 // listen makes the socket. It holds mu, so that SetEntries changes the mode either
@@ -186,7 +175,7 @@ func (c *CA) Run(ctx context.Context) (err error) {
 func (c *CA) listen() (*net.UnixListener, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l, err := listen(c.cfg.Socket, socketMode(c.table, c.uid))
+	l, err := workload.Listen(c.cfg.Socket, socketMode(c.table, c.uid))
 	if err == nil {
 		close(c.serving)
 	}
@@ -212,12 +201,18 @@ func (c *CA) tend(ctx context.Context) {
 	defer poll.Stop()
 	rotate := time.NewTimer(0)
 	defer rotate.Stop()
+	renew := time.NewTicker(max(minRenew, time.Duration(float64(c.cfg.SVIDTTL)*renewFrom)))
+	defer renew.Stop()
 	for {
 		select {
 		case <-poll.C:
 			c.reloadFederated(c.now())
 		case <-rotate.C:
 			rotate.Reset(c.rotateRoots())
+		case <-renew.C:
+			if err := c.refreshSelf(c.view.Load()); err != nil {
+				c.log.Error("own svid not issued", "err", err)
+			}
 		case <-ctx.Done():
 			return
 		}
@@ -264,7 +259,7 @@ func (c *CA) rotate(now time.Time) (lookAgain time.Time, err error) {
 // publish makes what is current visible to streams. The caller holds mu.
 func (c *CA) publish() {
 	v := &view{
-		roots: c.roots, bundle: concat(c.roots.certificates()), entries: slices.Clone(c.table),
+		ca: c, roots: c.roots, bundle: concat(c.roots.certificates()), entries: slices.Clone(c.table),
 		federated: make(map[string][]byte), replaced: make(chan struct{}),
 	}
 	for td, der := range c.feder.bundles() {
@@ -282,6 +277,9 @@ func (c *CA) publish() {
 	}
 	if old := c.view.Swap(v); old != nil {
 		close(old.replaced)
+	}
+	if err := c.refreshSelf(v); err != nil {
+		c.log.Error("own svid not issued", "err", err)
 	}
 }
 
@@ -309,6 +307,18 @@ func (c *CA) reloadFederated(now time.Time) {
 		c.log.Error("federated bundles not remembered", "err", err)
 	}
 	c.publish()
+}
+
+// socketMode keeps out those who could get nothing anyway: the kernel's word on
+// the caller is the authentication, so the socket is opened to all exactly when an
+// entry names another user.
+func socketMode(entries []Entry, own uint32) fs.FileMode {
+	for _, e := range entries {
+		if e.Host == "" && e.UID != nil && *e.UID != own {
+			return workload.ForAll
+		}
+	}
+	return workload.OwnOnly
 }
 
 // SetEntries replaces the table of entries. Open streams learn it at once: those
@@ -367,12 +377,12 @@ func (c *CA) writeOwnBundle() error {
 }
 
 // refused counts and logs a refused connection or request.
-func (c *CA) refused(reason string, who caller, err error) {
+func (c *CA) refused(reason string, who workload.Caller, err error) {
 	c.metrics.refused.WithLabelValues(reason).Inc()
 	if !c.logged.AllowN(c.now(), 1) {
 		return
 	}
-	c.log.Warn("workload refused", "reason", reason, "caller", who.uid, "pid", who.pid, "err", err)
+	c.log.Warn("workload refused", "reason", reason, "caller", who.UID, "pid", who.PID, "err", err)
 }
 
 func concat(certs []*x509.Certificate) []byte {

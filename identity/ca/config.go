@@ -3,9 +3,14 @@ package ca
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/identity/ca/hostapi"
+	"github.com/isthmus-mesh/isthmus/identity/internal/workload"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
@@ -36,8 +41,6 @@ const (
 	maxEntries       = 4096
 	maxEntriesPerUID = 64
 	maxFederated     = 64
-	// maxSocketPath is the room in sockaddr_un on macOS; Linux has 4 bytes more.
-	maxSocketPath = 103
 )
 
 // Config describes a CA.
@@ -59,14 +62,27 @@ type Config struct {
 	// BundleFile is where the CA writes its own bundle, as a SPIFFE bundle document
 	// with mode 0644, for the other side to read; empty writes none.
 	BundleFile string
+	// Hosts lets other hosts of the trust domain join; the zero value lets none.
+	Hosts Hosts
+}
+
+// Hosts is how other hosts reach the CA.
+type Hosts struct {
+	// Address is the host:port to listen on (TCP, TLS); empty listens on none.
+	Address string
+	// Advertise is the host:port that tokens name; empty is Address.
+	Advertise string
 }
 
 // Entry gives processes of a uid an SVID.
 type Entry struct {
 	// ID is what the SVID says, an ID of the CA's own trust domain.
 	ID spiffeid.ID
-	// UID is the user that may have it; nil is the CA's own.
+	// UID is the user that may have it; nil is the CA's own, or on another host its
+	// agent's.
 	UID *uint32
+	// Host is the host whose agent may have it signed; empty is the CA's own.
+	Host string
 	// Hint is handed on to the workload.
 	Hint string
 }
@@ -107,8 +123,8 @@ func (c Config) Validate() error {
 		bad("socket", "''", "must be set")
 	case !filepath.IsAbs(c.Socket):
 		bad("socket", c.Socket, "must be an absolute path")
-	case len(c.Socket) > maxSocketPath:
-		bad("socket", c.Socket, fmt.Sprintf("must be at most %d bytes long", maxSocketPath))
+	case len(c.Socket) > workload.MaxSocketPath:
+		bad("socket", c.Socket, fmt.Sprintf("must be at most %d bytes long", workload.MaxSocketPath))
 	}
 	if c.SVIDTTL < MinSVIDTTL || c.SVIDTTL > MaxSVIDTTL {
 		bad("svid_ttl", c.SVIDTTL, fmt.Sprintf("must be between %s and %s", MinSVIDTTL, MaxSVIDTTL))
@@ -118,6 +134,15 @@ func (c Config) Validate() error {
 	}
 	if err := validateEntries(c.TrustDomain, c.Entries); err != nil {
 		errs = append(errs, err)
+	}
+	errs = append(errs, c.Hosts.validate())
+	for i, e := range c.Entries {
+		if e.Host != "" && c.Hosts.Address == "" {
+			bad(fmt.Sprintf("entries[%d].host", i), e.Host, "needs hosts.address: no other host can join")
+		}
+	}
+	if socket := filepath.Join(c.Dir, operatorName); c.Hosts.Address != "" && len(socket) > workload.MaxSocketPath {
+		bad("dir", c.Dir, fmt.Sprintf("must leave room for a socket's path of at most %d bytes", workload.MaxSocketPath))
 	}
 	if len(c.Federated) > maxFederated {
 		bad("federated", len(c.Federated), fmt.Sprintf("must be at most %d", maxFederated))
@@ -141,6 +166,29 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+func (h Hosts) validate() error {
+	if h.Address == "" {
+		if h.Advertise != "" {
+			return fmt.Errorf("hosts.advertise: %s: needs hosts.address", h.Advertise)
+		}
+		return nil
+	}
+	var errs []error
+	host, _, err := net.SplitHostPort(h.Address)
+	if err != nil || host == "" {
+		errs = append(errs, fmt.Errorf("hosts.address: %s: must be host:port", h.Address))
+	}
+	if ip, perr := netip.ParseAddr(host); perr == nil && ip.IsUnspecified() && h.Advertise == "" {
+		errs = append(errs, errors.New("hosts.advertise: '': must be set where hosts.address is every address: tokens must name one"))
+	}
+	if h.Advertise != "" {
+		if host, _, err := net.SplitHostPort(h.Advertise); err != nil || host == "" {
+			errs = append(errs, fmt.Errorf("hosts.advertise: %s: must be host:port", h.Advertise))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // validateEntries returns everything that is wrong with a table of entries.
 func validateEntries(td spiffeid.TrustDomain, entries []Entry) error {
 	var errs []error
@@ -148,14 +196,15 @@ func validateEntries(td spiffeid.TrustDomain, entries []Entry) error {
 		errs = append(errs, fmt.Errorf("entries: %d: must be at most %d", len(entries), maxEntries))
 	}
 	type key struct {
-		id  spiffeid.ID
-		own bool
-		uid uint32
+		id   spiffeid.ID
+		host string
+		own  bool
+		uid  uint32
 	}
 	seen := make(map[key]bool)
 	perUID := make(map[key]int)
 	for i, e := range entries {
-		k := key{id: e.ID, own: e.UID == nil}
+		k := key{id: e.ID, host: e.Host, own: e.UID == nil}
 		if e.UID != nil {
 			k.uid = *e.UID
 		}
@@ -166,6 +215,10 @@ func validateEntries(td spiffeid.TrustDomain, entries []Entry) error {
 			errs = append(errs, fmt.Errorf("entries[%d].id: %s: must be of trust domain %s", i, e.ID, td))
 		case e.ID.Path() == "":
 			errs = append(errs, fmt.Errorf("entries[%d].id: %s: must have a path", i, e.ID))
+		case e.ID == authorityID(td) || strings.HasPrefix(e.ID.String(), authorityID(td).String()+"/"):
+			errs = append(errs, fmt.Errorf("entries[%d].id: %s: must not be the CA's own, or below it", i, e.ID))
+		case e.Host != "" && !hostapi.ValidHost(e.Host):
+			errs = append(errs, fmt.Errorf("entries[%d].host: %s: %s", i, e.Host, hostapi.HostRule))
 		case seen[k]:
 			errs = append(errs, fmt.Errorf("entries[%d].id: %s: must not be listed twice for a uid", i, e.ID))
 		}
@@ -178,12 +231,17 @@ func validateEntries(td spiffeid.TrustDomain, entries []Entry) error {
 	return errors.Join(errs...)
 }
 
-// entitled returns the entries of a uid, in their order, each ID once.
-func entitled(entries []Entry, uid, own uint32) []Entry {
+// authorityID is the CA's own SPIFFE ID; those of hosts are below it.
+func authorityID(td spiffeid.TrustDomain) spiffeid.ID {
+	return spiffeid.RequireFromPath(td, hostapi.AuthorityPath)
+}
+
+// entitled returns the entries of a uid on a host, in their order, each ID once.
+func entitled(entries []Entry, host string, uid, own uint32) []Entry {
 	var out []Entry
 	seen := make(map[spiffeid.ID]bool)
 	for _, e := range entries {
-		mine := e.UID == nil && uid == own || e.UID != nil && *e.UID == uid
+		mine := e.Host == host && (e.UID == nil && uid == own || e.UID != nil && *e.UID == uid)
 		if mine && !seen[e.ID] {
 			seen[e.ID] = true
 			out = append(out, e)

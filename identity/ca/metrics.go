@@ -3,15 +3,9 @@ package ca
 import (
 	"errors"
 
+	"github.com/isthmus-mesh/isthmus/identity/ca/hostapi"
+	"github.com/isthmus-mesh/isthmus/identity/internal/workload"
 	"github.com/prometheus/client_golang/prometheus"
-)
-
-// Reasons for which a request is refused, the label of isthmus_ca_refused_total.
-const (
-	refusedUnattested  = "unattested"  // the kernel did not say who called
-	refusedConnections = "connections" // too many of one user
-	refusedHeader      = "header"      // without the security header, so perhaps by a tricked proxy
-	refusedNoEntry     = "no_entry"    // no entry for that uid
 )
 
 // metrics are the instruments of a CA.
@@ -25,6 +19,8 @@ type metrics struct {
 	federatedUpdated *prometheus.GaugeVec
 	federatedRefused *prometheus.CounterVec
 	writeErrors      prometheus.Counter
+	hosts            prometheus.Gauge
+	hostRequests     *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -57,7 +53,16 @@ func newMetrics() *metrics {
 			Name: "isthmus_ca_write_errors_total", Help: "State and bundle files that could not be written.",
 		}),
 	}
-	for _, reason := range []string{refusedUnattested, refusedConnections, refusedHeader, refusedNoEntry} {
+	m.hosts = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "isthmus_ca_hosts", Help: "Hosts that have joined.",
+	})
+	m.hostRequests = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "isthmus_ca_host_requests_total", Help: "Requests of other hosts, by what became of them: served, or why refused.",
+	}, []string{"outcome"})
+	for _, outcome := range hostapi.Outcomes() {
+		m.hostRequests.WithLabelValues(outcome)
+	}
+	for _, reason := range workload.Reasons() {
 		m.refused.WithLabelValues(reason)
 	}
 	return m
@@ -70,7 +75,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.issued, m.refused, m.streams, m.rootNotAfter, m.roots, m.sequence,
-		m.federatedUpdated, m.federatedRefused, m.writeErrors,
+		m.federatedUpdated, m.federatedRefused, m.writeErrors, m.hosts, m.hostRequests,
 	} {
 		errs = append(errs, r.Register(c))
 	}

@@ -1,4 +1,4 @@
-package ca
+package workload
 
 import (
 	"context"
@@ -14,19 +14,19 @@ import (
 // exhausts nobody's but his own.
 const maxConnsPerUID = 512
 
-// caller is who the kernel says is at the other end of a connection.
-type caller struct {
-	uid uint32
-	pid int32
+// Caller is who the kernel says is at the other end of a connection.
+type Caller struct {
+	UID uint32
+	PID int32
 }
 
 // AuthType implements credentials.AuthInfo.
-func (caller) AuthType() string { return "unix-peer" }
+func (Caller) AuthType() string { return "unix-peer" }
 
 // listener accepts connections and knows who made them.
 type listener struct {
 	*net.UnixListener
-	refused func(reason string, who caller, err error)
+	refused func(reason string, who Caller, err error)
 
 	mu    sync.Mutex
 	conns map[uint32]int
@@ -35,7 +35,7 @@ type listener struct {
 // attestedConn is a connection with its caller.
 type attestedConn struct {
 	*net.UnixConn
-	caller  caller
+	caller  Caller
 	release func()
 }
 
@@ -55,16 +55,16 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		who, err := peerOf(conn)
 		if err != nil {
-			l.refused(refusedUnattested, who, err)
+			l.refused(RefusedUnattested, who, err)
 			_ = conn.Close()
 			continue
 		}
-		if !l.admit(who.uid) {
-			l.refused(refusedConnections, who, nil)
+		if !l.admit(who.UID) {
+			l.refused(RefusedConnections, who, nil)
 			_ = conn.Close()
 			continue
 		}
-		return &attestedConn{UnixConn: conn, caller: who, release: sync.OnceFunc(func() { l.leave(who.uid) })}, nil
+		return &attestedConn{UnixConn: conn, caller: who, release: sync.OnceFunc(func() { l.leave(who.UID) })}, nil
 	}
 }
 
@@ -129,11 +129,11 @@ func (c peerCredentials) Clone() credentials.TransportCredentials { return c }
 func (peerCredentials) OverrideServerName(string) error { return nil }
 
 // callerOf returns who makes a request.
-func callerOf(ctx context.Context) (caller, bool) {
+func callerOf(ctx context.Context) (Caller, bool) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return caller{}, false
+		return Caller{}, false
 	}
-	who, ok := p.AuthInfo.(caller)
+	who, ok := p.AuthInfo.(Caller)
 	return who, ok
 }

@@ -1,4 +1,4 @@
-package ca
+package workload
 
 import (
 	"errors"
@@ -10,27 +10,21 @@ import (
 	"time"
 )
 
+// MaxSocketPath is the room in sockaddr_un on macOS; Linux has 4 bytes more.
+const MaxSocketPath = 103
+
 // Modes of the socket. The kernel's word on the caller is the authentication; the
 // mode only keeps out those who could get nothing anyway, so it is opened to all
 // exactly when an entry names another user.
 const (
-	socketOwnOnly fs.FileMode = 0o600
-	socketForAll  fs.FileMode = 0o666
+	OwnOnly fs.FileMode = 0o600
+	ForAll  fs.FileMode = 0o666
 )
 
-func socketMode(entries []Entry, own uint32) fs.FileMode {
-	for _, e := range entries {
-		if e.UID != nil && *e.UID != own {
-			return socketForAll
-		}
-	}
-	return socketOwnOnly
-}
-
-// listen makes the socket. A stale one of a dead process is replaced, a live one is
+// Listen makes the socket. A stale one of a dead process is replaced, a live one is
 // not, and nothing but a socket is ever removed. The directory must be one in which
 // no other user can put a socket of his own in this one's place.
-func listen(path string, mode fs.FileMode) (*net.UnixListener, error) {
+func Listen(path string, mode fs.FileMode) (*net.UnixListener, error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("socket: %w", err)

@@ -1,4 +1,4 @@
-package ca
+package workload
 
 import (
 	"net"
@@ -7,14 +7,14 @@ import (
 
 // peerOf asks the kernel who connected the other end: it remembers the credentials
 // of the process that called connect, whatever the process says.
-func peerOf(conn *net.UnixConn) (caller, error) {
+func peerOf(conn *net.UnixConn) (Caller, error) {
 	var cred *syscall.Ucred
 	err := control(conn, func(fd int) (err error) {
 		cred, err = syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
 		return err
 	})
 	if err != nil {
-		return caller{}, err
+		return Caller{}, err
 	}
-	return caller{uid: cred.Uid, pid: cred.Pid}, nil
+	return Caller{UID: cred.Uid, PID: cred.Pid}, nil
 }

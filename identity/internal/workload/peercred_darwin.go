@@ -1,4 +1,4 @@
-package ca
+package workload
 
 import (
 	"net"
@@ -8,7 +8,7 @@ import (
 
 // peerOf asks the kernel who connected the other end, by the two options that
 // getpeereid(3) and its like are made of.
-func peerOf(conn *net.UnixConn) (caller, error) {
+func peerOf(conn *net.UnixConn) (Caller, error) {
 	var cred *unix.Xucred
 	var pid int
 	err := control(conn, func(fd int) (err error) {
@@ -19,7 +19,7 @@ func peerOf(conn *net.UnixConn) (caller, error) {
 		return err
 	})
 	if err != nil {
-		return caller{}, err
+		return Caller{}, err
 	}
-	return caller{uid: cred.Uid, pid: int32(pid)}, nil
+	return Caller{UID: cred.Uid, PID: int32(pid)}, nil
 }
