@@ -48,6 +48,8 @@ Unknown keys are errors. A duration is a number with a unit: ` + "`500ms`, `30s`
 	b.WriteString(strings.Join(rows(t, c, reflect.TypeFor[config.Config](), ""), "\n"))
 	b.WriteString("\n\n## isthmus ca serve\n\n| key | kind | meaning |\n|---|---|---|\n")
 	b.WriteString(strings.Join(rows(t, c, reflect.TypeFor[config.CA](), ""), "\n"))
+	b.WriteString("\n\n## isthmus ca agent\n\n| key | kind | meaning |\n|---|---|---|\n")
+	b.WriteString(strings.Join(rows(t, c, reflect.TypeFor[config.CAAgent](), ""), "\n"))
 	b.WriteString("\n")
 	same(t, "configuration-reference.md", b.String())
 }

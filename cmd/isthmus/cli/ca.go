@@ -19,7 +19,7 @@ identity.workload_api at its agent instead; nothing else differs.`,
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newCAServe())
+	c.AddCommand(newCAServe(), newCAToken(), newCAHosts(), newCARevoke(), newCAAgent())
 	return c
 }
 
@@ -53,6 +53,6 @@ A process with both roles needs both IDs, so that both entries name its user.`,
 			return process.RunCA(c.Context(), cfg, log, readBuild().Version)
 		},
 	}
-	c.Flags().StringVarP(&path, "config", "c", "/etc/isthmus/ca.yaml", "configuration file")
+	c.Flags().StringVarP(&path, "config", "c", caConfigPath, "configuration file")
 	return c
 }

@@ -16,7 +16,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/identity/bundleendpoint"
 	"github.com/isthmus-mesh/isthmus/identity/ca"
+	"github.com/isthmus-mesh/isthmus/identity/ca/agent"
 )
 
 // RunCA runs the embedded CA of a trust domain until ctx ends, and its admin
@@ -30,22 +32,59 @@ func RunCA(ctx context.Context, c *config.CA, log *slog.Logger, build string) er
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	if c.Admin != "" {
+	if c.BundleEndpoint != (config.CABundleEndpoint{}) {
+		publisher, err := bundleendpoint.NewServer(bundleendpoint.ServerOptions{
+			Config: c.BundleEndpoint.Config(), Identity: authority.Identity(), Document: authority.Bundle, Log: log, Registerer: registry,
+		})
+		if err != nil {
+			return err
+		}
 		var lc net.ListenConfig
-		ln, err := lc.Listen(ctx, "tcp", c.Admin)
+		ln, err := lc.Listen(ctx, "tcp", c.BundleEndpoint.Address)
+		if err != nil {
+			return fmt.Errorf("bundle endpoint: %w", err)
+		}
+		group.Go(func() error { return publisher.Serve(ctx, ln) })
+	}
+	group.Go(func() error { return authority.Run(ctx) })
+	return wait(ctx, group, authority, c.Admin, registry)
+}
+
+// RunCAAgent serves the Workload API of a host that joins an embedded CA, until
+// ctx ends, and the admin listener where one is configured.
+func RunCAAgent(ctx context.Context, c *config.CAAgent, log *slog.Logger, build string) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(buildGauge(build))
+	host, err := agent.New(c.Config(), agent.Options{Log: log, Registerer: registry})
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return host.Run(ctx) })
+	return wait(ctx, group, host, c.Admin, registry)
+}
+
+// wait serves the admin listener, if there is one, and waits for the group.
+func wait(ctx context.Context, group *errgroup.Group, served interface{ WaitReady(context.Context) error }, admin string, registry *prometheus.Registry) error {
+	if admin == "" {
+		return group.Wait()
+	}
+	var ready atomic.Bool
+	group.Go(func() error {
+		var lc net.ListenConfig
+		ln, err := lc.Listen(ctx, "tcp", admin)
 		if err != nil {
 			return fmt.Errorf("admin: %w", err)
 		}
-		var ready atomic.Bool
-		group.Go(func() error {
-			if authority.WaitReady(ctx) == nil {
-				ready.Store(true)
-			}
-			return nil
-		})
-		group.Go(func() error { return serveAdmin(ctx, ln, registry, &ready) })
-	}
-	group.Go(func() error { return authority.Run(ctx) })
+		return serveAdmin(ctx, ln, registry, &ready)
+	})
+	group.Go(func() error {
+		if served.WaitReady(ctx) == nil {
+			ready.Store(true)
+		}
+		return nil
+	})
 	return group.Wait()
 }
 

@@ -1,0 +1,347 @@
+package ca_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/e2e/stand"
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+	"github.com/spiffe/go-spiffe/v2/federation"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+	"github.com/spiffe/go-spiffe/v2/workloadapi"
+)
+
+const (
+	patience = 60 * time.Second // for what must come; no measure
+	// asWorkload has this program fetch from the Workload API that it names, as the
+	// user that it runs as.
+	asWorkload = "ISTHMUS_E2E_WORKLOAD_API"
+	// stranger is a user that no entry names.
+	stranger = 54321
+)
+
+func TestMain(m *testing.M) {
+	if address := os.Getenv(asWorkload); address != "" {
+		os.Exit(workload(address))
+	}
+	os.Exit(m.Run())
+}
+
+// fetched is what a workload got.
+type fetched struct {
+	IDs      []string
+	Chains   [][]byte // DER, by ID
+	Bundle   []byte
+	NotAfter time.Time
+	Err      string
+}
+
+func workload(address string) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var out fetched
+	cl, err := workloadapi.New(ctx, workloadapi.WithAddr(address))
+	if err == nil {
+		defer func() { _ = cl.Close() }()
+		var x *workloadapi.X509Context
+		if x, err = cl.FetchX509Context(ctx); err == nil {
+			for _, svid := range x.SVIDs {
+				out.IDs, out.Chains = append(out.IDs, svid.ID.String()), append(out.Chains, svid.Certificates[0].Raw)
+				out.NotAfter = svid.Certificates[0].NotAfter
+			}
+			b, berr := x.Bundles.GetX509BundleForTrustDomain(x.SVIDs[0].ID.TrustDomain())
+			if err = berr; err == nil {
+				for _, c := range b.X509Authorities() {
+					out.Bundle = append(out.Bundle, c.Raw...)
+				}
+			}
+		}
+	}
+	if err != nil {
+		out.Err = err.Error()
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(out); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// fetch runs a workload as a user; 0 is the test's own.
+func fetch(t *testing.T, program, socket string, uid uint32) fetched {
+	t.Helper()
+	cmd := exec.Command(program)
+	cmd.Env = append(os.Environ(), asWorkload+"=unix://"+socket)
+	cmd.Dir = filepath.Dir(program)
+	if uid != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	data, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("workload: %v: %s", err, &stderr)
+	}
+	var out fetched
+	if err := json.Unmarshal(data, &out); err != nil {
+		t.Fatalf("workload: %v: %s", err, data)
+	}
+	return out
+}
+
+// guide is the guide's files and commands, by the section that they are in.
+type guide struct {
+	text  string
+	hosts map[string]string // where the paths of a host are in the test
+}
+
+var (
+	block = regexp.MustCompile("(?s)(?:`(/etc/[^`]+)`:\n\n)?```(yaml|sh)\n(.*?)```")
+	paths = regexp.MustCompile(`/(etc|run|var/lib)/isthmus`)
+)
+
+// section cuts out one section.
+func (g guide) section(t *testing.T, title string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(g.text, "\n## "+title+"\n")
+	if !ok {
+		t.Fatalf("the guide has no section %q", title)
+	}
+	body, _, _ := strings.Cut(rest, "\n## ")
+	return body
+}
+
+// files writes the files of a section, changed by replace, and returns its
+// commands.
+func (g guide) files(t *testing.T, title, host string, replace *strings.Replacer) (commands []string) {
+	t.Helper()
+	at := g.hosts[host]
+	for _, m := range block.FindAllStringSubmatch(g.section(t, title), -1) {
+		text := replace.Replace(paths.ReplaceAllString(m[3], at+"/$1"))
+		switch {
+		case m[2] == "sh":
+			commands = append(commands, strings.Split(strings.TrimSpace(text), "\n")...)
+		case m[1] != "":
+			path := paths.ReplaceAllString(m[1], at+"/$1")
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return commands
+}
+
+// args are a command's, which must be isthmus.
+func args(t *testing.T, command string) []string {
+	t.Helper()
+	words := strings.Fields(command)
+	if words[0] != "isthmus" {
+		t.Fatalf("the guide runs %q", command)
+	}
+	return words[1:]
+}
+
+func run(t *testing.T, binary, command string) string {
+	t.Helper()
+	cmd := exec.Command(binary, args(t, command)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", command, err, &stderr)
+	}
+	return string(out)
+}
+
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !condition(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("gave up waiting: %s", what)
+		}
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// verified checks a workload's first SVID against a bundle.
+func verified(t *testing.T, f fetched, bundle []byte) {
+	t.Helper()
+	roots, err := x509.ParseCertificates(bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	td := spiffeid.RequireTrustDomainFromString("aws.example.org")
+	leaf, err := x509.ParseCertificate(f.Chains[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := spiffebundle.FromX509Authorities(td, roots)
+	if _, _, err := x509svid.Verify([]*x509.Certificate{leaf}, b); err != nil {
+		t.Error(err)
+	}
+}
+
+// The guide, from the first file to the revocation, with kills of agent and CA on
+// the way.
+func TestGuideOnSeveralHosts(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "guides", "ca-hosts.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "hosts") // short: it holds sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { // other users get at the sockets
+		t.Fatal(err)
+	}
+	g := guide{text: string(text), hosts: map[string]string{"a": filepath.Join(dir, "a"), "b": filepath.Join(dir, "b")}}
+	binary, program := stand.Binary(t), copied(t, dir)
+	uid := uint32(os.Geteuid())
+	if uid == 0 {
+		uid = 990
+	}
+	ports := strings.NewReplacer("10.0.0.5:7484", freePort(t), "10.0.0.5:8443", freePort(t), "uid: 990", fmt.Sprintf("uid: %d", uid))
+	asUID := uid
+	if os.Geteuid() != 0 {
+		asUID = 0 // the test's own
+	}
+	logs := t.ArtifactDir()
+
+	onA := g.files(t, "On the CA's host", "a", ports)
+	caProcess := stand.NewProcess(t, logs, "ca", binary, args(t, onA[0])...)
+	caProcess.Start()
+	socketA, socketB := filepath.Join(g.hosts["a"], "run", "ca.sock"), filepath.Join(g.hosts["b"], "run", "ca.sock")
+	eventually(t, "the ca serves", func() bool {
+		_, err := os.Stat(filepath.Join(g.hosts["a"], "var/lib", "ca", "operator.sock"))
+		return err == nil
+	})
+	first := fetch(t, program, socketA, asUID)
+	if len(first.IDs) != 2 || first.IDs[0] != "spiffe://aws.example.org/isthmus/cluster/aws-us-east-1" {
+		t.Fatalf("on the ca's host: %+v", first)
+	}
+	token := run(t, binary, onA[1])
+
+	onB := g.files(t, "On the other host", "b", ports)
+	tokenFile := filepath.Join(g.hosts["b"], "etc", "ca.token")
+	if err := os.WriteFile(tokenFile, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	agent := stand.NewProcess(t, logs, "agent", binary, args(t, onB[0])...)
+	agent.Start()
+	var second fetched
+	eventually(t, "the other host serves", func() bool {
+		if _, err := os.Stat(socketB); err != nil {
+			return false
+		}
+		second = fetch(t, program, socketB, asUID)
+		return second.Err == "" && len(second.IDs) == 1
+	})
+	t.Logf("figure: an SVID on the other host %s after its agent started", time.Since(began).Round(time.Millisecond))
+	if second.IDs[0] != "spiffe://aws.example.org/isthmus/cluster/aws-us-east-1/gateway/gw2" {
+		t.Fatalf("on the other host: %+v", second)
+	}
+	verified(t, second, first.Bundle)
+	verified(t, first, second.Bundle)
+	if os.Geteuid() == 0 {
+		for _, socket := range []string{socketA, socketB} {
+			if f := fetch(t, program, socket, stranger); !strings.Contains(f.Err, "PermissionDenied") {
+				t.Errorf("another user gets %+v at %s", f, socket)
+			}
+		}
+	}
+	followsEndpoint(t, ports.Replace("10.0.0.5:8443"), second.Bundle)
+
+	// Both die without a word. The agent comes back alone, without its token.
+	caProcess.Kill()
+	agent.Kill()
+	if err := os.Remove(tokenFile); err != nil {
+		t.Fatal(err)
+	}
+	agent.Start()
+	eventually(t, "the last good svid is served without the ca", func() bool {
+		f := fetch(t, program, socketB, asUID)
+		return f.Err == "" && bytes.Equal(f.Chains[0], second.Chains[0])
+	})
+	caProcess.Start()
+	list := g.files(t, "Who has joined, and who may no longer", "a", ports)
+	eventually(t, "the ca is back", func() bool {
+		_, err := exec.Command(binary, args(t, list[0])...).Output()
+		return err == nil
+	})
+	if out := run(t, binary, list[0]); !strings.Contains(out, "web1") || !strings.Contains(out, "gateway/gw2") {
+		t.Errorf("hosts: %s", out)
+	}
+	run(t, binary, list[1])
+	eventually(t, "the revoked agent ends", func() bool {
+		_, err := os.Stat(filepath.Join(g.hosts["b"], "var/lib", "ca-agent", "agent.state"))
+		return os.IsNotExist(err)
+	})
+	// The token that it came with is no use any more.
+	if err := os.WriteFile(tokenFile, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(binary, args(t, onB[0])...).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "refused, token") {
+		t.Errorf("the old token: %v: %s", err, out)
+	}
+}
+
+// followsEndpoint reads the CA's bundle endpoint with go-spiffe.
+func followsEndpoint(t *testing.T, address string, bundle []byte) {
+	t.Helper()
+	roots, err := x509.ParseCertificates(bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	td := spiffeid.RequireTrustDomainFromString("aws.example.org")
+	held := spiffebundle.FromX509Authorities(td, roots).X509Bundle()
+	b, err := federation.FetchBundle(t.Context(), td, "https://"+address+"/", federation.WithSPIFFEAuth(held, spiffeid.RequireFromPath(td, "/isthmus/ca")))
+	if err != nil || len(b.X509Authorities()) != len(roots) {
+		t.Errorf("the ca's bundle endpoint: %v, %v", b, err)
+	}
+}
+
+// copied puts this program where other users can run it.
+func copied(t *testing.T, dir string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "workload")
+	if err := os.WriteFile(path, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
