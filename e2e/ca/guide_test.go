@@ -35,9 +35,10 @@ const (
 
 func TestMain(m *testing.M) {
 	if address := os.Getenv(asWorkload); address != "" {
-		os.Exit(workload(address))
+		workload(address)
+		return
 	}
-	os.Exit(m.Run())
+	m.Run()
 }
 
 // fetched is what a workload got.
@@ -49,7 +50,7 @@ type fetched struct {
 	Err      string
 }
 
-func workload(address string) int {
+func workload(address string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	var out fetched
@@ -73,10 +74,7 @@ func workload(address string) int {
 	if err != nil {
 		out.Err = err.Error()
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(out); err != nil {
-		return 1
-	}
-	return 0
+	_ = json.NewEncoder(os.Stdout).Encode(out) // the other end says what is missing
 }
 
 // fetch runs a workload as a user; 0 is the test's own.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -47,9 +48,7 @@ func TestHostileAnswersLeaveTheLastGoodBundle(t *testing.T) {
 	good := func(w *world) []byte { return w.far.BundleJSON(2) }
 	write := func(status int, header http.Header, body []byte) http.HandlerFunc {
 		return func(rw http.ResponseWriter, _ *http.Request) {
-			for k, v := range header {
-				rw.Header()[k] = v
-			}
+			maps.Copy(rw.Header(), header)
 			rw.WriteHeader(status)
 			_, _ = rw.Write(body)
 		}

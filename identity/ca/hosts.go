@@ -29,10 +29,10 @@ const (
 	maxTokens = 1024
 	// maxHostsBytes holds both at their largest with 64 entries each.
 	maxHostsBytes = 64 << 20
-	// DefaultTokenTTL is long enough to walk to the other host, MaxTokenTTL to have
-	// it built by tomorrow.
+	// DefaultTokenTTL is long enough to walk to the other host.
 	DefaultTokenTTL = 10 * time.Minute
-	MaxTokenTTL     = 24 * time.Hour
+	// MaxTokenTTL is long enough to have a host built by tomorrow.
+	MaxTokenTTL = 24 * time.Hour
 	// What one host may ask for: it signs each entry a few times an hour, all of
 	// them at once after its start.
 	hostRequestsPerSecond = 20

@@ -52,8 +52,10 @@ func (c *CA) serveHosts(ctx context.Context) error {
 		Handler: mux, ReadHeaderTimeout: hostHeaderTimeout, ReadTimeout: hostReadTimeout, WriteTimeout: hostWriteTimeout,
 		IdleTimeout: hostIdleTimeout, MaxHeaderBytes: maxHostHeader,
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		ConnContext: func(ctx context.Context, conn net.Conn) context.Context { return context.WithValue(ctx, connKey{}, conn) },
-		ErrorLog:    slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, conn)
+		},
+		ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
 	}
 	c.log.Info("hosts may join", "address", raw.Addr().String())
 	return serveUntil(ctx, srv, hostListener{netutil.LimitListener(raw, maxHostConns), c.hostTLS()})

@@ -23,7 +23,7 @@ const (
 	SecretBytes = 32
 )
 
-// ErrToken: a text is no join token.
+// ErrToken says that a text is no join token.
 var ErrToken = errors.New("no join token")
 
 // Token lets one host join, once.
