@@ -249,7 +249,6 @@ func (s *suite) gone(t *testing.T) {
 	svid := s.held()
 	s.stop()
 	lost := time.Now()
-	left := time.Until(s.source.NotAfter())
 	calls := s.keepCalling()
 	var alarm time.Duration
 	stand.Eventually(t, patience, "alarm", func() error {
@@ -259,6 +258,7 @@ func (s *suite) gone(t *testing.T) {
 		alarm = time.Since(lost)
 		return nil
 	})
+	left := s.source.NotAfter().Sub(lost) // what was on its way was still taken
 	// Full service, also after the alarm.
 	stands, why := s.source.Standing()
 	if stands == identity.StandingDegraded && s.source.Ready() != nil {
