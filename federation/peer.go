@@ -13,6 +13,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/exchange"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/federation/store"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -64,6 +65,7 @@ func (p *plane) newPeer(c Peer) (*peer, error) {
 		Changed:       func() { p.touch(catalogChanged) },
 		SaveGap:       func() time.Duration { return time.Duration(p.peers.count()) * saveGapPerPeer },
 		AllowLoopback: bootstrapsOnLoopback(c.Gateways),
+		Limits:        limitsOf(c.Quota),
 		Log:           p.log, Metrics: p.importers, Now: p.opts.Now,
 	}
 	if q.foreign {
@@ -82,6 +84,23 @@ func (p *plane) newPeer(c Peer) (*peer, error) {
 		p.log.Warn("last good state of a peer is not usable", "peer", c.Name, "err", err)
 	}
 	return q, nil
+}
+
+// limitsOf are the limits of one origin under its quota.
+func limitsOf(q policy.PeerQuota) exchange.Limits {
+	l := exchange.DefaultLimits()
+	for _, f := range []struct {
+		into  *int
+		value int
+	}{{&l.Services, q.Services}, {&l.Rows, q.Rows}, {&l.Endpoints, q.Endpoints}, {&l.Bytes, q.Bytes}} {
+		if f.value != 0 {
+			*f.into = f.value
+		}
+	}
+	if q.UpdatesPerSecond != 0 {
+		l.UpdatesPerSecond, l.UpdateBurst = float64(q.UpdatesPerSecond), 2*float64(q.UpdatesPerSecond)
+	}
+	return l
 }
 
 // bootstrapsOnLoopback reports whether the operator has put this peer on this

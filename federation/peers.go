@@ -192,7 +192,7 @@ func (p *plane) setPeers(ctx context.Context, specs []Peer) {
 // is, and what its importer was built with, stay.
 func (q *peer) canBecome(c Peer) bool {
 	have := q.spec.Load()
-	return have.ID == c.ID && have.Bundle.Endpoint == c.Bundle.Endpoint && bootstrapsOnLoopback(have.Gateways) == bootstrapsOnLoopback(c.Gateways)
+	return have.ID == c.ID && have.Bundle.Endpoint == c.Bundle.Endpoint && have.Quota == c.Quota && bootstrapsOnLoopback(have.Gateways) == bootstrapsOnLoopback(c.Gateways)
 }
 
 // dropPeer ends everything with a peer that is no longer in next as it was.

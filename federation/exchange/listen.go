@@ -90,7 +90,7 @@ func (i *Importer) took(effect Effect, now time.Time) {
 	}
 	if effect.Changed {
 		i.metrics.batches.WithLabelValues(peer).Inc()
-		i.metrics.services.WithLabelValues(peer).Set(float64(len(i.applier.Snapshot().Services())))
+		i.metrics.holds(peer, i.applier.Snapshot(), i.opts.Limits)
 		signal(i.dirty)
 	}
 	i.notify(changed || effect.Changed)

@@ -45,6 +45,7 @@ func (m *exporterMetrics) remove(peer catalog.ClusterName) {
 // ImporterMetrics are those of all Importers of a process, by peer.
 type ImporterMetrics struct {
 	connected, lost, heard, services *prometheus.GaugeVec
+	quota                            *prometheus.GaugeVec
 	batches, refused, reconnects     *prometheus.CounterVec
 	saveErrors                       *prometheus.CounterVec
 }
@@ -64,6 +65,10 @@ func NewImporterMetrics(r prometheus.Registerer) (*ImporterMetrics, error) {
 		services: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "isthmus_exchange_offered_services", Help: "Services that the peer offers, whether imported or not.",
 		}, []string{"peer"}),
+		quota: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_exchange_quota_used_ratio",
+			Help: "Share of the peer's quota that what is held of it uses, by quota: services, rows, endpoints, bytes. What would be above 1 is refused.",
+		}, []string{"peer", "quota"}),
 		batches: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_exchange_applied_batches_total", Help: "Batches of the peer that were applied.",
 		}, []string{"peer"}),
@@ -77,14 +82,25 @@ func NewImporterMetrics(r prometheus.Registerer) (*ImporterMetrics, error) {
 			Name: "isthmus_exchange_save_errors_total", Help: "States of the peer that could not be kept on disk.",
 		}, []string{"peer"}),
 	}
-	return m, register(r, m.connected, m.lost, m.heard, m.services, m.batches, m.refused, m.reconnects, m.saveErrors)
+	return m, register(r, m.connected, m.lost, m.heard, m.services, m.quota, m.batches, m.refused, m.reconnects, m.saveErrors)
+}
+
+// holds sets what is held of a peer.
+func (m *ImporterMetrics) holds(peer string, s *Snapshot, l Limits) {
+	m.services.WithLabelValues(peer).Set(float64(len(s.Services())))
+	if s == nil {
+		return
+	}
+	for _, q := range s.totals.quotas(l) {
+		m.quota.WithLabelValues(peer, q.what).Set(float64(q.value) / float64(q.limit))
+	}
 }
 
 // remove deletes a peer's series.
 func (m *ImporterMetrics) remove(peer catalog.ClusterName) {
 	for _, v := range []interface {
 		DeletePartialMatch(prometheus.Labels) int
-	}{m.connected, m.lost, m.heard, m.services, m.batches, m.refused, m.reconnects, m.saveErrors} {
+	}{m.connected, m.lost, m.heard, m.services, m.quota, m.batches, m.refused, m.reconnects, m.saveErrors} {
 		v.DeletePartialMatch(prometheus.Labels{"peer": string(peer)})
 	}
 }

@@ -50,16 +50,23 @@ func (t *totals) remove(o totals) {
 	t.add(totals{services: -o.services, rows: -o.rows, endpoints: -o.endpoints, bytes: -o.bytes})
 }
 
-func (t *totals) check(l Limits) error {
-	for _, q := range []struct {
-		what         string
-		value, limit int
-	}{
+// quotaUse is one total and its limit.
+type quotaUse struct {
+	what         string
+	value, limit int
+}
+
+func (t *totals) quotas(l Limits) [4]quotaUse {
+	return [...]quotaUse{
 		{"services", t.services, l.Services},
 		{"rows", t.rows, l.Rows},
 		{"endpoints", t.endpoints, l.Endpoints},
 		{"bytes", t.bytes, l.Bytes},
-	} {
+	}
+}
+
+func (t *totals) check(l Limits) error {
+	for _, q := range t.quotas(l) {
 		if q.value > q.limit {
 			return exceeds(q.what, q.value, q.limit)
 		}

@@ -120,7 +120,7 @@ func (i *Importer) Load() error {
 			i.log.Warn("kept bundle refused", "err", err)
 		}
 	}
-	i.metrics.services.WithLabelValues(string(i.opts.Cluster)).Set(float64(len(s.services)))
+	i.metrics.holds(string(i.opts.Cluster), s, i.opts.Limits)
 	return nil
 }
 

@@ -44,6 +44,8 @@ type Peer struct {
 	// Cloud and Region place the peer.
 	Cloud  string `json:"cloud,omitempty" yaml:"cloud"`
 	Region string `json:"region,omitempty" yaml:"region"`
+	// Quota bounds what the peer may make this cluster hold and do.
+	Quota PeerQuota `json:"quota,omitzero" yaml:"quota"`
 }
 
 // PeerBundle says where the first bundle of a peer's trust domain comes from: at
@@ -83,7 +85,7 @@ func (p Peer) Locality() catalog.Locality { return catalog.Locality{Cloud: p.Clo
 
 // Equal reports whether both say the same.
 func (p Peer) Equal(o Peer) bool {
-	return p.Name == o.Name && p.ID == o.ID && p.Bundle == o.Bundle && p.Cloud == o.Cloud && p.Region == o.Region &&
+	return p.Name == o.Name && p.ID == o.ID && p.Bundle == o.Bundle && p.Quota == o.Quota && p.Cloud == o.Cloud && p.Region == o.Region &&
 		slices.Equal(p.Gateways, o.Gateways) && slices.Equal(p.Asserts, o.Asserts)
 }
 
@@ -108,6 +110,7 @@ func (p Peer) validate(v problems) {
 		}
 	}
 	p.Bundle.validate(v.at("bundle"))
+	p.Quota.validate(v.at("quota"))
 	checkCount(v, "asserts", len(p.Asserts), 0, MaxAsserts)
 	for i, a := range p.Asserts {
 		if _, err := ParseIDPattern(string(a)); err != nil {
