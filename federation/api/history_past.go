@@ -26,7 +26,7 @@ func (in *PastInput[T]) asOf() string { return in.AsOf }
 type pastFunc[T any] func(ctx context.Context, asOf string) ([]feed.Entry[T], error)
 
 // pageOfPast answers one page of what was; nothing of it can be watched.
-func pageOfPast[T any](ctx context.Context, past pastFunc[T], asOf string, in *ListInput) (*listOutput, error) {
+func pageOfPast[T any](ctx context.Context, past pastFunc[T], asOf string, in *ListInput, keep filter[T]) (*listOutput, error) {
 	if in.Watch {
 		return nil, answerTo(&catalog.FieldError{Field: "watch", Value: true, Rule: "does not go with as_of: what was does not change"}, "query")
 	}
@@ -34,9 +34,10 @@ func pageOfPast[T any](ctx context.Context, past pastFunc[T], asOf string, in *L
 	if err != nil {
 		return nil, answerTo(err, "query")
 	}
+	in.IfNoneMatch = "" // a past list has no revisions to tell it by
 	then := feed.New(0, func(T, T) bool { return false })
 	then.Replace(entries)
-	return pageOf(then, in, nil)
+	return pageOf(then, in, keep)
 }
 
 // pastShelf is a shelf as it was.

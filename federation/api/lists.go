@@ -20,6 +20,8 @@ type ListInput struct {
 	Watch  bool   `query:"watch" doc:"Stream changes as JSON lines instead of a page."`
 	Since  uint64 `query:"since" doc:"With watch: the revision that is known; 0 sends the whole list first."`
 
+	IfNoneMatch string `header:"If-None-Match" doc:"The etag of this page that is held; 304 where nothing has changed."`
+
 	prefix string // of the keys of a page, where the filter implies one
 }
 
@@ -38,42 +40,6 @@ type AllInput[T any] struct{ ListInput }
 
 func (*AllInput[T]) keep() (func(T) bool, error) { return nil, nil }
 
-// EndpointsInput lists the endpoints of one service, or all.
-type EndpointsInput struct {
-	ListInput
-	Service string `query:"service" doc:"Endpoints of this service only: name.namespace."`
-}
-
-func (in *EndpointsInput) keep() (func(resource.Endpoint) bool, error) {
-	if in.Service == "" {
-		return nil, nil
-	}
-	name, err := catalog.ParseServiceName(in.Service)
-	if err != nil {
-		return nil, &catalog.FieldError{Field: "service", Value: in.Service, Rule: err.Error()}
-	}
-	in.prefix = name.String() + "/"
-	return func(e resource.Endpoint) bool { return e.Service == name }, nil
-}
-
-// LinksInput lists links by either end, or all.
-type LinksInput struct {
-	ListInput
-	Cluster string `query:"cluster" doc:"Links to this cluster only."`
-	From    string `query:"from" doc:"Links of this own gateway only."`
-}
-
-func (in *LinksInput) keep() (func(resource.Link) bool, error) {
-	if in.Cluster != "" {
-		if _, err := catalog.ParseClusterName(in.Cluster); err != nil {
-			return nil, &catalog.FieldError{Field: "cluster", Value: in.Cluster, Rule: err.Error()}
-		}
-	}
-	return func(l resource.Link) bool {
-		return (in.Cluster == "" || string(l.Cluster) == in.Cluster) && (in.From == "" || l.From == in.From)
-	}, nil
-}
-
 type listOutput struct {
 	Body func(huma.Context)
 }
@@ -88,19 +54,19 @@ type itemOutput[T any] struct {
 
 func (s *Server) registerLists(api huma.API) {
 	l := s.opts.Lists
-	registerList[AllInput[resource.Cluster]](s, api, "clusters", "Clusters: the own one and the peers'.", l.Clusters)
+	registerList[ClustersInput](s, api, "clusters", "Clusters: the own one and the peers'.", l.Clusters)
 	registerItem(api, "clusters", "cluster", l.Clusters)
-	registerList[PastInput[resource.Peer]](s, api, "peers", "Peers, and how much of them is heard.", l.Peers, s.pastPeers)
+	registerList[PeersInput](s, api, "peers", "Peers, and how much of them is heard.", l.Peers, s.pastPeers)
 	s.registerPeers(api)
-	registerList[AllInput[resource.Service]](s, api, "services", "Services: own endpoints, peers' offers, conflicts.", l.Services)
+	registerList[ServicesInput](s, api, "services", "Services: own endpoints, peers' offers, conflicts.", l.Services)
 	registerItem(api, "services", "service", l.Services)
 	registerList[EndpointsInput](s, api, "endpoints", "Endpoints of the own cluster, and what gateways' data paths say of them.", l.Endpoints)
-	registerList[AllInput[resource.Gateway]](s, api, "gateways", "Gateways of the own cluster.", l.Gateways)
+	registerList[GatewaysInput](s, api, "gateways", "Gateways of the own cluster.", l.Gateways)
 	registerItem(api, "gateways", "gateway", l.Gateways)
 	registerList[LinksInput](s, api, "links", "Links as the own gateways see them: RTT, loss, bytes.", l.Links)
-	registerList[AllInput[resource.Source]](s, api, "sources", "Sources of the own catalog: age, state, guard.", l.Sources)
+	registerList[SourcesInput](s, api, "sources", "Sources of the own catalog: age, state, guard.", l.Sources)
 	registerItem(api, "sources", "source", l.Sources)
-	registerList[AllInput[resource.Event]](s, api, "events", "The journal: the last changes and their causes.", l.Events)
+	registerList[EventsInput](s, api, "events", "The journal: the last changes and their causes.", l.Events)
 }
 
 // registerList serves a feed as pages and as a stream, and where past is given
@@ -122,27 +88,27 @@ func registerList[I, T any, P lister[I, T]](s *Server, api huma.API, plural, sum
 		}},
 	}, func(ctx context.Context, in *I) (*listOutput, error) {
 		p := P(in)
-		if then, ok := any(p).(interface{ asOf() string }); ok && then.asOf() != "" && len(past) > 0 {
-			return pageOfPast(ctx, past[0], then.asOf(), p.listing())
-		}
-		keep, err := p.keep()
+		filter, err := filterOf[I, T](p)
 		if err != nil {
 			return nil, answerTo(err, "query")
 		}
-		if p.listing().Watch {
-			return s.watch(watchOf(f, p.listing().Since, keep))
+		if then, ok := any(p).(interface{ asOf() string }); ok && then.asOf() != "" && len(past) > 0 {
+			return pageOfPast(ctx, past[0], then.asOf(), p.listing(), filter)
 		}
-		return pageOf(f, p.listing(), keep)
+		if p.listing().Watch {
+			return s.watch(watchOf(f, p.listing().Since, filter))
+		}
+		return pageOf(f, p.listing(), filter)
 	})
 }
 
 // pageOf answers one page.
-func pageOf[T any](f *feed.Feed[T], in *ListInput, keep func(T) bool) (*listOutput, error) {
+func pageOf[T any](f *feed.Feed[T], in *ListInput, keep filter[T]) (*listOutput, error) {
 	after, err := decodeCursor(in.Cursor)
 	if err != nil {
 		return nil, answerTo(&catalog.FieldError{Field: "cursor", Value: in.Cursor, Rule: err.Error()}, "query")
 	}
-	entries, more, revision := f.PageIn(in.prefix, after, in.Limit, keep)
+	entries, more, revision := f.PageIn(in.prefix, after, in.Limit, keep.takes)
 	page := resource.Page[T]{Items: make([]T, len(entries)), Revision: revision}
 	for i, e := range entries {
 		page.Items[i] = e.Item
@@ -150,8 +116,15 @@ func pageOf[T any](f *feed.Feed[T], in *ListInput, keep func(T) bool) (*listOutp
 	if more {
 		page.NextCursor = encodeCursor(entries[len(entries)-1].Key)
 	}
+	// Weak: ages in some lists move without anything having happened. A page
+	// depends on nothing else but its URL.
+	etag := fmt.Sprintf(`W/"%d"`, revision)
+	if in.IfNoneMatch == etag {
+		return nil, notModified(etag)
+	}
 	return &listOutput{Body: func(ctx huma.Context) {
 		ctx.SetHeader("Content-Type", "application/json")
+		ctx.SetHeader("ETag", etag)
 		ctx.SetHeader("Cache-Control", "no-store")
 		_ = json.NewEncoder(ctx.BodyWriter()).Encode(page)
 	}}, nil

@@ -33,7 +33,7 @@ func (s *Server) registerRules(api huma.API) {
 func registerShelf[R any](s *Server, api huma.API, shelf *rulebook.Shelf[R], singular, summary string, etag func(R) string) {
 	plural := shelf.Name()
 	one := "/v1/" + plural + "/{name}"
-	registerList[PastInput[R]](s, api, plural, summary, shelf.Feed(), pastShelf(s, shelf))
+	registerList[RulesInput[R]](s, api, plural, summary, shelf.Feed(), pastShelf(s, shelf))
 
 	huma.Register(api, huma.Operation{
 		OperationID: "get-" + singular, Method: http.MethodGet, Path: one,

@@ -43,10 +43,10 @@ type feedWatcher[T any] struct {
 	feed *feed.Feed[T]
 	seen uint64
 	full bool
-	keep func(T) bool
+	keep filter[T]
 }
 
-func watchOf[T any](f *feed.Feed[T], since uint64, keep func(T) bool) watcher {
+func watchOf[T any](f *feed.Feed[T], since uint64, keep filter[T]) watcher {
 	return &feedWatcher[T]{feed: f, seen: since, full: since == 0, keep: keep}
 }
 
@@ -64,7 +64,7 @@ func (w *feedWatcher[T]) start(buf *bytes.Buffer, flush func() error) error {
 	}
 	entries, revision := w.feed.Entries()
 	for e := range entries {
-		if w.keep != nil && !w.keep(e.Item) {
+		if !w.keep.takes(e.Item) {
 			continue
 		}
 		// Without a revision: nobody can resume in the middle of the list.
@@ -87,11 +87,13 @@ func (w *feedWatcher[T]) next(buf *bytes.Buffer) (<-chan struct{}, error) {
 	}
 	w.seen = revision
 	for _, c := range changes {
-		if w.keep != nil && !w.keep(c.Item) {
+		if w.keep.fixed != nil && !w.keep.fixed(c.Item) {
 			continue
 		}
 		e := resource.WatchEvent[T]{Type: resource.Put, Revision: c.Revision, Key: c.Key, Item: &c.Item}
-		if c.Deleted {
+		// Whether the reader has it is not known here: to be told twice that it is
+		// gone does no harm.
+		if c.Deleted || w.keep.moving != nil && !w.keep.moving(c.Item) {
 			e.Type, e.Item = resource.Delete, nil
 		}
 		line(buf, e)
