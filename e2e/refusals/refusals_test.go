@@ -247,6 +247,7 @@ func attack(t *testing.T, address string, cfg *tls.Config) {
 
 func TestCallersAreRefusedWithTheReason(t *testing.T) {
 	w := newWorld(t)
+	w.refuseAtTheAPI(t)
 	for host, want := range map[string]struct {
 		code   int
 		reason string
