@@ -28,6 +28,8 @@ const (
 	eventPeerAdded       eventKind = "peer_added"
 	eventPeerChanged     eventKind = "peer_changed"
 	eventPeerJoined      eventKind = "peer_joined"
+	eventPeerRestarted   eventKind = "peer_restarted"
+	eventPeerNamesake    eventKind = "peer_namesake"
 	eventPeerRefused     eventKind = "peer_refused"
 	eventPeerRemoved     eventKind = "peer_removed"
 	eventPeerState       eventKind = "peer_state"

@@ -62,6 +62,7 @@ type loopState struct {
 	verdicts verdicts
 	alive    map[string]bool
 	states   map[catalog.ClusterName]exchange.PeerState
+	epochs   map[catalog.ClusterName]uint64
 	linkUp   map[catalog.ClusterName]bool
 	// strangers are the rules of which noteStrangers has spoken.
 	strangers map[string]bool

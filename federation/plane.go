@@ -66,8 +66,9 @@ type plane struct {
 	horizon    atomic.Pointer[horizon]
 	foreseeing chan struct{}
 
-	mu       sync.Mutex
-	refusals map[catalog.ClusterName]string // why a peer's export is not what it should be
+	mu        sync.Mutex
+	namesakes map[spiffeid.ID]time.Time      // when each was told of last
+	refusals  map[catalog.ClusterName]string // why a peer's export is not what it should be
 }
 
 // newPlane opens what is on disk and wires the parts; nothing runs yet. The
@@ -170,7 +171,7 @@ func (p *plane) newDoors() (err error) {
 	p.mesh, err = mesh.New(mesh.Options{
 		Identity: p.opts.Identity, Cluster: p.id,
 		Report: p.takeReport, Ahead: p.raiseEpoch,
-		JoinOpen: p.peering.Open, Join: p.peering.ServeConn,
+		Namesake: p.noteNamesake, JoinOpen: p.peering.Open, Join: p.peering.ServeConn,
 		Exchange: func(peer catalog.ClusterName) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				p.exporter.ServeHTTP(w, r.WithContext(withPeer(r.Context(), peer)))

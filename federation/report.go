@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -77,10 +78,15 @@ func (p *plane) nudge(fresh []heard) {
 // notePeers keeps the journal of the peers' states.
 func (p *plane) notePeers() {
 	states := make(map[catalog.ClusterName]exchange.PeerState)
+	epochs := make(map[catalog.ClusterName]uint64)
 	for _, q := range p.peers.all() {
 		st := q.importer.Status()
 		name := q.name
 		states[name] = st.State
+		if before := p.loop.epochs[name]; before != 0 && before < st.Position.Epoch {
+			p.events.note(eventPeerRestarted, string(name), fmt.Sprintf("epoch went from %d to %d: its federation has started anew, or was restored and went above what is held of it", before, st.Position.Epoch))
+		}
+		epochs[name] = st.Position.Epoch
 		if before, known := p.loop.states[name]; !known || before != st.State {
 			reason := string(st.State)
 			if st.Err != nil {
@@ -89,7 +95,7 @@ func (p *plane) notePeers() {
 			p.events.note(eventPeerState, string(name), reason)
 		}
 	}
-	p.loop.states = states
+	p.loop.states, p.loop.epochs = states, epochs
 	p.refreshPeers()
 }
 

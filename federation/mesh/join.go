@@ -11,7 +11,7 @@ import (
 // tlsConfig admits own gateways and peers' federations and, while somebody is
 // invited, strangers who come to join and can do nothing else.
 func (s *Server) tlsConfig() *tls.Config {
-	config := s.opts.Identity.ServerTLS([]string{"h2", "http/1.1"}, s.roles.authorize)
+	config := s.opts.Identity.ServerTLS([]string{"h2", "http/1.1"}, s.authorize)
 	if s.opts.Join == nil || s.opts.JoinOpen == nil {
 		return config
 	}

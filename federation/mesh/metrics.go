@@ -6,6 +6,7 @@ type metrics struct {
 	connections *prometheus.GaugeVec
 	cut         *prometheus.CounterVec
 	requests    *prometheus.CounterVec
+	namesakes   prometheus.Counter
 	streams     prometheus.Gauge
 	sent        *prometheus.CounterVec
 	sentBytes   *prometheus.CounterVec
@@ -22,6 +23,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "isthmus_federation_mesh_cut_total",
 			Help: "Live connections that were cut, by reason: untrusted (bundle or certificate), unauthorized (peer removed).",
 		}, []string{"reason"}),
+		namesakes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "isthmus_federation_mesh_namesakes_total",
+			Help: "Federations that were refused and are called as a peer is, under another identity: two clusters of one name.",
+		}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_federation_mesh_requests_total",
 			Help: "Requests that were answered on the mesh listener, by route and HTTP status.",
@@ -44,7 +49,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.connections, m.cut, m.requests, m.streams, m.sent, m.sentBytes, m.tableBytes)
+		reg.MustRegister(m.connections, m.cut, m.requests, m.namesakes, m.streams, m.sent, m.sentBytes, m.tableBytes)
 	}
 	return m
 }

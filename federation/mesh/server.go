@@ -51,6 +51,9 @@ type Options struct {
 	// Exchange serves a configured peer; the handler is the peer's own, and what
 	// it is asked came from that peer.
 	Exchange func(peer catalog.ClusterName) http.Handler
+	// Namesake is told of each refused federation that is called as a peer is; it
+	// must not block. Nil: nobody is told.
+	Namesake func(peer catalog.ClusterName, id spiffeid.ID)
 	// JoinOpen says whether strangers who come to join are listened to, Join serves
 	// one of them and closes the connection. Both nil: never.
 	JoinOpen func() bool
