@@ -168,6 +168,12 @@ func (c *connection) streamError(err error) error {
 func (c *connection) linkError(err error, delivered bool) *LinkError {
 	e := &LinkError{Cluster: c.remote.Cluster, Gateway: c.remote.Gateway, Status: closeStatus(err), Delivered: delivered, Err: err}
 	if l := c.link.Load(); l != nil {
+		if _, gone := errors.AsType[*quic.StatelessResetError](err); gone {
+			// All connections of a link reach one process, and that one is no more.
+			// The link ends before its user hears of it: what is repeated must not
+			// meet the next connection, which is as dead.
+			l.close(wire.LinkDead, err)
+		}
 		if cause := l.cause(); cause != nil {
 			e.Status, e.Err = cause.Status, cause.Err
 		}

@@ -137,6 +137,36 @@ func TestStreamsMoveToTheOtherGateway(t *testing.T) {
 	})
 }
 
+// One reset is word of the whole process: the request that is repeated after it
+// must not meet the same link's next connection, which is as dead.
+func TestOneResetEndsTheWholeLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// The path is short: the requests find out long before the next probe.
+		m := tunneltest.New(t, tunneltest.Config{Path: tunneltest.Path{Delay: time.Millisecond}})
+		defer m.Close()
+		web := tunneltest.Handler{HTTP: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }}
+		a := m.Add(tunneltest.Spec{Cluster: "east", Gateway: "gw1", Handler: web})
+		b1 := m.Add(tunneltest.Spec{Cluster: "west", Gateway: "gw1", Handler: web})
+		m.Add(tunneltest.Spec{Cluster: "west", Gateway: "gw2", Handler: web})
+		m.Connect()
+		time.Sleep(3 * time.Second)
+		b1.Kill()
+		b1.Start()
+		failed := 0
+		for range 20 {
+			resp, err := a.RoundTrip("west", echoHeader(), request(t, http.MethodGet, "http://x/", nil))
+			if err != nil {
+				failed++
+				continue
+			}
+			_ = resp.Body.Close()
+		}
+		if failed > 1 {
+			t.Errorf("%d requests failed on the connections of one dead process, want 1 at most", failed)
+		}
+	})
+}
+
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, a, b := pair(t, tunneltest.Config{Path: tunneltest.Path{Delay: delay}}, tunneltest.Echo(), tunneltest.Echo())
