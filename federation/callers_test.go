@@ -32,13 +32,11 @@ func TestADryRunSaysWhoWouldBeJudgedDifferently(t *testing.T) {
 	web := catalog.MustServiceName("web.shop")
 	at := time.Now().Add(-10 * 365 * 24 * time.Hour) // the gateway's clock is years behind: ages count
 	gw.mu.Lock()
-	for _, s := range []route.Sighting{
+	gw.callers = append(gw.callers, []route.Sighting{
 		{SightingKey: route.SightingKey{Service: web, Caller: "spiffe://west.test/a", Peer: "west", Allowed: true, Reason: "allowed", Rule: "open"}, Count: 5, LastSeen: time.Now()},
 		{SightingKey: route.SightingKey{Service: web, Caller: "spiffe://west.test/b", Peer: "west", Allowed: true, Reason: "allowed", Rule: "open"}, Count: 2, LastSeen: time.Now()},
 		{SightingKey: route.SightingKey{Service: catalog.MustServiceName("db.shop"), Caller: "spiffe://east.test/web", Allowed: true, Reason: "allowed"}, Count: 1, LastSeen: at},
-	} {
-		gw.callers = append(gw.callers, s)
-	}
+	}...)
 	gw.mu.Unlock()
 	eventually(t, "the callers are listed", func() bool {
 		all, err := east.api.Callers(ctx, catalog.ServiceName{}, 0)

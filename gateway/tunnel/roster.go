@@ -97,6 +97,10 @@ func (r *roster) lookup(id spiffeid.ID) (Remote, bool) {
 	return Remote{Cluster: cluster, Gateway: s[cut:], ID: id}, true
 }
 
+// Identify says which peer's gateway an authenticated ID is; ok is false for an ID that
+// is admitted on no link.
+func (n *Node) Identify(id spiffeid.ID) (remote Remote, ok bool) { return n.roster.Load().lookup(id) }
+
 // gateway returns the roster's entry of a remote gateway, if it has one.
 func (r *roster) gateway(remote Remote) (PeerGateway, bool) {
 	p := r.peers[remote.Cluster]
