@@ -349,6 +349,7 @@ func TestAuthConfigNamesFieldValueAndRule(t *testing.T) {
 
 // A watch does not outlive the certificate that opened it.
 func TestWatchEndsWithItsCredential(t *testing.T) {
+	t.Parallel()
 	ahead := &atomic.Int64{}
 	s := newStand(t, withRoles(&issuer{}), func(o *api.Options) {
 		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }

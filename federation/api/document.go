@@ -36,12 +36,12 @@ func (s *Server) describeGate(api huma.API) {
 		describe(http.StatusMisdirectedRequest, "On loopback: the Host is no loopback name.")
 		describe(http.StatusServiceUnavailable, "")
 		describe(http.StatusInternalServerError, "")
+		describe(http.StatusUnprocessableEntity, "") // parameters that nobody knows are refused
 		if none := op.Responses[strconv.Itoa(http.StatusNoContent)]; none != nil {
 			none.Content = nil
 		}
 		if writes(op) {
 			op.Parameters = append(op.Parameters, writeParameters()...)
-			describe(http.StatusUnprocessableEntity, "")
 			describe(http.StatusConflict, "")
 			describe(http.StatusRequestEntityTooLarge, "")
 			describe(http.StatusBadRequest, "")

@@ -99,3 +99,6 @@ func NewIdempotency(a Answers, now func() time.Time) Idempotency {
 func (i Idempotency) Keep(ctx context.Context, name string) {
 	i.i.keep(ctx, name, &answer{At: i.i.now()})
 }
+
+// HurryDuplicates shortens how long a duplicate waits for the first.
+func (s *Server) HurryDuplicates(d time.Duration) { s.idempotency.wait = d }

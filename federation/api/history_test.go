@@ -68,6 +68,7 @@ func sequence(t *testing.T, s *stand) uint64 {
 // Random changes over the API: every state of the past is, byte for byte, what
 // was answered then, and any of them can be brought back.
 func TestAsOfAnswersWhatWasAnsweredThen(t *testing.T) {
+	t.Parallel()
 	s := newStand(t)
 	// The feed of peers is the federation's own; here it follows the shelf.
 	peersFollow(t, s)

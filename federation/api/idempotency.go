@@ -66,6 +66,7 @@ type idempotency struct {
 	answers Answers
 	log     *slog.Logger
 	now     func() time.Time
+	wait    time.Duration // of duplicates
 
 	mu      sync.Mutex
 	running map[string]chan struct{} // closed when the first is answered
@@ -73,7 +74,7 @@ type idempotency struct {
 }
 
 func newIdempotency(a Answers, log *slog.Logger, now func() time.Time) *idempotency {
-	return &idempotency{answers: a, log: log, now: now, running: make(map[string]chan struct{}), added: sweepEvery - 1}
+	return &idempotency{answers: a, log: log, now: now, wait: duplicateWait, running: make(map[string]chan struct{}), added: sweepEvery - 1}
 }
 
 // serveOnce makes a write that has an idempotency key once, and answers it again
@@ -143,7 +144,7 @@ func digest(parts ...string) string {
 
 // begin waits until nobody else works on the key.
 func (i *idempotency) begin(ctx context.Context, name string) (release func(), ok bool) {
-	limit := time.NewTimer(duplicateWait)
+	limit := time.NewTimer(i.wait)
 	defer limit.Stop()
 	for {
 		i.mu.Lock()

@@ -105,6 +105,9 @@ func New(opts Options) (*Server, error) {
 	s.document = h.OpenAPI()
 	s.operations = operations(s.document)
 	s.describeGate(h)
+	if err := s.describeExamples(); err != nil {
+		return nil, fmt.Errorf("api: openapi document: %w", err)
+	}
 	// huma would serve the document itself, and make it on first use, unguarded.
 	doc, err := h.OpenAPI().MarshalJSON()
 	if err != nil {

@@ -195,6 +195,7 @@ func watchLines(t *testing.T, s *stand, path string) lines {
 
 // A silent watch lives on beyond the listener's read timeout, and says so.
 func TestWatchOutlivesTheReadTimeout(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes longer than the read timeout of 10 s")
 	}
