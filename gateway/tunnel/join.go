@@ -30,6 +30,9 @@ const (
 	joinTime = 10 * time.Second
 	// joinBytes bounds what travels each way: bundles are below 128 KiB.
 	joinBytes = 512 << 10
+	// joinStagger is how long one address has before the next is tried beside it:
+	// a handshake across the world, and a lost packet.
+	joinStagger = 500 * time.Millisecond
 	// joinLinger is how long the last bytes have to arrive.
 	joinLinger = 2 * time.Second
 )
@@ -117,28 +120,63 @@ func (n *Node) serveJoin(ctx context.Context, qc *quic.Conn) {
 	}
 }
 
-// DialJoin dials the addresses (host:port) of a cluster that has invited this one,
-// in turn, until a gateway of it answers: one whose ID is below cluster's and whose
-// chain hangs from one of the anchors. The own identity is not shown.
+// DialJoin dials the addresses (host:port) of a cluster that has invited this one
+// until a gateway of it answers: one whose ID is below cluster's and whose chain
+// hangs from one of the anchors. The own identity is not shown. An address that is
+// silent holds the next one back for joinStagger only; the first that answers is
+// taken.
 func (n *Node) DialJoin(ctx context.Context, addresses []string, cluster spiffeid.ID, anchors []identity.Anchor) (*JoinStream, error) {
 	if n.draining.Load() {
 		return nil, &LinkError{Status: wire.Draining}
 	}
-	errs := []error{errNoAddress}
-	if len(addresses) > 0 {
-		errs = nil
+	if len(addresses) == 0 {
+		return nil, errNoAddress
 	}
-	for _, address := range addresses {
-		s, err := n.dialJoin(ctx, address, cluster, anchors)
-		if err == nil {
-			return s, nil
-		}
-		errs = append(errs, fmt.Errorf("%s: %s: %w", address, reasonOf(err), err))
-		if ctx.Err() != nil {
-			break
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		s   *JoinStream
+		err error
+	}
+	results := make(chan result)
+	next := time.NewTimer(0)
+	defer next.Stop()
+	var errs []error
+	var won *JoinStream
+	for started, ended := 0, 0; ended < started || started < len(addresses) && won == nil && ctx.Err() == nil; {
+		select {
+		case <-next.C:
+			if started == len(addresses) || won != nil {
+				continue
+			}
+			address := addresses[started]
+			started++
+			go func() { // waited for: the loop goes on until all have ended
+				s, err := n.dialJoin(ctx, address, cluster, anchors)
+				if err != nil {
+					err = fmt.Errorf("%s: %s: %w", address, reasonOf(err), err)
+				}
+				results <- result{s, err}
+			}()
+			next.Reset(joinStagger)
+		case r := <-results:
+			ended++
+			switch {
+			case r.err != nil:
+				errs = append(errs, r.err)
+				next.Reset(0)
+			case won == nil:
+				won = r.s
+				cancel() // the others
+			default:
+				_ = r.s.Close()
+			}
 		}
 	}
-	return nil, errors.Join(errs...)
+	if won != nil {
+		return won, nil
+	}
+	return nil, errors.Join(append(errs, ctx.Err())...)
 }
 
 var errNoAddress = errors.New("no address to dial")
