@@ -15,7 +15,7 @@ func (s *Server) authorize(id spiffeid.ID) error {
 	if err == nil {
 		return nil
 	}
-	peer, real, ok := s.roles.namesake(id)
+	peer, known, ok := s.roles.namesake(id)
 	if !ok {
 		return err
 	}
@@ -23,15 +23,15 @@ func (s *Server) authorize(id spiffeid.ID) error {
 	if s.opts.Namesake != nil {
 		s.opts.Namesake(peer, id)
 	}
-	return fmt.Errorf("%s is called %s as the peer %s is, and is another: two clusters of one name, or one whose identity has changed", id, peer, real)
+	return fmt.Errorf("%s is called %s as the peer %s is, and is another: two clusters of one name, or one whose identity has changed", id, peer, known)
 }
 
 // namesake is the peer whose name an ID without a role ends in.
-func (r *roles) namesake(id spiffeid.ID) (peer catalog.ClusterName, real spiffeid.ID, ok bool) {
+func (r *roles) namesake(id spiffeid.ID) (peer catalog.ClusterName, known spiffeid.ID, ok bool) {
 	last := path.Base(id.Path())
-	for real, peer := range *r.peers.Load() {
+	for known, peer := range *r.peers.Load() {
 		if string(peer) == last {
-			return peer, real, true
+			return peer, known, true
 		}
 	}
 	return "", spiffeid.ID{}, false
