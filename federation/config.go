@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
 	"github.com/isthmus-mesh/isthmus/federation/api"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
@@ -51,6 +52,8 @@ type Config struct {
 	// BundleEndpoint publishes the own trust domain's bundle to whoever asks; left
 	// out, nothing is published.
 	BundleEndpoint BundleServer `yaml:"bundle_endpoint"`
+	// Store says where policies, peers and the history are kept.
+	Store StoreConfig `yaml:"store"`
 	// DataDir keeps the store, the API token and the last good catalogs. It is
 	// made with mode 0700 if it does not exist; default DefaultDataDir.
 	DataDir string `yaml:"data_dir"`
@@ -105,6 +108,12 @@ func (c Config) Validate() error {
 		v.fail("advertise", "", "is required where listen is every address: gateways must be told one")
 	}
 	v.api(c.API)
+	if s := c.Store; s.Consul != nil {
+		v = append(v, strictyaml.Within("store.consul", s.Consul.Validate()))
+	}
+	if _, err := catalog.ParseClusterName(c.Store.Replica); err != nil && c.Store.Replica != "" {
+		v.fail("store.replica", c.Store.Replica, "must be a DNS label")
+	}
 	v.bundleServer(c.BundleEndpoint)
 	v.bundleEndpoints(c.Peers)
 	v = append(v, policy.ValidatePeers(c.Peers), c.Policy().Validate())

@@ -177,6 +177,7 @@ func (f *Federation) serve(ctx context.Context, p *plane, d *doors) error {
 	if p.address = f.opts.Config.Advertise; p.address == "" {
 		p.address = d.mesh.Addr().String()
 	}
+	p.joinReplicas()
 	group, run := errgroup.WithContext(ctx)
 	p.events.note(eventStarted, string(f.opts.Cluster), fmt.Sprintf("epoch %d", p.loop.epoch))
 	// What is on disk is loaded before anybody is served: the runners publish it
@@ -192,6 +193,10 @@ func (f *Federation) serve(ctx context.Context, p *plane, d *doors) error {
 		d.close()
 		group.Go(func() error { return err })
 		return group.Wait()
+	}
+	if p.shared != nil {
+		group.Go(func() error { return p.shared.Run(run) })
+		group.Go(func() error { return p.replicas.Run(run) })
 	}
 	p.recordConfig(run)
 	group.Go(func() error { return p.book.Run(run) })
@@ -229,7 +234,7 @@ func (f *Federation) serve(ctx context.Context, p *plane, d *doors) error {
 }
 
 // errRestart is what Reload answers to a change that needs a new process.
-var errRestart = errors.New("listen, advertise, api, bundle_endpoint and data_dir change at a restart only")
+var errRestart = errors.New("listen, advertise, api, bundle_endpoint, store and data_dir change at a restart only")
 
 // Reload puts the peers and the policies of a new configuration in place of the
 // ones that run: peers that are gone are cut at once. On an error nothing has
@@ -244,7 +249,7 @@ func (f *Federation) Reload(ctx context.Context, c Config) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	have := f.opts.Config
-	if c.Listen != have.Listen || c.Advertise != have.Advertise || !reflect.DeepEqual(c.API, have.API) || c.BundleEndpoint != have.BundleEndpoint || c.DataDir != have.DataDir {
+	if c.Listen != have.Listen || c.Advertise != have.Advertise || !reflect.DeepEqual(c.API, have.API) || c.BundleEndpoint != have.BundleEndpoint || c.DataDir != have.DataDir || !reflect.DeepEqual(c.Store, have.Store) {
 		return fmt.Errorf("federation: reload: %w", errRestart)
 	}
 	if f.plane == nil {

@@ -40,6 +40,7 @@ const (
 	eventOfferChanged    eventKind = "offer_changed"
 	eventExportRefused   eventKind = "export_refused"
 	eventCatalogPartial  eventKind = "catalog_partial"
+	eventExporterChanged eventKind = "exporter_changed"
 	eventReloaded        eventKind = "reloaded"
 	eventTableNotPublish eventKind = "table_not_published"
 )

@@ -35,7 +35,8 @@ func newLists(base uint64, j *journal) api.Lists {
 			a.Age, a.LastSuccess = b.Age, b.LastSuccess
 			return reflect.DeepEqual(a, b)
 		}),
-		Events: j.feed,
+		Replicas: deepFeed[resource.Replica](base),
+		Events:   j.feed,
 	}
 }
 

@@ -122,7 +122,11 @@ func (p *plane) work(ctx context.Context) {
 		p.merge()
 		p.publishTable()
 	}
-	p.export(ctx, changes)
+	if p.speaks() {
+		p.export(ctx, changes)
+	} else {
+		p.hush()
+	}
 	p.refreshLists(changes)
 	p.metrics.work.Observe(time.Since(began).Seconds())
 }
@@ -170,7 +174,7 @@ func (p *plane) merge() {
 func (p *plane) publishTable() {
 	in := tables.Input{
 		Cluster:    route.Cluster{Name: p.opts.Cluster, Locality: p.opts.Locality, ID: p.id.String()},
-		Federation: p.address, Joining: p.peering.Open(), View: p.loop.view, Policy: p.loop.index,
+		Federation: p.federationAddress(), Joining: p.peering.Open(), View: p.loop.view, Policy: p.loop.index,
 		Epoch: p.loop.epoch, Version: p.loop.version + 1,
 	}
 	for _, q := range p.peers.all() {
@@ -212,7 +216,7 @@ func (p *plane) goAbove(ctx context.Context, epoch uint64) {
 	next, err := p.epochs.raise(ctx, epoch)
 	if err != nil {
 		p.log.Error("epoch is not kept", "epoch", epoch, "err", err)
-		next = epoch + 1
+		next = p.apart(epoch+1, err)
 	}
 	p.events.note(eventEpochRaised, string(p.opts.Cluster), fmt.Sprintf("from %d to %d: a gateway has a table of epoch %d", p.loop.epoch, next, epoch))
 	p.loop.epoch, p.loop.version = next, 0

@@ -22,6 +22,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/federation/rulebook"
 	"github.com/isthmus-mesh/isthmus/federation/store"
+	"github.com/isthmus-mesh/isthmus/federation/store/consulkv"
 	"github.com/isthmus-mesh/isthmus/identity/bundleendpoint"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -57,6 +58,11 @@ type plane struct {
 	sightings *route.Sightings
 	address   string // of the mesh listener, as gateways are told
 
+	// Where the store is shared with other replicas.
+	shared   *consulkv.Store
+	replicas *consulkv.Replicas
+	speaker  atomic.Pointer[speaker] // who speaks to peers
+
 	inbox  inbox
 	tables tableHistory
 	// The loop's own: nobody else touches it.
@@ -82,7 +88,8 @@ func newPlane(ctx context.Context, opts Options, log *slog.Logger, registry *pro
 		sightings:  route.NewSightings(callersWindow, maxCallers),
 	}
 	p.inbox.wake = make(chan struct{}, 1)
-	if p.store, err = store.OpenBolt(store.BoltOptions{Path: p.path("store.db"), Log: log}); err != nil {
+	p.speaker.Store(&speaker{})
+	if err = p.openStore(ctx); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -103,6 +110,7 @@ func newPlane(ctx context.Context, opts Options, log *slog.Logger, registry *pro
 			return nil, fmt.Errorf("epoch: %w", err)
 		}
 		// Gateways find out by the order of tables, and have the epoch raised.
+		epoch = p.apart(epoch, err)
 		log.Error("epoch is not kept", "epoch", epoch, "err", err)
 	}
 	if epoch > maxEpoch {
@@ -159,11 +167,10 @@ func (p *plane) newDoors() (err error) {
 			n, _, err := p.exchangeEpoch(peer).load(context.Background())
 			return n, err
 		},
-		SaveEpoch: func(peer catalog.ClusterName, n uint64) error {
-			return p.exchangeEpoch(peer).set(context.Background(), n)
-		},
-		Explain: p.explainForPeer,
-		Log:     p.log, Registerer: p.registry,
+		SaveEpoch: p.saveExchangeEpoch,
+		Fenced:    p.shared != nil,
+		Explain:   p.explainForPeer,
+		Log:       p.log, Registerer: p.registry,
 	})
 	if err != nil {
 		return err

@@ -95,7 +95,7 @@ func newStand(t *testing.T, change ...func(*api.Options)) *stand {
 	s.lists = api.Lists{
 		Clusters: deepFeed[resource.Cluster](), Peers: deepFeed[resource.Peer](), Services: deepFeed[resource.Service](),
 		Endpoints: deepFeed[resource.Endpoint](), Gateways: deepFeed[resource.Gateway](), Links: deepFeed[resource.Link](),
-		Sources: deepFeed[resource.Source](), Events: deepFeed[resource.Event](),
+		Sources: deepFeed[resource.Source](), Events: deepFeed[resource.Event](), Replicas: deepFeed[resource.Replica](),
 	}
 	if s.token, err = api.LoadToken(filepath.Join(dir, "api.token")); err != nil {
 		t.Fatal(err)

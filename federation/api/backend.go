@@ -20,6 +20,7 @@ type Lists struct {
 	Gateways  *feed.Feed[resource.Gateway]
 	Links     *feed.Feed[resource.Link]
 	Sources   *feed.Feed[resource.Source]
+	Replicas  *feed.Feed[resource.Replica]
 	Events    *feed.Feed[resource.Event]
 }
 

@@ -66,6 +66,7 @@ func (s *Server) registerLists(api huma.API) {
 	registerList[LinksInput](s, api, "links", "Links as the own gateways see them: RTT, loss, bytes.", l.Links)
 	registerList[SourcesInput](s, api, "sources", "Sources of the own catalog: age, state, guard.", l.Sources)
 	registerItem(api, "sources", "source", l.Sources)
+	registerList[AllInput[resource.Replica]](s, api, "replicas", "Federation processes of the own cluster, and which of them speaks to peers.", l.Replicas)
 	registerList[EventsInput](s, api, "events", "The journal: the last changes and their causes.", l.Events)
 }
 

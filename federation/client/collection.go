@@ -61,6 +61,11 @@ func (c *Client) Sources() Collection[resource.Source] {
 	return Collection[resource.Source]{client: c, path: "/v1/sources"}
 }
 
+// Replicas are the federation processes of the own cluster.
+func (c *Client) Replicas() Collection[resource.Replica] {
+	return Collection[resource.Replica]{client: c, path: "/v1/replicas"}
+}
+
 // Events are the journal.
 func (c *Client) Events() Collection[resource.Event] {
 	return Collection[resource.Event]{client: c, path: "/v1/events"}

@@ -12,7 +12,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/mesh"
@@ -32,14 +34,23 @@ const (
 	silenceLimit = 3 * mesh.HeartbeatEvery
 	// sendTimeout bounds one report: the next one is due a second later.
 	sendTimeout = 2 * time.Second
+	// maxReplicas bounds the addresses of one federation.
+	maxReplicas = 8
+	// A host that has vanished is found after at most two of these: where others
+	// can take its place within two seconds, and else without hurry.
+	alonePatience   = 5 * time.Second
+	replicaPatience = 800 * time.Millisecond
 	// maxProblem bounds how much of an error's body is read.
 	maxProblem = 64 << 10
 )
 
 // GatewayOptions configure a Gateway.
 type GatewayOptions struct {
-	// Address is the host:port of the federation's mesh listener.
-	Address string
+	// Address is the host:port of the federation's mesh listener, Addresses are
+	// those of its replicas: one is followed, all are reported to. One of both is
+	// given.
+	Address   string
+	Addresses []string
 	// Identity holds the gateway's SVID.
 	Identity *identity.Source
 	// FederationID is the own federation's exact SPIFFE ID; nobody else is
@@ -55,15 +66,25 @@ type GatewayOptions struct {
 // Gateway is a gateway's side of the mesh protocol. It is safe for concurrent
 // use; Run is called once.
 type Gateway struct {
-	opts GatewayOptions
-	log  *slog.Logger
-	http *http.Client
+	opts      GatewayOptions
+	log       *slog.Logger
+	http      *http.Client
+	addresses []string
 }
 
 // NewGateway checks the options and connects to nothing yet.
 func NewGateway(opts GatewayOptions) (*Gateway, error) {
-	if _, _, err := net.SplitHostPort(opts.Address); err != nil {
-		return nil, fmt.Errorf("address %q: must be host:port: %w", opts.Address, err)
+	addresses := opts.Addresses
+	if len(addresses) == 0 {
+		addresses = []string{opts.Address}
+	}
+	for _, a := range addresses {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return nil, fmt.Errorf("address %q: must be host:port: %w", a, err)
+		}
+	}
+	if len(addresses) > maxReplicas {
+		return nil, fmt.Errorf("addresses: has %d entries, at most %d", len(addresses), maxReplicas)
 	}
 	if opts.Identity == nil {
 		return nil, errors.New("identity: is required")
@@ -71,19 +92,23 @@ func NewGateway(opts GatewayOptions) (*Gateway, error) {
 	if opts.FederationID.IsZero() {
 		return nil, errors.New("federation id: is required")
 	}
-	g := &Gateway{opts: opts, log: opts.Log}
+	g := &Gateway{opts: opts, log: opts.Log, addresses: addresses}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
+	patience := alonePatience
+	if len(addresses) > 1 {
+		patience = replicaPatience
+	}
 	g.http = &http.Client{
 		Transport: &http.Transport{
-			DialContext:     (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			DialContext:     (&net.Dialer{Timeout: patience}).DialContext,
 			TLSClientConfig: opts.Identity.ClientTLS([]string{"h2", "http/1.1"}, identity.AuthorizeIDs(opts.FederationID)),
 			// One connection carries stream and reports; without pings a host that
 			// vanished would hold it for as long as TCP cares to resend.
 			ForceAttemptHTTP2:   true,
-			HTTP2:               &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
-			TLSHandshakeTimeout: 5 * time.Second,
+			HTTP2:               &http.HTTP2Config{SendPingTimeout: patience, PingTimeout: patience},
+			TLSHandshakeTimeout: patience,
 			IdleConnTimeout:     time.Minute,
 		},
 		// The server is one process with fixed paths; a redirect is a mistake.
@@ -105,17 +130,23 @@ func (g *Gateway) Run(ctx context.Context, publish func(*route.Table)) error {
 	if err != nil {
 		return err
 	}
-	for attempt := 0; ; attempt++ {
+	for attempt, at := 0, 0; ; attempt++ {
+		address := g.addresses[at]
 		began := time.Now()
-		err := g.follow(ctx, follower, &have, publish)
+		err := g.follow(ctx, address, follower, &have, publish)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if time.Since(began) >= steadyAfter {
 			attempt = 0
 		}
-		g.log.Warn("table stream ended", "address", g.opts.Address, "err", err, "attempt", attempt)
-		wait := time.NewTimer(fullJitter(attempt))
+		g.log.Warn("table stream ended", "address", address, "err", err, "attempt", attempt)
+		// The next replica is asked at once, and the back-off begins when all were.
+		at = (at + 1) % len(g.addresses)
+		wait := time.NewTimer(fullJitter(attempt / len(g.addresses)))
+		if (attempt+1)%len(g.addresses) != 0 {
+			wait.Reset(0)
+		}
 		select {
 		case <-wait.C:
 		case <-ctx.Done():
@@ -138,7 +169,7 @@ func (p position) before(o position) bool {
 }
 
 // follow reads one stream until it ends; it always returns an error.
-func (g *Gateway) follow(ctx context.Context, follower *mesh.Follower, have *position, publish func(*route.Table)) error {
+func (g *Gateway) follow(ctx context.Context, address string, follower *mesh.Follower, have *position, publish func(*route.Table)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(silenceLimit, func() { cancel(errors.New("no heartbeat from the federation")) })
@@ -149,7 +180,7 @@ func (g *Gateway) follow(ctx context.Context, follower *mesh.Follower, have *pos
 		"epoch": {strconv.FormatUint(epoch, 10)}, "version": {strconv.FormatUint(version, 10)},
 		"patch": {strconv.Itoa(mesh.PatchFormat)},
 	}
-	resp, err := g.do(ctx, http.MethodGet, mesh.TablePath+"?"+q.Encode(), nil)
+	resp, err := g.do(ctx, address, http.MethodGet, mesh.TablePath+"?"+q.Encode(), nil)
 	if err != nil {
 		return cause(ctx, err)
 	}
@@ -157,7 +188,7 @@ func (g *Gateway) follow(ctx context.Context, follower *mesh.Follower, have *pos
 	if resp.StatusCode != http.StatusOK {
 		return statusError(resp)
 	}
-	g.log.Info("table stream open", "address", g.opts.Address, "epoch", epoch, "version", version)
+	g.log.Info("table stream open", "address", address, "epoch", epoch, "version", version)
 	lines := newLineReader(resp.Body, mesh.MaxTableBytes)
 	for {
 		var line mesh.TableLine
@@ -206,8 +237,8 @@ func (g *Gateway) check(t *route.Table, have position) error {
 	return nil
 }
 
-// Send delivers one report. An error of type *StatusError is the federation's
-// refusal; any other means that it was not reached.
+// Send delivers one report to every replica; one that takes it is enough. An
+// error of type *StatusError is a refusal; any other means that none was reached.
 func (g *Gateway) Send(ctx context.Context, r *route.Report) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
@@ -215,7 +246,23 @@ func (g *Gateway) Send(ctx context.Context, r *route.Report) error {
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	resp, err := g.do(ctx, http.MethodPost, mesh.ReportPath, body)
+	if len(g.addresses) == 1 {
+		return g.sendTo(ctx, g.addresses[0], body)
+	}
+	errs := make([]error, len(g.addresses))
+	var wg sync.WaitGroup
+	for i, address := range g.addresses {
+		wg.Go(func() { errs[i] = g.sendTo(ctx, address, body) })
+	}
+	wg.Wait()
+	if slices.Contains(errs, nil) {
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+func (g *Gateway) sendTo(ctx context.Context, address string, body []byte) error {
+	resp, err := g.do(ctx, address, http.MethodPost, mesh.ReportPath, body)
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
@@ -229,8 +276,8 @@ func (g *Gateway) Send(ctx context.Context, r *route.Report) error {
 	return nil
 }
 
-func (g *Gateway) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "https://"+g.opts.Address+path, bytes.NewReader(body))
+func (g *Gateway) do(ctx context.Context, address, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+address+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

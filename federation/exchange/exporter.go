@@ -42,6 +42,10 @@ type ExporterOptions struct {
 	// listeners tell what they have seen. nil keeps nothing.
 	LoadEpoch func(catalog.ClusterName) (uint64, error)
 	SaveEpoch func(catalog.ClusterName, uint64) error
+	// Fenced makes a failure of SaveEpoch final: no peer is told anything under an
+	// epoch that is not kept. It is for exporters of which only one may speak, and
+	// whose SaveEpoch fails where it is not this one.
+	Fenced bool
 	// Explain answers GET ExplainPath for a peer; the answer is written as JSON.
 	// It decides what the peer may ask. nil answers 404.
 	Explain func(ctx context.Context, peer catalog.ClusterName, query url.Values) (any, error)
@@ -124,7 +128,7 @@ func (e *Exporter) announce(peer catalog.ClusterName, t *told) {
 }
 
 // firstEpoch is one above any that this exporter remembers.
-func (e *Exporter) firstEpoch(peer catalog.ClusterName) uint64 {
+func (e *Exporter) firstEpoch(peer catalog.ClusterName) (uint64, error) {
 	var last uint64
 	if e.opts.LoadEpoch != nil {
 		var err error
@@ -133,17 +137,22 @@ func (e *Exporter) firstEpoch(peer catalog.ClusterName) uint64 {
 		}
 		last = min(last, MaxEpoch-1)
 	}
-	e.saveEpoch(peer, last+1)
-	return last + 1
+	return last + 1, e.saveEpoch(peer, last+1)
 }
 
-func (e *Exporter) saveEpoch(peer catalog.ClusterName, epoch uint64) {
+// saveEpoch returns an error only where the epoch must not be used.
+func (e *Exporter) saveEpoch(peer catalog.ClusterName, epoch uint64) error {
 	if e.opts.SaveEpoch == nil {
-		return
+		return nil
 	}
-	if err := e.opts.SaveEpoch(peer, epoch); err != nil {
+	err := e.opts.SaveEpoch(peer, epoch)
+	if err != nil {
 		e.log.Warn("epoch not saved", "peer", peer, "epoch", epoch, "err", err)
 	}
+	if e.opts.Fenced {
+		return err
+	}
+	return nil
 }
 
 // Remove ends a peer's streams and forgets it.

@@ -123,7 +123,11 @@ func (e *Exporter) owned(m move) (l *list, owners int) {
 // take makes services and entries what a peer is told.
 func (e *Exporter) take(t *told, l *list, entries map[string]*entry) {
 	if t.feed == nil {
-		t.feed = newFeed(e.opts.Cluster, e.firstEpoch(t.peer))
+		epoch, err := e.firstEpoch(t.peer)
+		if err != nil {
+			return // told nothing; tried again with the next Set
+		}
+		t.feed = newFeed(e.opts.Cluster, epoch)
 		e.told[t.peer] = t
 	}
 	before := t.feed.listed()

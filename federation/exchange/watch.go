@@ -179,8 +179,11 @@ func (s *stream) batch() (changed <-chan struct{}, err error) {
 	feed := s.told.feed
 	if !feed.knows(s.sent) {
 		e.log.Warn("peer has seen a newer state, epoch is raised", "peer", s.peer, "epoch", s.sent.Epoch, "version", s.sent.Version)
+		if err := e.saveEpoch(s.peer, s.sent.Epoch+1); err != nil {
+			e.mu.Unlock()
+			return nil, fmt.Errorf("epoch %d: %w", s.sent.Epoch+1, err)
+		}
 		feed.raise(s.sent.Epoch)
-		e.saveEpoch(s.peer, feed.at.Epoch)
 		e.announce(s.peer, s.told)
 	}
 	o := feed.since(s.sent, s.full)

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"cmp"
 	"path/filepath"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/gateway"
 	"github.com/isthmus-mesh/isthmus/identity"
@@ -99,9 +101,11 @@ type Federation struct {
 // Gateway is the gateway role.
 type Gateway struct {
 	gateway.Config `yaml:",inline"`
-	// Federation is the host:port of the own federation's mesh listener; default
-	// the federation section's of the same file, else DefaultMesh.
-	Federation string `yaml:"federation"`
+	// Federation is the host:port of the own federation's mesh listener, or a list:
+	// one of each replica. The gateway follows one of them, goes to the next where
+	// it falls silent, and reports to all. Default the federation section's of the
+	// same file, else DefaultMesh.
+	Federation strictyaml.OneOrMore `yaml:"federation"`
 }
 
 // Default is the configuration before the file is read.
@@ -126,13 +130,13 @@ func (c *Config) fill() {
 	}
 	if g := c.Gateway; g != nil {
 		set(&g.DataDir, filepath.Join(c.DataDir, "gateway"))
-		if g.Federation == "" && c.Federation != nil {
-			g.Federation = c.Federation.Listen
-			if c.Federation.Advertise != "" {
-				g.Federation = c.Federation.Advertise
+		if len(g.Federation) == 0 {
+			address := DefaultMesh
+			if c.Federation != nil {
+				address = cmp.Or(c.Federation.Advertise, c.Federation.Listen)
 			}
+			g.Federation = strictyaml.OneOrMore{address}
 		}
-		set(&g.Federation, DefaultMesh)
 		g.Config = g.WithDefaults()
 	}
 }

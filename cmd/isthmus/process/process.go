@@ -142,7 +142,7 @@ func gatewayRole(c *config.Config, log *slog.Logger, registry *prometheus.Regist
 		return role{}, err
 	}
 	link, err := client.NewGateway(client.GatewayOptions{
-		Address: c.Gateway.Federation, Identity: source, FederationID: fedID, Log: log,
+		Addresses: c.Gateway.Federation, Identity: source, FederationID: fedID, Log: log,
 	})
 	if err != nil {
 		return role{}, fmt.Errorf("gateway: federation: %w", err)
