@@ -1,6 +1,6 @@
 # Thin names for what .ci/test and the go command do; nothing is decided here.
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt fuzz-short e2e bench check tools
+.PHONY: help build test race lint fmt fuzz-short e2e bench bench-scale check tools
 
 help: ## these lines
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -28,6 +28,9 @@ e2e: ## scenarios on real processes and peers
 
 bench: ## benchmarks of all packages
 	go test -run '^$$' -bench . -benchmem ./...
+
+bench-scale: ## one federation at 1, 10 and 100 % of its size (minutes, 6 GB)
+	go run ./e2e/bench/scale
 
 check: lint race ## before a commit: quick, but for the scenarios
 

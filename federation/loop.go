@@ -23,8 +23,8 @@ const (
 	// workShare makes the pause a multiple of what the last round took, up to
 	// coalesceAtMost: in a large catalog under constant change rounds take a
 	// bounded share of a core, and a change is still seen well within a second.
-	workShare      = 20
-	coalesceAtMost = 400 * time.Millisecond
+	workShare      = 15
+	coalesceAtMost = 300 * time.Millisecond
 	// lookEvery is how often what changes by time alone is looked at: gateways
 	// that fall silent, ages of sources, leases.
 	lookEvery = time.Second

@@ -32,6 +32,7 @@ type Applier struct {
 	synced   bool // this stream has had its first batch
 	needFull bool
 	tokens   bucket
+	texts    texts
 }
 
 // Effect is what a line led to.
@@ -159,7 +160,7 @@ func (a *Applier) gather(e *Event) error {
 	}
 	switch e.Type {
 	case Service:
-		key, it, err := parseService(e.Service)
+		key, it, err := parseService(e.Service, &a.texts)
 		if err != nil {
 			return err
 		}

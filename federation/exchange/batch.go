@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"slices"
@@ -39,18 +40,24 @@ func (b *batch) put(key string, it item, l Limits) error {
 	if err := b.totals.check(l); err != nil {
 		return err
 	}
+	if it.summary != nil {
+		// Mostly it was written by the same code: then it can be written again.
+		if again, err := json.Marshal(it.summary); err == nil && bytes.Equal(again, it.value) {
+			it.value = nil
+		}
+	}
 	b.puts[key] = it
 	return nil
 }
 
 // parseService reads the value of a service event, and counts it.
-func parseService(value json.RawMessage) (key string, it item, err error) {
+func parseService(value json.RawMessage, share *texts) (key string, it item, err error) {
 	s := new(catalog.Summary)
 	if err := json.Unmarshal(value, s); err != nil {
 		return "", item{}, &RefusedError{Reason: ReasonInvalid, What: "service", Err: err}
 	}
 	leftOut := leaveOutUnknown(s)
-	it = item{value: value, summary: s, totals: totals{services: 1, rows: len(s.Rows)}}
+	it = item{name: s.Service, value: value, summary: s, totals: totals{services: 1, rows: len(s.Rows)}}
 	if leftOut && len(s.Ports) == 0 && !s.Service.IsZero() && !s.Service.IsFederation() {
 		it.summary = nil // a newer version's service, of which this one understands nothing
 		return serviceKey(s.Service), it, nil
@@ -58,7 +65,13 @@ func parseService(value json.RawMessage) (key string, it item, err error) {
 	if err := s.Validate(); err != nil {
 		return "", item{}, &RefusedError{Reason: ReasonInvalid, What: "service " + s.Service.String(), Err: err}
 	}
-	for _, r := range s.Rows {
+	for i := range s.Ports {
+		p := &s.Ports[i]
+		p.Name, p.Protocol = share.text(p.Name), catalog.Protocol(share.text(string(p.Protocol)))
+	}
+	for i := range s.Rows {
+		r := &s.Rows[i]
+		r.Port, r.Zone, r.Subset = share.text(r.Port), share.text(r.Zone), share.text(r.Subset)
 		it.totals.endpoints += int(r.Total)
 	}
 	return serviceKey(s.Service), it, nil
@@ -110,4 +123,23 @@ func isPlain(c merge.Conflict) bool {
 		const longest = 256
 		return len(s) > longest || slices.ContainsFunc([]rune(s), func(r rune) bool { return !unicode.IsPrint(r) })
 	})
+}
+
+// texts keeps one copy of each of the short texts that rows repeat.
+type texts struct{ known map[string]string }
+
+// maxShared bounds them; what comes beyond has memory of its own.
+const maxShared = 4096
+
+func (t *texts) text(s string) string {
+	if have, ok := t.known[s]; ok {
+		return have
+	}
+	if t.known == nil {
+		t.known = make(map[string]string)
+	}
+	if len(t.known) < maxShared {
+		t.known[s] = s
+	}
+	return s
 }

@@ -21,13 +21,17 @@ type Snapshot struct {
 	bundle    json.RawMessage
 	conflicts []merge.Conflict
 
-	items  map[string]item
+	rows   []*item         // services, by name; shared by snapshots
+	own    map[string]item // the roster, the bundle and the conflicts, by key
 	digest digest
 	totals totals
 }
 
 // item is one value as it was sent, and what it counts towards the quotas.
 type item struct {
+	// name is a service's; zero of other things.
+	name catalog.ServiceName
+	// value is nil where the summary is written as exactly these bytes.
 	value json.RawMessage
 	hash  digest
 	// summary is nil for other things than services, and for a service of which
@@ -132,40 +136,38 @@ func (s *Snapshot) Digest() string {
 	return s.digest.String()
 }
 
-// with returns the snapshot after a batch.
+// with returns the snapshot after a batch. It costs the batch, and the copy of a
+// list of pointers.
 func (s *Snapshot) with(b *batch) *Snapshot {
 	next := &Snapshot{cluster: b.cluster, position: b.to}
 	// The roster and the bundle are what reaches the peer at all: a list without
 	// them, or an empty roster, replaces nothing. Gateways that are really gone
 	// are found dead by the links.
 	next.gateways, next.bundle = s.Gateways(), s.Bundle()
+	var rows []*item
+	var own map[string]item
+	if s != nil {
+		rows, own = s.rows, s.own
+	}
+	next.own = make(map[string]item, len(own))
 	if b.delta {
-		next.items, next.digest, next.totals = maps.Clone(s.items), s.digest, s.totals
-		next.conflicts = s.conflicts
-	} else {
-		next.items = make(map[string]item, len(b.puts))
+		next.digest, next.totals, next.conflicts = s.digest, s.totals, s.conflicts
+		maps.Copy(next.own, own)
 	}
-	drop := func(key string) {
-		if old, ok := next.items[key]; ok {
-			next.digest.toggle(old.hash)
-			next.totals.remove(old.totals)
-			delete(next.items, key)
-		}
-	}
-	for key := range b.removes {
-		drop(key)
-	}
+	puts := make([]*item, 0, len(b.puts))
 	for key, it := range b.puts {
-		// An unchanged value keeps its summary: a full list of what is known
-		// leaves everything that is derived from it as it is.
-		if old, ok := s.item(key); ok && old.hash == it.hash {
-			it = old
+		if it.name.IsZero() {
+			if old, ok := next.own[key]; ok {
+				next.leave(old)
+			}
+			next.own[key] = it
+			next.enter(it)
+			continue
 		}
-		drop(key)
-		next.items[key] = it
-		next.digest.toggle(it.hash)
-		next.totals.add(it.totals)
+		puts = append(puts, &it)
 	}
+	slices.SortFunc(puts, func(a, b *item) int { return a.name.Compare(b.name) })
+	next.takeRows(rows, puts, b)
 	if len(b.gateways) > 0 {
 		next.gateways = b.gateways
 	}
@@ -175,21 +177,61 @@ func (s *Snapshot) with(b *batch) *Snapshot {
 	if _, said := b.puts[conflictsKey]; said {
 		next.conflicts = b.conflicts
 	}
-	for _, it := range next.items {
-		if it.summary != nil {
-			next.services = append(next.services, it.summary)
-		}
-	}
-	slices.SortFunc(next.services, func(a, b *catalog.Summary) int { return a.Service.Compare(b.Service) })
 	return next
 }
 
-func (s *Snapshot) item(key string) (item, bool) {
-	if s == nil {
-		return item{}, false
+func (s *Snapshot) enter(it item) {
+	s.digest.toggle(it.hash)
+	s.totals.add(it.totals)
+}
+
+func (s *Snapshot) leave(it item) {
+	s.digest.toggle(it.hash)
+	s.totals.remove(it.totals)
+}
+
+// takeRows makes the rows of those before and of the puts, sorted, of a batch:
+// all that stays of a delta, or nothing but the puts. An unchanged value keeps its
+// row: a full list of what is known leaves everything that is derived from it as
+// it is.
+func (s *Snapshot) takeRows(before, puts []*item, b *batch) {
+	s.rows = make([]*item, 0, len(before)+len(puts))
+	s.services = make([]*catalog.Summary, 0, cap(s.rows))
+	keep := func(r *item) {
+		s.rows = append(s.rows, r)
+		if r.summary != nil {
+			s.services = append(s.services, r.summary)
+		}
 	}
-	it, ok := s.items[key]
-	return it, ok
+	for len(before) > 0 || len(puts) > 0 {
+		switch {
+		case len(puts) == 0 || len(before) > 0 && before[0].name.Compare(puts[0].name) < 0:
+			old := before[0]
+			before = before[1:]
+			switch {
+			case !b.delta:
+			case len(b.removes) > 0 && b.removes[serviceKey(old.name)]:
+				s.leave(*old)
+			default:
+				keep(old)
+			}
+		default:
+			put := puts[0]
+			puts = puts[1:]
+			if len(before) > 0 && before[0].name == put.name {
+				old := before[0]
+				before = before[1:]
+				if b.delta {
+					s.leave(*old)
+				}
+				if old.hash == put.hash {
+					put = old
+				}
+			}
+			s.enter(*put)
+			keep(put)
+		}
+	}
 }
 
 // lines are the batch that makes the snapshot, in a fixed order: the form in
@@ -205,17 +247,27 @@ func (s *Snapshot) lines() ([]byte, error) {
 	if err := write(Event{Type: Begin, Format: Format, Cluster: string(s.cluster), Epoch: s.position.Epoch, Version: s.position.Version}); err != nil {
 		return nil, err
 	}
-	for _, key := range slices.Sorted(maps.Keys(s.items)) {
-		kind, field := Service, "service"
+	for _, key := range slices.Sorted(maps.Keys(s.own)) {
+		kind, field := Conflicts, "conflicts"
 		switch key {
 		case rosterKey:
 			kind, field = Roster, "gateways"
 		case bundleKey:
 			kind, field = Bundle, "bundle"
-		case conflictsKey:
-			kind, field = Conflicts, "conflicts"
 		}
-		fmt.Fprintf(&b, "{%q:%q,%q:%s}\n", "type", kind, field, s.items[key].value)
+		fmt.Fprintf(&b, "{%q:%q,%q:%s}\n", "type", kind, field, s.own[key].value)
+	}
+	for _, r := range s.rows {
+		value := r.value
+		if value == nil {
+			var err error
+			if value, err = json.Marshal(r.summary); err != nil {
+				return nil, err
+			}
+		}
+		b.WriteString(`{"type":"` + string(Service) + `","service":`)
+		b.Write(value)
+		b.WriteString("}\n")
 	}
 	err := write(Event{
 		Type: Sync, Epoch: s.position.Epoch, Version: s.position.Version,
