@@ -30,7 +30,7 @@ bench: ## benchmarks of all packages
 	go test -run '^$$' -bench . -benchmem ./...
 
 bench-scale: ## one federation at 1, 10 and 100 % of its size (minutes, 6 GB)
-	go run ./e2e/bench/scale
+	go run ./e2e/bench/scale -memory
 
 check: lint race ## before a commit: quick, but for the scenarios
 

@@ -18,7 +18,7 @@ import (
 const (
 	// coalesce is the least time between two rounds of work, so that a burst costs
 	// few; settle is how long the first change waits for those that come with it.
-	coalesce = 50 * time.Millisecond
+	coalesce = 100 * time.Millisecond
 	settle   = 5 * time.Millisecond
 	// workShare makes the pause a multiple of what the last round took, up to
 	// coalesceAtMost: in a large catalog under constant change rounds take a

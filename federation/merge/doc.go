@@ -33,9 +33,11 @@
 // # Cost
 //
 // Update gives what Merge gives, sharing with an earlier View each service whose
-// inputs are the same pointers: a change costs one map pass over the names of
-// services and the merge of the services that changed, never a pass over all
-// endpoints. Sources and exchange share structure in the same way.
+// inputs are the same pointers. Where Input.Rules says that the import rules are
+// those of before, a change costs the services that sources and peers changed,
+// and comparisons of pointers; else a pass over the names of services besides,
+// never one over all endpoints. Changes tells what two views do not share.
+// Sources and exchange share structure in the same way.
 //
 // The package imports discovery/catalog only. federation/tables turns a View
 // into route tables and summaries.

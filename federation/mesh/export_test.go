@@ -1,6 +1,10 @@
 package mesh
 
-import "github.com/isthmus-mesh/isthmus/federation/route"
+import (
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/federation/route"
+)
 
 // Publisher is the server's side of patches, for tests without a network.
 type Publisher struct{ t *tables }
@@ -25,7 +29,7 @@ func (p *Publisher) Lines(epoch, version uint64) [][]byte {
 	if !ok && at != p.t.at {
 		panic("the log does not lead on from the full copy")
 	}
-	return append(lines[:len(lines):len(lines)], more...)
+	return append(slices.Clip(lines), more...)
 }
 
 // DigestOf is the digest of a table, its policies as this build writes them.

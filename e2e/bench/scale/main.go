@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strconv"
 )
 
@@ -53,6 +54,28 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		results = append(results, res)
 	}
 	fmt.Fprint(out, curve(results))
+	if !p.Memory {
+		return nil
+	}
+	last := len(results) - 1
+	return memory(ctx, p.Shares[last], results[last], args, out)
+}
+
+// memory tells what endpoints and rows take, by what the heap is without most of
+// them.
+func memory(ctx context.Context, percent int, all result, args []string, out io.Writer) error {
+	args = append(slices.Clone(args), "-steady", "0s")
+	fewEndpoints, err := fresh(ctx, percent, append(slices.Clone(args), "-endpoints", strconv.Itoa(all.Size.Services*100/percent)))
+	if err != nil {
+		return err
+	}
+	fewRows, err := fresh(ctx, percent, append(slices.Clone(args), "-spread", "1"))
+	if err != nil {
+		return err
+	}
+	endpoints, rows := all.Size.Endpoints-fewEndpoints.Size.Endpoints, all.Size.rows()-fewRows.Size.rows()
+	fmt.Fprintf(out, "heap by endpoint %.0f B, by row %.0f B\n",
+		float64(all.Heap-fewEndpoints.Heap)/float64(endpoints), float64(all.Heap-fewRows.Heap)/float64(rows))
 	return nil
 }
 

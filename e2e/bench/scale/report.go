@@ -14,7 +14,6 @@ func (r result) String() string {
 	}
 	line("first sync at every gateway", "%v (%v of CPU)", ms(r.FirstSync), ms(r.SyncCPU))
 	line("heap at rest", "%.1f MB above %.1f MB", float64(r.Heap-r.Base)/1e6, float64(r.Base)/1e6)
-	line("heap by endpoint, by row", "%.0f B, if all of it were one's: %.0f B", per(r.Heap-r.Base, r.Size.Endpoints), per(r.Heap-r.Base, r.Size.rows()))
 	line("CPU at rest", "%.1f %% of a core", 100*r.Idle)
 	line(fmt.Sprintf("CPU at %d changes", r.Changes), "%.1f %% of a core", 100*r.Busy)
 	line("CPU by change, above rest", "%v", r.perChange())
@@ -31,8 +30,6 @@ func (r result) perChange() time.Duration {
 	rate := float64(r.Changes) / max(r.BusyFor.Seconds(), 1e-9)
 	return time.Duration((r.Busy - r.Idle) / max(rate, 1e-9) * float64(time.Second)).Round(time.Microsecond)
 }
-
-func per(bytes uint64, n int) float64 { return float64(bytes) / float64(max(n, 1)) }
 
 func ms(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 

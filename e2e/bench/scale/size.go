@@ -19,7 +19,8 @@ type size struct {
 	Gateways  int `json:"gateways"`
 }
 
-// fewest is the least number of peers, so that each service has its spread.
+// share is a part of everything; there are never fewer peers than each service
+// has.
 func (s size) share(percent int) size {
 	part := func(n int) int { return max(1, n*percent/100) }
 	s.Peers = min(s.Peers, max(s.Spread, part(s.Peers)))
@@ -53,6 +54,7 @@ type plan struct {
 	Rate    int           // changes a second
 	Steady  time.Duration // how long changes are made
 	Profile string        // directory of CPU and heap profiles; "" writes none
+	Memory  bool          // tell what an endpoint and a row cost
 }
 
 func parseFlags(args []string) (plan, error) {
@@ -66,12 +68,13 @@ func parseFlags(args []string) (plan, error) {
 	f.IntVar(&p.Gateways, "gateways", 3, "own gateways that follow the table")
 	f.IntVar(&p.Rate, "rate", 100, "changes a second")
 	f.DurationVar(&p.Steady, "steady", 20*time.Second, "how long changes are made")
+	f.BoolVar(&p.Memory, "memory", false, "run the largest size twice more, to tell what an endpoint and a row take")
 	f.StringVar(&shares, "shares", "1,10,100", "sizes to run, in percent")
 	f.StringVar(&p.Profile, "profile", "", "directory for CPU and heap profiles")
 	if err := f.Parse(args); err != nil {
 		return p, err
 	}
-	for _, s := range strings.Split(shares, ",") {
+	for s := range strings.SplitSeq(shares, ",") {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 || n > 100 {
 			return p, fmt.Errorf("shares: value %q: must be percentages from 1 to 100", s)

@@ -17,15 +17,10 @@ type source struct {
 
 // Run implements discovery.Source.
 func (s *source) Run(ctx context.Context, publish discovery.Publish) error {
-	services := make([]*catalog.Service, s.size.Services)
-	for i := range services {
-		services[i] = ownService(s.size, i)
-	}
-	snapshot, err := catalog.NewSnapshot(sourceName, services)
+	snapshot, err := s.first()
 	if err != nil {
 		return err
 	}
-	services = nil
 	publish(snapshot)
 	for n := 0; ; n++ {
 		select {
@@ -46,4 +41,12 @@ func (s *source) Run(ctx context.Context, publish discovery.Publish) error {
 			return nil
 		}
 	}
+}
+
+func (s *source) first() (*catalog.Snapshot, error) {
+	services := make([]*catalog.Service, s.size.Services)
+	for i := range services {
+		services[i] = ownService(s.size, i)
+	}
+	return catalog.NewSnapshot(sourceName, services)
 }

@@ -51,7 +51,6 @@ type subject struct {
 	source *source
 	reg    *prometheus.Registry
 	weight uint32
-	moved  int // changes made
 }
 
 func newSubject(p plan, s size, r io.Reader, w io.Writer, dir string) *subject {
@@ -105,6 +104,9 @@ func (u *subject) run(ctx context.Context) (res result, err error) {
 	res.Heap = heap()
 	if err := u.heapProfile(); err != nil {
 		return res, err
+	}
+	if u.plan.Steady == 0 {
+		return res, nil
 	}
 	rest := u.plan.Steady / 4
 	began, cpu = time.Now(), cpuTime()
