@@ -57,7 +57,7 @@ func (t *tables) publish(table *route.Table) error {
 		}
 		t.state, t.log, t.bytes = s, nil, 0
 	} else if err := t.advance(table); err != nil {
-		t.state, t.log, t.bytes = nil, nil, 0
+		t.state, t.log, t.bytes, t.at = nil, nil, 0, position{} // until the next one
 		return fmt.Errorf("table: %w", err)
 	}
 	t.at = position{table.Epoch, table.Version}
