@@ -42,6 +42,13 @@ type tunnelDialer struct {
 	// candidates are the own gateways to try, in order.
 	candidates func() []*route.Report
 	via        atomic.Pointer[string] // the gateway of the last connection
+	authority  atomic.Pointer[authority]
+}
+
+// authority is what the peer's certificate hung below at the last connection.
+type authority struct {
+	keyID    string
+	notAfter time.Time
 }
 
 // dial tries each candidate in turn.
@@ -101,6 +108,8 @@ func (d *tunnelDialer) through(ctx context.Context, r *route.Report) (_ net.Conn
 	if !stop() {
 		return nil, context.Cause(ctx)
 	}
+	chain := inner.ConnectionState().PeerCertificates
+	d.authority.Store(&authority{keyID: d.identity.AuthorityOf(chain), notAfter: chain[0].NotAfter})
 	return inner, nil
 }
 
@@ -166,6 +175,9 @@ func (d *tunnelDialer) client() *http.Client {
 		IdleConnTimeout:   time.Minute,
 	}}
 }
+
+// lastAuthority is of the last connection, nil before the first.
+func (d *tunnelDialer) lastAuthority() *authority { return d.authority.Load() }
 
 // lastVia is the gateway of the last connection, "" before the first.
 func (d *tunnelDialer) lastVia() string {

@@ -293,6 +293,7 @@ func service(name string, n int) *catalog.Service {
 // and a real control listener (TCP, mTLS, CONNECT) in front of the wan.
 type gateway struct {
 	cluster *cluster
+	who     *identity.Source
 	name    string
 	address string
 	control net.Listener
@@ -306,6 +307,8 @@ type gateway struct {
 	connects  int
 	// divert sends a CONNECT for one cluster to another: a hostile gateway.
 	divert map[string]string
+	// authority is the root that the peers' certificates are said to hang below.
+	authority atomic.Pointer[string]
 
 	halt func()
 }
@@ -326,7 +329,7 @@ func (c *cluster) gatewayAs(name string, who *identity.Source, have *route.Table
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	g := &gateway{cluster: c, name: name, control: l, address: l.Addr().String(), tables: make(chan *route.Table, 256), divert: map[string]string{}, table: have}
+	g := &gateway{cluster: c, who: who, name: name, control: l, address: l.Addr().String(), tables: make(chan *route.Table, 256), divert: map[string]string{}, table: have}
 	link, err := client.NewGateway(client.GatewayOptions{Address: c.fed.Addrs().Mesh.String(), Identity: who, FederationID: c.id, Have: have})
 	if err != nil {
 		c.t.Fatal(err)
@@ -420,13 +423,18 @@ func (g *gateway) makeReport() *route.Report {
 		return r
 	}
 	r.Epoch, r.Version = g.table.Epoch, g.table.Version
+	r.Authority, r.SVIDNotAfter = g.who.OwnAuthority(), g.who.NotAfter()
+	below := ""
+	if a := g.authority.Load(); a != nil {
+		below = *a
+	}
 	for _, p := range g.table.Peers {
 		state := "down"
 		if g.cluster.wan.linked(g.cluster.name, string(p.Name)) {
 			state = "up"
 		}
 		r.Links = append(r.Links, route.LinkReport{
-			Cluster: p.Name, Gateway: "gw-1", Address: "127.0.0.1:7443", Dialed: true, State: state, Transport: "quic", RTT: 40 * time.Millisecond,
+			Cluster: p.Name, Gateway: "gw-1", Address: "127.0.0.1:7443", Dialed: true, State: state, Transport: "quic", RTT: 40 * time.Millisecond, PeerAuthority: below,
 		})
 	}
 	return r

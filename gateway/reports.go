@@ -137,6 +137,7 @@ func (r *reports) report() *route.Report {
 			Name: g.config.Name, ID: g.ownID(), Addresses: g.config.Advertise, Draining: r.draining.Load(),
 		},
 		Control: controlAt, At: now, StartedAt: g.started, Build: g.o.Build, Locality: g.o.Locality, Links: g.linkReports(),
+		Authority: g.o.Identity.OwnAuthority(), SVIDNotAfter: g.o.Identity.NotAfter(),
 	}
 	if plan := g.board.Plan(); plan != nil {
 		report.Epoch, report.Version = plan.Table().Epoch, plan.Table().Version

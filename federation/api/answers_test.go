@@ -94,7 +94,7 @@ func TestAnswersAreAsDocumented(t *testing.T) {
 		"exports": "from-file", "imports": "a", "intentions": "a", "traffic-policies": "a",
 	}
 	paths := map[string]string{
-		"/v1/endpoints": "", "/v1/links": "", "/v1/events": "", "/v1/version": "", "/v1/explain": "?service=web",
+		"/v1/endpoints": "", "/v1/links": "", "/v1/events": "", "/v1/version": "", "/v1/trust": "", "/v1/explain": "?service=web",
 	}
 	for plural, name := range names {
 		paths["/v1/"+plural] = ""

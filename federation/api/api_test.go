@@ -248,6 +248,12 @@ func (b *backend) Version() resource.Version {
 	return resource.Version{API: "v1", Build: "test", Cluster: "east", ID: "spiffe://td/isthmus/cluster/east"}
 }
 
+func (b *backend) Trust() resource.Trust {
+	return resource.Trust{TrustDomain: "td", SVID: resource.SVID{ID: "spiffe://td/x"}, Authorities: []resource.Authority{
+		{TrustDomain: "td", KeyID: "ab", From: "static", Users: []resource.TrustUser{{Kind: "federation", Name: "east", Authority: "ab"}}},
+	}}
+}
+
 func (b *backend) Explain(_ context.Context, q resource.ExplainQuery) (*resource.Explanation, error) {
 	b.asked.Store(&q)
 	if err := b.explain.Load(); err != nil {

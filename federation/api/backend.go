@@ -28,6 +28,8 @@ type Lists struct {
 type Backend interface {
 	// Version describes the process.
 	Version() resource.Version
+	// Trust lists the roots in force and who hangs below them.
+	Trust() resource.Trust
 	// Explain returns a *ExplainError where the question cannot be answered.
 	Explain(ctx context.Context, q resource.ExplainQuery) (*resource.Explanation, error)
 	// Release lets the withdrawals through that the guard of a source holds back.

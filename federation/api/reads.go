@@ -77,6 +77,14 @@ func (s *Server) registerReads(api huma.API) {
 	})
 
 	huma.Register(api, huma.Operation{
+		OperationID: "get-trust", Method: http.MethodGet, Path: "/v1/trust",
+		Summary: "The roots in force, and who would be refused if one of them left.", Tags: []string{"trust"},
+		Errors: []int{http.StatusUnauthorized},
+	}, func(context.Context, *struct{}) (*itemOutput[resource.Trust], error) {
+		return &itemOutput[resource.Trust]{Body: b.Trust()}, nil
+	})
+
+	huma.Register(api, huma.Operation{
 		OperationID: "release-source", Method: http.MethodPost, Path: "/v1/sources/{name}/release",
 		Summary: "Let the withdrawals through that the guard of a source holds back.", Tags: []string{"sources"},
 		DefaultStatus: http.StatusOK,

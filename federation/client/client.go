@@ -93,6 +93,13 @@ func (c *Client) Version(ctx context.Context) (resource.Version, error) {
 	return v, err
 }
 
+// Trust lists the roots in force and who hangs below them.
+func (c *Client) Trust(ctx context.Context) (resource.Trust, error) {
+	var t resource.Trust
+	err := c.call(ctx, http.MethodGet, "/v1/trust", nil, nil, nil, &t)
+	return t, err
+}
+
 // Explain asks why a call goes where it goes.
 func (c *Client) Explain(ctx context.Context, q resource.ExplainQuery) (*resource.Explanation, error) {
 	query := url.Values{"service": {q.Service.String()}}

@@ -22,6 +22,11 @@ type Report struct {
 	StartedAt time.Time        `json:"started_at"`
 	Build     string           `json:"build,omitempty"`
 	Locality  catalog.Locality `json:"locality"`
+	// Authority is the key ID (hexadecimal) of the root that the gateway's own SVID
+	// hangs below, SVIDNotAfter when that SVID ends.
+	Authority    string    `json:"authority,omitempty"`
+	SVIDNotAfter time.Time `json:"svid_not_after,omitzero"`
+
 	Links     []LinkReport     `json:"links,omitempty"`
 	Clusters  []ClusterReport  `json:"clusters,omitempty"`
 	Targets   []TargetReport   `json:"targets,omitempty"`

@@ -65,7 +65,7 @@ See it work on this machine:  isthmus demo`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newRun(), newValidate(), newDemo(), newCA(), newVersion(),
-		newStatus(), newServices(), newLinks(), newExplain(),
+		newStatus(), newServices(), newLinks(), newExplain(), newCheck(),
 		newPeer(), newPolicy(), newExport(), newImport(), newApply(), newDiff(), newHistory(), newMan())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
