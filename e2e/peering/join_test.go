@@ -162,7 +162,7 @@ func (w *world) behindNAT(t *testing.T, office, gcp *stand.Cluster) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(body)) {
-		if strings.HasPrefix(line, "isthmus_tunnel_accepted_total{") {
+		if strings.HasPrefix(line, "isthmus_tunnel_connections_accepted_total{") {
 			t.Errorf("somebody dialed the cluster behind NAT: %s", line)
 		}
 	}
