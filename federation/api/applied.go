@@ -3,10 +3,12 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/rulebook"
 )
 
 // AppliedInput names a set of declarative files.
@@ -51,6 +53,9 @@ func (s *Server) registerApplied(api huma.API) {
 			http.StatusServiceUnavailable,
 		},
 	}, func(ctx context.Context, in *rememberInput) (*struct{}, error) {
+		if err := mayApply(ctx, in.Kind); err != nil {
+			return nil, err
+		}
 		rule, err := json.Marshal(in.Body)
 		if err == nil {
 			err = applied.Remember(ctx, in.Set, resource.AppliedRule{Kind: in.Kind, Name: in.Name, Rule: rule})
@@ -66,9 +71,22 @@ func (s *Server) registerApplied(api huma.API) {
 		Tags:    []string{"applied"}, DefaultStatus: http.StatusNoContent,
 		Errors: []int{http.StatusUnauthorized, http.StatusServiceUnavailable},
 	}, func(ctx context.Context, in *AppliedRuleInput) (*struct{}, error) {
+		if err := mayApply(ctx, in.Kind); err != nil {
+			return nil, err
+		}
 		if err := applied.Forget(ctx, in.Set, in.Kind, in.Name); err != nil {
 			return nil, answerTo(err, "path")
 		}
 		return nil, nil
 	})
+}
+
+// mayApply lets admins alone say what was applied of peers: an admin's next apply
+// removes a peer that was applied before and that the files no longer have.
+func mayApply(ctx context.Context, kind string) error {
+	p := PrincipalFrom(ctx)
+	if kind == rulebook.Peers && !p.Role.Allows(Admin) {
+		return problem(http.StatusForbidden, CodeForbidden, fmt.Sprintf("what was applied of peers needs the role %s; %s has %s", Admin, p.Name, p.Role))
+	}
+	return nil
 }

@@ -50,3 +50,25 @@ func TestAppliedSets(t *testing.T) {
 		t.Errorf("no object: %d, want 422", got.status)
 	}
 }
+
+// An operator who forges what was applied of peers would have an admin's next apply
+// remove one.
+func TestWhatWasAppliedOfPeersIsAnAdminsWord(t *testing.T) {
+	s := newStand(t, withRoles(&issuer{}))
+	peer := `{"name":"north","id":"spiffe://north.test/isthmus/cluster/north"}`
+	for _, c := range []struct {
+		token, kind  string
+		put, deleted int
+	}{
+		{"bob:ops", "peers", 403, 403},
+		{"bob:ops", "exports", 204, 204},
+		{"root:x", "peers", 204, 204},
+		{"vera:everybody", "exports", 403, 403},
+	} {
+		put := s.ask(t, "PUT", "/v1/applied/prod/"+c.kind+"/north", peer, "Authorization: Bearer "+c.token)
+		deleted := s.ask(t, "DELETE", "/v1/applied/prod/"+c.kind+"/north", "", "Authorization: Bearer "+c.token)
+		if put.status != c.put || deleted.status != c.deleted {
+			t.Errorf("%s, %s: %d and %d, want %d and %d", c.token, c.kind, put.status, deleted.status, c.put, c.deleted)
+		}
+	}
+}

@@ -74,6 +74,33 @@ func TestChangesAreAudited(t *testing.T) {
 	}
 }
 
+// What is a dry run to the audit log is one to the handler, however the query is
+// written.
+func TestNoQueryHidesAChangeFromTheAudit(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	for _, query := range []string{
+		"dry_run=%zz&dry_run=true", "dry_run=1;&dry_run=true", "dry_run=false&dry_run=true", "dry_run=&dry_run=true",
+		"dry%5Frun=%zz&dry_run=true", "dry_run&dry_run=true", "%zz&dry_run=true", "dry_run&window=5", "dry_run=%zz;true",
+	} {
+		before := len(s.audited(t, "?operation=delete-export"))
+		if made := s.ask(t, "POST", "/v1/exports", exportJSON); made.status != 201 {
+			t.Fatal(made)
+		}
+		got := s.ask(t, "DELETE", "/v1/exports/shop?"+query, "")
+		kept := s.ask(t, "GET", "/v1/exports/shop", "").status == 200
+		if audited := len(s.audited(t, "?operation=delete-export")) > before; !kept && !audited {
+			t.Errorf("?%s = %d: the export is gone, and nothing of it audited", query, got.status)
+		}
+		if kept {
+			s.ask(t, "DELETE", "/v1/exports/shop", "")
+		}
+	}
+	if got := s.ask(t, "POST", "/v1/sources/file/release?dry_run=true", ""); got.status != 422 {
+		t.Errorf("an operation without dry runs = %d %s", got.status, got.body)
+	}
+}
+
 func TestAuditPagesAndFilters(t *testing.T) {
 	t.Parallel()
 	s := newStand(t)
@@ -170,6 +197,28 @@ func TestRefusalsAreAudited(t *testing.T) {
 	entries, _, err := s.audit.Page(t.Context(), audit.Position{}, 10, nil)
 	if err != nil || len(entries) != 1 || entries[0].Phase != audit.Refused || entries[0].Principal != "https://id.test#eve" || entries[0].Status != 403 {
 		t.Errorf("%+v, %v", entries, err)
+	}
+}
+
+// A stolen viewer's token cannot push what others did out of the log.
+func TestRefusalsDoNotFillTheAudit(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, withRoles(&issuer{}))
+	const tries = 150
+	for range tries {
+		if got := s.ask(t, "DELETE", "/v1/exports/shop", "", "Authorization: Bearer eve:everybody"); got.status != http.StatusForbidden {
+			t.Fatal(got)
+		}
+	}
+	s.ask(t, "DELETE", "/v1/exports/shop", "", "Authorization: Bearer mallory:everybody")
+	of := map[string]int{}
+	entries, _, err := s.audit.Page(t.Context(), audit.Position{}, 1000, nil)
+	for _, e := range entries {
+		of[e.Principal]++
+	}
+	// A tenth of one more each second that the loop took.
+	if n := of["https://id.test#eve"]; err != nil || n < 100 || n >= tries || of["https://id.test#mallory"] != 1 {
+		t.Errorf("audited refusals: %v, %v", of, err)
 	}
 }
 

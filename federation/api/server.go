@@ -18,6 +18,14 @@ import (
 // listener's maxConns and a goroutine.
 const maxWatches = 64
 
+const (
+	// refusalsPerSecond and refusalsBurst are the refusals of one principal that are
+	// audited. 3 KiB each, they take a month to fill a log of 1 GiB, and a hundred at
+	// once show what somebody is after.
+	refusalsPerSecond = 0.1
+	refusalsBurst     = 100
+)
+
 // Options configure a Server. Backend, Lists and Rules are required.
 type Options struct {
 	Backend Backend
@@ -59,6 +67,8 @@ type Server struct {
 	watches chan struct{} // a token per stream
 	auth    *authenticator
 	limiter *limiter
+	// refusals bound what of a principal's attempts is audited.
+	refusals *limiter
 	// idempotency is nil where nothing is kept.
 	idempotency *idempotency
 	now         func() time.Time
@@ -85,6 +95,7 @@ func New(opts Options) (*Server, error) {
 		return nil, fmt.Errorf("api: auth: %w", err)
 	}
 	s.limiter = newLimiter(opts.Auth.WithDefaults().Rate, s.now)
+	s.refusals = newLimiter(RateConfig{PerSecond: refusalsPerSecond, Burst: refusalsBurst}, s.now)
 	if opts.Answers != nil {
 		s.idempotency = newIdempotency(opts.Answers, s.log, s.now)
 	}

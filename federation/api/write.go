@@ -8,9 +8,11 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/queryparam"
 	"github.com/isthmus-mesh/isthmus/federation/audit"
 	"github.com/isthmus-mesh/isthmus/federation/store"
 )
@@ -53,12 +55,26 @@ func (s *Server) serveWrite(w http.ResponseWriter, r *http.Request, in *write, n
 	in.digest = hex.EncodeToString(sum[:])
 	r.Body = io.NopCloser(bytes.NewReader(in.body))
 	r = r.WithContext(context.WithValue(r.Context(), writeKey{}, in))
-	// As huma reads it: what is a dry run here is one there.
-	if dry, err := strconv.ParseBool(r.URL.Query().Get("dry_run")); err == nil && dry {
+	if dryRun(in.op, r) {
 		next.ServeHTTP(w, r)
 		return
 	}
 	s.serveOnce(w, r, in, func(w http.ResponseWriter) { s.serveAudited(w, r, in, next) })
+}
+
+// dryRunParameter says that a write is not to be made.
+const dryRunParameter = "dry_run"
+
+// dryRun reports whether the handler will make nothing of the write. It reads the
+// query with huma's own reader: net/url's passes over what is malformed and takes
+// a later one ("dry_run=%zz&dry_run=true"), and a change that is a dry run here and
+// none there would be audited nowhere.
+func dryRun(op *huma.Operation, r *http.Request) bool {
+	if !slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool { return p.In == "query" && p.Name == dryRunParameter }) {
+		return false
+	}
+	dry, err := strconv.ParseBool(queryparam.Get(r.URL.RawQuery, dryRunParameter))
+	return err == nil && dry
 }
 
 // readBody reads a write's body whole; it is at most maxBody.
@@ -116,9 +132,14 @@ func (in *write) entry(r *http.Request, phase audit.Phase) audit.Entry {
 }
 
 // auditRefusal keeps that somebody tried what he may not. Nothing hangs on it:
-// nothing is changed.
+// nothing is changed. What one principal is refused more often than refusals is in
+// the log and the metrics alone: the log is of a bounded size, and whoever may read
+// could push everything that others did out of it.
 func (s *Server) auditRefusal(r *http.Request, op *huma.Operation, p Principal, requestID string) {
 	if s.opts.Audit == nil {
+		return
+	}
+	if _, ok := s.refusals.take(p); !ok {
 		return
 	}
 	in := &write{op: op, principal: p, author: store.Author{RequestID: requestID}}
