@@ -98,14 +98,19 @@ func (s *Service) accept(ctx context.Context, t *Token, in Accept) (*Accepted, e
 	if len(t.Gateways) == 0 {
 		return s.giveReturn(ctx, t, out)
 	}
+	anchors := t.Anchors
 	if answered != nil {
+		var err error
+		if anchors, err = answered.named(t.Anchors); err != nil {
+			return nil, err
+		}
 		// Taken before anything is asked of the other side: its operator is the one
 		// who may finish this, and no other.
 		if err := s.book.take(ctx, t.Reply.ID, t.Cluster, p.ID, s.o.Now()); err != nil {
 			return nil, err
 		}
 	}
-	inviter, held, err := s.exchange(ctx, t)
+	inviter, held, err := s.exchange(ctx, t, anchors)
 	if err != nil {
 		return nil, err
 	}
@@ -185,9 +190,23 @@ func (s *Service) giveReturn(ctx context.Context, t *Token, out *Accepted) (*Acc
 	return out, s.Sweep(ctx)
 }
 
-// exchange sends the request and takes the answer. held says that the inviter's
-// trust domain is known here from elsewhere.
-func (s *Service) exchange(ctx context.Context, t *Token) (inviter *Description, held bool, err error) {
+// named are the anchors by which who answers the invitation is recognised: those
+// of its return token, and where a card came before the invitation only those of
+// the card. Who stole the token can sign a return token, but not change the card.
+func (i *Invitation) named(anchors []identity.Anchor) ([]identity.Anchor, error) {
+	if len(i.Anchors) == 0 {
+		return anchors, nil
+	}
+	both := slices.DeleteFunc(slices.Clone(anchors), func(a identity.Anchor) bool { return !slices.Contains(i.Anchors, a) })
+	if len(both) == 0 {
+		return nil, refuse(ReasonUntrusted, "the return token names none of the authorities of the card that was invited; ask for a card of now, and invite that")
+	}
+	return both, nil
+}
+
+// exchange sends the request and takes the answer, of one that is recognised by
+// anchors. held says that the inviter's trust domain is known here from elsewhere.
+func (s *Service) exchange(ctx context.Context, t *Token, anchors []identity.Anchor) (inviter *Description, held bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
 	raw, err := s.o.Dial(ctx, t)
@@ -195,7 +214,7 @@ func (s *Service) exchange(ctx context.Context, t *Token) (inviter *Description,
 		return nil, false, refuseFor(ReasonUnreachable, err,
 			"%s cannot be reached at %v: does a gateway run there, does UDP get through, and is the invitation still open", t.Cluster, t.Gateways)
 	}
-	conn := tls.Client(raw, s.o.Identity.JoinClientTLS(t.Anchors, identity.AuthorizeIDs(t.Federation), true))
+	conn := tls.Client(raw, s.o.Identity.JoinClientTLS(anchors, identity.AuthorizeIDs(t.Federation), true))
 	defer func() { _ = conn.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -230,7 +249,7 @@ func (s *Service) exchange(ctx context.Context, t *Token) (inviter *Description,
 	if err != nil {
 		return nil, false, err
 	}
-	id, held, err := s.o.Identity.VerifyOffered(cs.PeerCertificates, a.Inviter.Bundle, t.Anchors...)
+	id, held, err := s.o.Identity.VerifyOffered(cs.PeerCertificates, a.Inviter.Bundle, anchors...)
 	if err != nil || id != t.Federation {
 		return nil, false, refuseFor(ReasonForged, err, "the bundle of %s is not the one of its certificate", t.Cluster)
 	}

@@ -188,6 +188,23 @@ func TestAStolenTokenOfACard(t *testing.T) {
 	joined(t, east, west)
 }
 
+// Nor is it worth anything on the way back: a thief who makes a return token of it
+// and gets the inviter to paste that is not the card's.
+func TestAReturnTokenOfAStolenTokenOfACard(t *testing.T) {
+	nat, west := newSide(t, "nat"), newSide(t, "west")
+	nat.gateways = nil
+	card, err := west.Card()
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := nat.token(peering.Invite{To: card.Cluster, ToID: card.Federation, Anchors: card.Anchors})
+	thief := newSide(t, "west") // the same name, ID and domain; another authority
+	nat.refuses(thief.must(token).Return.Encode(), peering.ReasonUntrusted)
+	apart(t, nat, thief)
+	nat.must(west.must(token).Return) // the theft used nothing up
+	joined(t, nat, west)
+}
+
 // recorder keeps what went over a connection.
 type recorder struct {
 	net.Conn
