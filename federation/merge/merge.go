@@ -38,10 +38,15 @@ func Update(prev *View, in Input) *View {
 // of, and else builds it.
 func (v *View) again(cluster catalog.ClusterName, n catalog.ServiceName, g *group) *Service {
 	s := v.Get(n)
-	if s == nil || v.cluster != cluster || !slices.Equal(s.own, g.own) || !slices.Equal(s.remote, g.remote) {
-		return build(cluster, n, g)
+	sameOwn := s != nil && v.cluster == cluster && slices.Equal(s.own, g.own)
+	switch {
+	case sameOwn && slices.Equal(s.remote, g.remote):
+		return s
+	case sameOwn:
+		return build(cluster, n, g, s.ours) // what peers say changes no own endpoint
+	default:
+		return build(cluster, n, g, nil)
 	}
-	return s
 }
 
 // group is all that is said of one service, in the order of precedence. It is
@@ -178,13 +183,17 @@ func groupOf(groups map[catalog.ServiceName]*group, name catalog.ServiceName) *g
 	return g
 }
 
-// build merges one service.
-func build(cluster catalog.ClusterName, name catalog.ServiceName, g *group) *Service {
+// build merges one service; ours is the own part where that is known.
+func build(cluster catalog.ClusterName, name catalog.ServiceName, g *group, ours *local) *Service {
 	s := &Service{Name: name, own: g.own, remote: g.remote}
 	var claims []claim
 	if len(g.own) > 0 {
-		l := mergeOwn(cluster, name, g.own)
-		s.Local, s.Provenance, s.Conflicts = l.service, l.provenance, l.conflicts
+		if ours == nil {
+			ours = new(mergeOwn(cluster, name, g.own))
+		}
+		l := ours
+		s.ours, s.Local = l, l.service
+		s.Provenance, s.Conflicts = slices.Clone(l.provenance), slices.Clone(l.conflicts)
 		for i, p := range l.service.Ports {
 			claims = append(claims, claim{side: l.portOwners[i], port: p})
 		}

@@ -34,6 +34,7 @@ type Service struct {
 
 	own    []contribution
 	remote []candidate
+	ours   *local // what own was merged to
 }
 
 // Offer is one peer's part of a service.
