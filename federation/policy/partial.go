@@ -61,14 +61,14 @@ func (a *Authorizer) Possible(req AuthzRequest, seen *Partial) Possible {
 	if open.deny != 0 {
 		p.Deny, p.DenyRule = true, a.rules[open.deny-1]
 	}
-	if allow := cmpRef(sure.allow, open.allow); allow != 0 {
+	if allow := either(sure.allow, open.allow); allow != 0 {
 		p.Allow, p.AllowRule = true, a.rules[allow-1]
 	}
 	return p
 }
 
-// cmpRef is the sure one, if there is one.
-func cmpRef(sure, open ruleRef) ruleRef {
+// either is the sure one, if there is one.
+func either(sure, open ruleRef) ruleRef {
 	if sure != 0 {
 		return sure
 	}
