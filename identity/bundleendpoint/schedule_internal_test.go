@@ -3,6 +3,7 @@ package bundleendpoint
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,10 +53,13 @@ func TestFollowerAsksWhenItIsDue(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		var mu sync.Mutex // guards the next two
 		var asked []time.Duration
 		var failing error
 		began := time.Now()
 		f.fetch = func(context.Context) ([]byte, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			asked = append(asked, time.Since(began).Round(time.Second))
 			return far.BundleJSON(1), failing // its hint is a minute
 		}
@@ -68,8 +72,9 @@ func TestFollowerAsksWhenItIsDue(t *testing.T) {
 		if want := []time.Duration{0, 66 * time.Second, 132 * time.Second, 198 * time.Second}; !equal(asked, want) {
 			t.Errorf("asked at %v, want %v", asked, want)
 		}
-		failing = errors.New("down")
-		asked = nil
+		mu.Lock()
+		failing, asked = errors.New("down"), nil
+		mu.Unlock()
 		time.Sleep(4 * time.Minute)
 		synctest.Wait()
 		// 264 s, then after 2, 4, 8, 16, 32 s and then each minute.
@@ -79,7 +84,9 @@ func TestFollowerAsksWhenItIsDue(t *testing.T) {
 		if s := f.Status(); s.State != Failing || s.Failures != len(asked) || s.FetchedAt.IsZero() || s.Sequence != 1 {
 			t.Errorf("status is %+v", s)
 		}
+		mu.Lock()
 		failing = nil
+		mu.Unlock()
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		if s := f.Status(); s.State != OK || s.Failures != 0 || s.Err != nil || s.Refresh != time.Minute || time.Until(s.Next) > 66*time.Second {
