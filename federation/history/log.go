@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// The bounds of a Log.
 const (
 	// DefaultMaxRecords and DefaultMaxBytes bound the records besides the base:
 	// years of changes by hand, a week of a busy pipeline. All are in memory.

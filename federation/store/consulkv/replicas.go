@@ -166,14 +166,13 @@ func (r *Replicas) tend(ctx context.Context) error {
 	}
 	// The name may be held by the session of this replica's life before, for as
 	// long as that lasts.
-	if _, err := c.hold(ctx, "acquire", r.memberKey(), session, self); err != nil {
+	if err := c.hold(ctx, "acquire", r.memberKey(), session, self); err != nil {
 		return err
 	}
 	if r.View().Exporter.Name != "" {
 		return nil
 	}
-	_, err = c.hold(ctx, "acquire", r.exporterKey(), session, self) // the watch sees who has it
-	return err
+	return c.hold(ctx, "acquire", r.exporterKey(), session, self)
 }
 
 func (r *Replicas) lose() {
@@ -195,7 +194,7 @@ func (r *Replicas) leave(ctx context.Context) {
 	}
 	var err error
 	if held {
-		_, err = r.store.client.hold(ctx, "release", r.exporterKey(), session, nil)
+		err = r.store.client.hold(ctx, "release", r.exporterKey(), session, nil)
 	}
 	err = errors.Join(err, r.store.client.destroySession(ctx, session))
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 )
 
@@ -59,14 +58,13 @@ func (c *client) destroySession(ctx context.Context, id string) error {
 	return err
 }
 
-// hold takes a key for a session, or lets go of it; false means that it is
-// another's.
-func (c *client) hold(ctx context.Context, verb, key, session string, value []byte) (bool, error) {
+// hold asks for a key for a session, or lets go of it. Who has it is what the
+// watch sees: a key of another's is no error.
+func (c *client) hold(ctx context.Context, verb, key, session string, value []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, c.config.RequestTimeout)
 	defer cancel()
-	a, err := c.do(ctx, http.MethodPut, "/v1/kv/"+key, url.Values{verb: {session}}, value)
-	if err != nil {
-		return false, fmt.Errorf("consul: %s: %w", verb, err)
+	if _, err := c.do(ctx, http.MethodPut, "/v1/kv/"+key, url.Values{verb: {session}}, value); err != nil {
+		return fmt.Errorf("consul: %s: %w", verb, err)
 	}
-	return strings.TrimSpace(string(a.body)) == "true", nil
+	return nil
 }
