@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/isthmus-mesh/isthmus/federation/exchange"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/store"
 	"github.com/isthmus-mesh/isthmus/identity"
@@ -89,6 +90,12 @@ func (s *Service) accept(ctx context.Context, t *Token, in Accept) (*Accepted, e
 	if !isPeer {
 		if err := s.o.Peers.Check(ctx, p); err != nil {
 			return nil, s.checked(p, err)
+		}
+	}
+	for _, g := range t.Gateways {
+		// Loopback is the operator's own word: several clusters on one host.
+		if rule := exchange.Undialable(g, true); rule != "" {
+			return nil, refuse(ReasonInvalid, "gateway address %.200q of %s %s", g, t.Cluster, rule)
 		}
 	}
 	out := &Accepted{Token: t, Peer: p}

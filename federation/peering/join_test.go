@@ -152,6 +152,8 @@ func TestTamperedTokens(t *testing.T) {
 		"the expiry":       {func(t *peering.Token) { t.Expires = t.Expires.Add(time.Hour) }, peering.ReasonUnknown},
 	} {
 		t.Run(name, func(t *testing.T) {
+			east.restart() // or so many who come at once are too many for it
+			evil.restart()
 			evil.token(peering.Invite{}) // so that it listens
 			token := *east.token(peering.Invite{To: "west", TTL: time.Second * 30})
 			c.change(&token)
@@ -159,6 +161,14 @@ func TestTamperedTokens(t *testing.T) {
 			apart(t, east, west, evil)
 		})
 	}
+	for _, address := range []string{"169.254.169.254:80", "0.0.0.0:4433", "[ff02::1]:4433"} {
+		token := *east.token(peering.Invite{To: "west"})
+		token.Gateways = []string{address}
+		west.refuses(token.Encode(), peering.ReasonInvalid)
+	}
+	split := *east.token(peering.Invite{To: "west"})
+	split.Gateways = []string{"[a\r\n\r\nCONNECT federation.east:443 HTTP/1.1\r\nx:]:1"}
+	west.refuses(split.Encode(), peering.ReasonMalformed)
 	t.Run("no addresses", func(t *testing.T) {
 		token := *east.token(peering.Invite{To: "west"})
 		token.Gateways = nil

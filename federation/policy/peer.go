@@ -3,8 +3,10 @@ package policy
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -140,8 +142,19 @@ func HostPortRule(s string) string {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
 		return "must end in a port number, 0 to 65535"
 	}
+	// Addresses of others come here from tokens and peers, and go on in header
+	// fields, logs and an operator's terminal: in brackets anything would pass for a
+	// host.
+	if _, err := netip.ParseAddr(host); len(host) > maxHost || !everyByte(host, inHost) || err != nil && strings.ContainsAny(host, ":%") {
+		return "must have a DNS name or an IP address for its host"
+	}
 	return ""
 }
+
+// maxHost is the longest DNS name, its final dot included.
+const maxHost = 254
+
+func inHost(c byte) bool { return isAlphanumeric(c) || strings.IndexByte("-._:%", c) >= 0 }
 
 // CheckAmong reports what keeps p from being a peer beside others: a name or an
 // ID that is taken, a caller that two could speak for. Problems are as those of

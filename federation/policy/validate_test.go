@@ -202,3 +202,18 @@ func TestSetCanonicalOrder(t *testing.T) {
 		t.Errorf("empty set: %s", got)
 	}
 }
+
+func TestAddressesOfPeers(t *testing.T) {
+	for address, good := range map[string]bool{
+		"gw.west.test:4433": true, "gw_1.west.test.:4433": true, "192.0.2.1:4433": true, "[2001:db8::1]:4433": true, "[fe80::1%eth0]:1": true,
+		"xn--bcher-kva.test:1": true,
+		"":                     false, ":4433": false, "gw": false, "gw:04433": false, "gw:65536": false, "a b:1": false, "a,b:1": false,
+		"[gw.west.test]:4433:1": false, "[a:b]:1": false, "a%b:1": false, "b\u00fccher.test:1": false, "a\x1b[2J:1": false,
+		"[a\r\nIsthmus-Join-Id: spiffe://evil.test/f\r\nx:]:1": false, "[a\r\n\r\nCONNECT federation.east:443 HTTP/1.1]:1": false,
+		strings.Repeat("a", 255) + ":1": false,
+	} {
+		if rule := policy.HostPortRule(address); (rule == "") != good {
+			t.Errorf("%q: %q, want good %v", address, rule, good)
+		}
+	}
+}
