@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 	}
-	os.Exit(code)
+	os.Exit(code) //nolint:forbidigo // the main of the tests
 }
 
 // stand is a server on both of its listeners, with real feeds, a real rulebook
@@ -215,7 +215,7 @@ func (s *stand) ask(t *testing.T, method, path, body string, header ...string) r
 func (s *stand) do(t *testing.T, req *http.Request) reply {
 	t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true}
-	resp, err := transport.RoundTrip(req)
+	resp, err := transport.RoundTrip(req) //nolint:bodyclose // readReply closes it
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -262,7 +262,7 @@ func (m *mtlsStand) as(t *testing.T, path, method, url, body string, header ...s
 		k, v, _ := strings.Cut(h, ": ")
 		req.Header.Add(k, v)
 	}
-	resp, err := transport.RoundTrip(req)
+	resp, err := transport.RoundTrip(req) //nolint:bodyclose // readReply closes it
 	if err != nil {
 		return reply{}, err
 	}

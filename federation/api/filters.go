@@ -21,7 +21,7 @@ func (f filter[T]) takes(item T) bool {
 
 // mover is an input that filters by fields that change.
 type mover[T any] interface {
-	moving() (func(T) bool, error)
+	moving() func(T) bool
 }
 
 // filterOf reads the filter of a list's input.
@@ -30,7 +30,7 @@ func filterOf[I, T any, P lister[I, T]](in P) (f filter[T], err error) {
 		return f, err
 	}
 	if m, ok := any(in).(mover[T]); ok {
-		f.moving, err = m.moving()
+		f.moving = m.moving()
 	}
 	return f, err
 }
@@ -53,8 +53,8 @@ type ClustersInput struct {
 	State string `query:"state" enum:"connecting,ok,control_lost,refused" doc:"Clusters in this state only."`
 }
 
-func (in *ClustersInput) moving() (func(resource.Cluster) bool, error) {
-	return func(c resource.Cluster) bool { return is(in.State, c.State) }, nil
+func (in *ClustersInput) moving() func(resource.Cluster) bool {
+	return func(c resource.Cluster) bool { return is(in.State, c.State) }
 }
 
 // PeersInput lists peers by state and origin.
@@ -64,8 +64,8 @@ type PeersInput struct {
 	Origin string `query:"origin" enum:"config,api" doc:"Peers of the config file, or those written over the API, only."`
 }
 
-func (in *PeersInput) moving() (func(resource.Peer) bool, error) {
-	return func(p resource.Peer) bool { return is(in.State, p.State) && is(in.Origin, p.Origin) }, nil
+func (in *PeersInput) moving() func(resource.Peer) bool {
+	return func(p resource.Peer) bool { return is(in.State, p.State) && is(in.Origin, p.Origin) }
 }
 
 // ServicesInput lists services by namespace and by who has them.
@@ -79,20 +79,20 @@ type ServicesInput struct {
 	Conflicts  bool   `query:"conflicts" doc:"Services whose origins disagree only."`
 }
 
-func (in *ServicesInput) keep() (func(resource.Service) bool, error) {
+func (in *ServicesInput) keep() (func(resource.Service) bool, error) { //nolint:unparam // lister asks for the error
 	return func(s resource.Service) bool {
 		return is(in.Name, s.Name.Name()) && is(in.Namespace, s.Name.Namespace())
 	}, nil
 }
 
-func (in *ServicesInput) moving() (func(resource.Service) bool, error) {
+func (in *ServicesInput) moving() func(resource.Service) bool {
 	return func(s resource.Service) bool {
 		offers := func(o resource.Offer) bool { return string(o.Cluster) == in.Cluster }
 		return (in.Cluster == "" || slices.ContainsFunc(s.Remote, offers)) &&
 			(in.ExportedTo == "" || slices.Contains(s.ExportedTo, catalog.ClusterName(in.ExportedTo))) &&
 			(in.Source == "" || slices.Contains(s.Sources, in.Source)) &&
 			(!in.Conflicts || len(s.Conflicts) > 0)
-	}, nil
+	}
 }
 
 // EndpointsInput lists the endpoints of one service, or all.
@@ -115,11 +115,11 @@ func (in *EndpointsInput) keep() (func(resource.Endpoint) bool, error) {
 	return func(e resource.Endpoint) bool { return e.Service == name }, nil
 }
 
-func (in *EndpointsInput) moving() (func(resource.Endpoint) bool, error) {
+func (in *EndpointsInput) moving() func(resource.Endpoint) bool {
 	if in.Source == "" && in.Health == "" {
-		return nil, nil // there may be very many
+		return nil // there may be very many
 	}
-	return func(e resource.Endpoint) bool { return is(in.Source, e.Source) && is(in.Health, e.Health) }, nil
+	return func(e resource.Endpoint) bool { return is(in.Source, e.Source) && is(in.Health, e.Health) }
 }
 
 // GatewaysInput lists gateways by state.
@@ -128,8 +128,8 @@ type GatewaysInput struct {
 	State string `query:"state" enum:"alive,silent" doc:"Gateways in this state only."`
 }
 
-func (in *GatewaysInput) moving() (func(resource.Gateway) bool, error) {
-	return func(g resource.Gateway) bool { return is(in.State, g.State) }, nil
+func (in *GatewaysInput) moving() func(resource.Gateway) bool {
+	return func(g resource.Gateway) bool { return is(in.State, g.State) }
 }
 
 // LinksInput lists links by either end and by state.
@@ -149,8 +149,8 @@ func (in *LinksInput) keep() (func(resource.Link) bool, error) {
 	return func(l resource.Link) bool { return is(in.Cluster, l.Cluster) && is(in.From, l.From) }, nil
 }
 
-func (in *LinksInput) moving() (func(resource.Link) bool, error) {
-	return func(l resource.Link) bool { return is(in.State, l.State) }, nil
+func (in *LinksInput) moving() func(resource.Link) bool {
+	return func(l resource.Link) bool { return is(in.State, l.State) }
 }
 
 // SourcesInput lists sources by state and kind.
@@ -160,8 +160,8 @@ type SourcesInput struct {
 	State string `query:"state" enum:"starting,ok,stale,failing,quarantined" doc:"Sources in this state only."`
 }
 
-func (in *SourcesInput) moving() (func(resource.Source) bool, error) {
-	return func(s resource.Source) bool { return is(in.Kind, s.Kind) && is(in.State, s.State) }, nil
+func (in *SourcesInput) moving() func(resource.Source) bool {
+	return func(s resource.Source) bool { return is(in.Kind, s.Kind) && is(in.State, s.State) }
 }
 
 // EventsInput lists events by kind and subject.
@@ -171,7 +171,7 @@ type EventsInput struct {
 	Subject string `query:"subject" maxLength:"512" doc:"Events that happened to this only."`
 }
 
-func (in *EventsInput) keep() (func(resource.Event) bool, error) {
+func (in *EventsInput) keep() (func(resource.Event) bool, error) { //nolint:unparam // lister asks for the error
 	return func(e resource.Event) bool { return is(in.Kind, e.Kind) && is(in.Subject, e.Subject) }, nil
 }
 
@@ -181,22 +181,26 @@ type RulesInput[R any] struct {
 	Origin  string `query:"origin" enum:"config,api" doc:"Rules of the config file, or those written over the API, only."`
 	Service string `query:"service" maxLength:"253" doc:"Rules with a pattern that covers this service only: name.namespace."`
 	Peer    string `query:"peer" maxLength:"63" doc:"Exports to this peer, imports from it, traffic policies that name it, only."`
+
+	service catalog.ServiceName // Service, once it is read
 }
 
-func (in *RulesInput[R]) moving() (func(R) bool, error) {
-	var service catalog.ServiceName
-	if in.Service != "" {
-		var err error
-		if service, err = serviceOf(in.Service); err != nil {
-			return nil, err
-		}
+func (in *RulesInput[R]) keep() (func(R) bool, error) {
+	if in.Service == "" {
+		return nil, nil
 	}
+	var err error
+	in.service, err = serviceOf(in.Service)
+	return nil, err
+}
+
+func (in *RulesInput[R]) moving() func(R) bool {
 	return func(r R) bool {
 		a := aboutOf(r)
-		covers := func(p policy.ServicePattern) bool { return p.Match(service) }
+		covers := func(p policy.ServicePattern) bool { return p.Match(in.service) }
 		return is(in.Origin, a.origin) && (in.Service == "" || slices.ContainsFunc(a.services, covers)) &&
 			(in.Peer == "" || slices.Contains(a.peers, in.Peer) || slices.Contains(a.peers, "*"))
-	}, nil
+	}
 }
 
 // about is what a rule can be found by.
