@@ -185,7 +185,7 @@ type RulesInput[R any] struct {
 	service catalog.ServiceName // Service, once it is read
 }
 
-func (in *RulesInput[R]) keep() (func(R) bool, error) {
+func (in *RulesInput[R]) keep() (func(R) bool, error) { //nolint:unparam // lister asks for a filter
 	if in.Service == "" {
 		return nil, nil
 	}
