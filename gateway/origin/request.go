@@ -48,7 +48,9 @@ const reasonMethod = "method_not_allowed"
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, f *facts) {
 	if f.stream != nil {
-		relay.Strip(r.Header) // a gateway has done it where there is one in between
+		relay.Strip(r.Header)
+	} else {
+		relay.StripRelayed(r.Header) // the far gateway has done it, if it is what it was
 	}
 	e, sequence, err := h.start(account.WayRequest, f, relay.Judged(r))
 	x := &exchange{handler: h, facts: f, sequence: sequence, entry: e}

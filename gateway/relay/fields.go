@@ -30,6 +30,27 @@ func Strip(h http.Header) {
 	}
 }
 
+// relayed are the fields by which the gateway before says where a request came
+// from.
+var relayed = [...]string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
+
+// StripRelayed is Strip for a request that another cluster's gateway has brought:
+// what that says of where it came from stays, in the one spelling that gateways
+// use. Who calls is said by the tunnel's header and judged; a gateway that is in
+// other hands says it in no other way.
+func StripRelayed(h http.Header) {
+	var kept [len(relayed)][]string
+	for i, name := range relayed {
+		kept[i] = h[name]
+	}
+	Strip(h)
+	for i, name := range relayed {
+		if kept[i] != nil {
+			h[name] = kept[i]
+		}
+	}
+}
+
 func isForwarding(name string) bool {
 	if strings.IndexByte(name, '_') >= 0 {
 		name = strings.ReplaceAll(name, "_", "-")

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -40,6 +41,20 @@ func TestStripKnowsEverySpelling(t *testing.T) {
 	}
 	if len(h) != 0 {
 		t.Errorf("left: %v", h)
+	}
+}
+
+// A peer's gateway says where a request came from, and names no caller to a service.
+func TestStripOfAPeersGateway(t *testing.T) {
+	h := http.Header{
+		"X-Forwarded-For": {"192.0.2.1"}, "X-Forwarded-Host": {"web"}, "X-Forwarded-Proto": {"http"}, "X-Tenant": {"acme"},
+		"X_forwarded_client_cert": {"URI=spiffe://own.test/root"}, "X_Forwarded_Client_Cert": {"URI=spiffe://own.test/root"},
+		"X-Forwarded-Client-Cert": {"URI=spiffe://own.test/root"}, "X_Forwarded_For": {"10.0.0.1"}, "X-Real-Ip": {"10.0.0.1"}, "Isthmus_Caller": {"x"},
+	}
+	relay.StripRelayed(h)
+	want := http.Header{"X-Forwarded-For": {"192.0.2.1"}, "X-Forwarded-Host": {"web"}, "X-Forwarded-Proto": {"http"}, "X-Tenant": {"acme"}}
+	if !reflect.DeepEqual(h, want) {
+		t.Errorf("left are %v, want %v", h, want)
 	}
 }
 
