@@ -34,18 +34,28 @@ func (p *plane) Would(ctx context.Context, o rulebook.Outlook) (resource.Impact,
 	case <-ctx.Done():
 		return resource.Impact{}, context.Cause(ctx)
 	}
-	before := tables.Standing{View: h.view, Policy: h.index, Peers: p.book.Peers()}
-	after := tables.Standing{Policy: policy.NewIndex(o.Set), Peers: o.Peers}
-	in := h.in
-	in.Import, in.Rules = tables.Imports(after.Policy), after.Policy
-	in.Order = nil
-	for _, q := range o.Peers {
-		in.Order = append(in.Order, q.Name)
-	}
-	after.View = merge.Update(h.view, in)
+	// The rules of now are the book's: what was written a moment ago is perhaps not
+	// worked out yet, and is no consequence of this write.
+	now := p.book.Set()
+	before, after := h.standing(h.index, now, p.book.Peers()), h.standing(h.index, o.Set, o.Peers)
 	would := tables.Impact(before, after)
-	if !reflect.DeepEqual(h.index.Set().Intentions, o.Set.Intentions) {
-		p.foreseeCallers(&would, after.View, h.index.Set().Intentions, o.Set.Intentions, o.Window)
+	if !reflect.DeepEqual(now.Intentions, o.Set.Intentions) {
+		p.foreseeCallers(&would, after.View, now.Intentions, o.Set.Intentions, o.Window)
 	}
 	return would, nil
+}
+
+// standing is what follows from what is known and a set of rules; index is one
+// that may be the set's already.
+func (h *horizon) standing(index *policy.Index, set policy.Set, peers []policy.Peer) tables.Standing {
+	if !index.Set().Equal(set) {
+		index = policy.NewIndex(set)
+	}
+	in := h.in
+	in.Import, in.Rules = tables.Imports(index), index
+	in.Order = nil
+	for _, q := range peers {
+		in.Order = append(in.Order, q.Name)
+	}
+	return tables.Standing{View: merge.Update(h.view, in), Policy: index, Peers: peers}
 }
