@@ -177,7 +177,7 @@ func (t *tables) follow(ctx context.Context) error {
 // keep writes tables to disk until ctx ends; the last one that waits, too.
 func (t *tables) keep(ctx context.Context) error {
 	for {
-		began := time.Now()
+		var began time.Time
 		select {
 		case table := <-t.save:
 			began = time.Now()
