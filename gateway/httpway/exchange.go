@@ -52,7 +52,7 @@ func (w *Way) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp, err := x.try(r, a, b)
 		if err == nil {
 			b.release()
-			return x.answered(a, resp), nil
+			return x.answered(r, a, resp), nil
 		}
 		if err = a.Fail(r.Context(), err, replayOf(r, b)); err != nil {
 			return nil, err
@@ -105,7 +105,7 @@ func replayOf(r *http.Request, b *body) attempt.Replay {
 }
 
 // answered hands an answer on, and ends the attempt with its body.
-func (x *exchange) answered(a *attempt.Attempt, resp *http.Response) *http.Response {
+func (x *exchange) answered(r *http.Request, a *attempt.Attempt, resp *http.Response) *http.Response {
 	x.entry.Answered()
 	switch resp.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -114,6 +114,9 @@ func (x *exchange) answered(a *attempt.Attempt, resp *http.Response) *http.Respo
 		a.Answered(true)
 	}
 	resp.Body = &answerBody{ReadCloser: resp.Body, exchange: x, attempt: a}
+	if endpoint.IsGRPC(r) {
+		relay.EndInTime(r.Context(), resp)
+	}
 	return resp
 }
 

@@ -3,8 +3,6 @@ package httpway
 import (
 	"context"
 	"net/http"
-	"strconv"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/retry"
 )
@@ -24,31 +22,6 @@ func traceParent(r *http.Request) string {
 	}
 	return values[0]
 }
-
-// grpcTimeout reads the field of gRPC's protocol: at most 8 digits and a unit.
-func grpcTimeout(value string) (time.Duration, bool) {
-	if len(value) < 2 || len(value) > 9 {
-		return 0, false
-	}
-	units := map[byte]time.Duration{
-		'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond,
-	}
-	unit, ok := units[value[len(value)-1]]
-	if !ok {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(value[:len(value)-1], 10, 32)
-	if err != nil || value[0] == '+' {
-		return 0, false
-	}
-	if n > uint64(maxTimeout/unit) {
-		return maxTimeout, true
-	}
-	return time.Duration(n) * unit, true
-}
-
-// maxTimeout bounds what a caller may set; beyond it is as good as none.
-const maxTimeout = 24 * time.Hour
 
 // retryEnded is the reason of a request whose caller went away.
 func retryEnded(ctx context.Context) (string, bool) {

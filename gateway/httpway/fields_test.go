@@ -4,34 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 )
-
-func TestGRPCTimeout(t *testing.T) {
-	for value, want := range map[string]time.Duration{
-		"1H": time.Hour, "2M": 2 * time.Minute, "3S": 3 * time.Second, "100m": 100 * time.Millisecond, "5u": 5 * time.Microsecond,
-		"7n": 7, "0S": 0, "99999999H": maxTimeout, "99999999S": maxTimeout,
-	} {
-		if got, ok := grpcTimeout(value); !ok || got != want {
-			t.Errorf("%q: %v, %v; want %v", value, got, ok, want)
-		}
-	}
-	for _, value := range []string{"", "S", "1", "1s", "-1S", "+1S", "1.5S", " 1S", "1S ", "123456789S", "0x1S", "1_0S"} {
-		if got, ok := grpcTimeout(value); ok {
-			t.Errorf("%q: %v", value, got)
-		}
-	}
-}
-
-func FuzzGRPCTimeout(f *testing.F) {
-	f.Add("100m")
-	f.Add("99999999H")
-	f.Fuzz(func(t *testing.T, value string) {
-		if d, ok := grpcTimeout(value); ok && (d < 0 || d > maxTimeout) {
-			t.Fatalf("%q: %v", value, d)
-		}
-	})
-}
 
 func TestTraceParent(t *testing.T) {
 	good := "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -136,7 +136,7 @@ func (w *Way) refuse(out *recorder, r *http.Request, e *account.Entry, p relay.P
 // withTimeout gives the request the deadline that its gRPC caller set.
 func withTimeout(r *http.Request) (context.Context, context.CancelFunc) {
 	if endpoint.IsGRPC(r) {
-		if d, ok := grpcTimeout(r.Header.Get("Grpc-Timeout")); ok {
+		if d, ok := relay.Timeout(r); ok {
 			return context.WithTimeout(r.Context(), d)
 		}
 	}

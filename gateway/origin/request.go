@@ -49,6 +49,9 @@ const reasonMethod = "method_not_allowed"
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, f *facts) {
 	if f.stream != nil {
 		relay.Strip(r.Header)
+		if d, ok := relay.Timeout(r); ok && endpoint.IsGRPC(r) {
+			f.header.Deadline = max(1, d) // else the near gateway says it
+		}
 	} else {
 		relay.StripRelayed(r.Header) // the far gateway has done it, if it is what it was
 	}
@@ -65,7 +68,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, f *facts) {
 	// Deferred, since a broken answer ends the handler by a panic of net/http's.
 	defer func() {
 		if x.failed != nil {
-			f.breakOff()
+			if !callersEnd(ctx, r) {
+				f.breakOff()
+			}
 			e.Reason, e.Err = retry.Classify(ctx, x.failed).Status.String(), x.failed
 			if withdrawn := attempt.Withdrawn(ctx); withdrawn != nil {
 				e.Reason = withdrawn.Reason
@@ -122,7 +127,7 @@ func (h *Handler) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp, err := h.o.Endpoints.RoundTrip(a.Choice.Endpoint, a.Choice.Port.Protocol, r.WithContext(ctx))
 		done()
 		if err == nil {
-			return x.answered(a, resp), nil
+			return x.answered(r, a, resp), nil
 		}
 		replay := attempt.Never
 		if _, ok := errors.AsType[*retry.ConnectError](err); ok {
@@ -158,7 +163,7 @@ func (f *facts) takeFirst() *opened {
 }
 
 // answered hands an answer on, and ends the attempt with its body.
-func (x *exchange) answered(a *attempt.Attempt, resp *http.Response) *http.Response {
+func (x *exchange) answered(r *http.Request, a *attempt.Attempt, resp *http.Response) *http.Response {
 	wire.StripHTTP(resp.Header) // only gateways write these
 	x.entry.Answered()
 	x.entry.Status = resp.StatusCode
@@ -169,6 +174,9 @@ func (x *exchange) answered(a *attempt.Attempt, resp *http.Response) *http.Respo
 		a.Answered(true)
 	}
 	resp.Body = &answerBody{ReadCloser: resp.Body, exchange: x, attempt: a}
+	if endpoint.IsGRPC(r) {
+		relay.EndInTime(r.Context(), resp)
+	}
 	return resp
 }
 
@@ -234,6 +242,14 @@ func (h *Handler) answerFailure(w http.ResponseWriter, r *http.Request, err erro
 	h.refuseRequest(w, r, x, err)
 }
 
+// callersEnd reports whether a request failed because its caller canceled it or gave
+// it no more time, on a connection that carries other requests: they are not to be
+// broken off with it.
+func callersEnd(ctx context.Context, r *http.Request) bool {
+	_, ended := retry.Ended(ctx)
+	return ended && r.ProtoMajor >= 2 && attempt.Withdrawn(ctx) == nil
+}
+
 // refuseRequest gives a request the typed refusal. In a plain stream there is no
 // place for it any more: the stream is broken off, so that the caller comes anew
 // and is routed anew. What coming anew would not help is said in HTTP.
@@ -246,6 +262,10 @@ func (h *Handler) refuseRequest(w http.ResponseWriter, r *http.Request, x *excha
 			Status: http.StatusBadRequest, Reason: failed.Reason, Service: failed.Service.String(), Detail: "the path " + relay.Judged(r).Ambiguous(),
 		})
 		return
+	case ok && failed.Status == wire.DeadlineExceeded && x.facts.stream != nil && endpoint.IsGRPC(r):
+		x.entry.Status = http.StatusGatewayTimeout
+		relay.WriteProblem(w, r, relay.Problem{Status: http.StatusGatewayTimeout, Reason: failed.Reason, Service: failed.Service.String()})
+		return
 	case ok && failed.Denied && x.facts.stream != nil:
 		// The reason is for this cluster's operators, as in a typed refusal.
 		x.entry.Status = http.StatusForbidden
@@ -253,7 +273,9 @@ func (h *Handler) refuseRequest(w http.ResponseWriter, r *http.Request, x *excha
 		return
 	}
 	if x.facts.stream != nil {
-		x.facts.breakOff()
+		if !callersEnd(r.Context(), r) {
+			x.facts.breakOff()
+		}
 		panic(http.ErrAbortHandler)
 	}
 	tunnel.Refuse(w, replyOf(err))

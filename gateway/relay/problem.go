@@ -58,12 +58,14 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, p Problem) {
 	}
 }
 
+// grpcDeadlineExceeded is gRPC's status of a call whose deadline passed.
+const grpcDeadlineExceeded = 4
+
 // grpcCode follows gRPC's own mapping of HTTP statuses where it is as precise
 // (doc/http-grpc-status-mapping.md), and is more precise for what only a proxy
 // answers.
 func grpcCode(status int) int {
 	const (
-		deadlineExceeded  = 4
 		permissionDenied  = 7
 		resourceExhausted = 8
 		unimplemented     = 12
@@ -80,7 +82,7 @@ func grpcCode(status int) int {
 	case http.StatusTooManyRequests:
 		return resourceExhausted
 	case http.StatusGatewayTimeout:
-		return deadlineExceeded
+		return grpcDeadlineExceeded
 	default:
 		return unavailable
 	}

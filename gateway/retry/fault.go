@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
@@ -79,10 +80,15 @@ func Classify(ctx context.Context, err error) Fault {
 	return Fault{Status: wire.Reset, Outcome: route.ServiceFailure}
 }
 
-// Ended says how ctx ended: the caller's deadline passed, or it went away.
+// Ended says how ctx ended: the caller's deadline passed, or it went away. A deadline
+// counts from its instant on, also where ctx's timer has not fired yet: an endpoint
+// that keeps the same deadline may have noticed first and reset the call.
 func Ended(ctx context.Context) (wire.Status, bool) {
 	switch err := ctx.Err(); {
 	case err == nil:
+		if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+			return wire.DeadlineExceeded, true
+		}
 		return wire.OK, false
 	case errors.Is(err, context.DeadlineExceeded):
 		return wire.DeadlineExceeded, true

@@ -66,13 +66,24 @@ func TestTheCallersEndIsTheCause(t *testing.T) {
 	cancel()
 	late, cancel2 := context.WithDeadline(t.Context(), time.Unix(1, 0))
 	defer cancel2()
-	for ctx, want := range map[context.Context]wire.Status{canceled: wire.Canceled, late: wire.DeadlineExceeded} {
+	unnoticed := slowTimer{Context: t.Context(), deadline: time.Now()}
+	for ctx, want := range map[context.Context]wire.Status{
+		canceled: wire.Canceled, late: wire.DeadlineExceeded, unnoticed: wire.DeadlineExceeded,
+	} {
 		f := retry.Classify(ctx, &tunnel.LinkError{Status: wire.LinkDead})
 		if f.Status != want || f.May(true) || f.Outcome != route.CallerFailure {
 			t.Errorf("got %+v, want %s", f, want)
 		}
 	}
 }
+
+// slowTimer is a context whose deadline has passed and whose timer has not fired.
+type slowTimer struct {
+	context.Context
+	deadline time.Time
+}
+
+func (c slowTimer) Deadline() (time.Time, bool) { return c.deadline, true }
 
 func TestEveryStatusHasAMeaning(t *testing.T) {
 	for _, s := range wire.Statuses() {
