@@ -142,8 +142,23 @@ func (p *plane) refreshSources() {
 	p.lists.Sources.Replace(unique(list))
 }
 
+// showPeers lists the peers of now, at once: who has written one reads it in the
+// list, too. The counts are those of the last round.
+func (p *plane) showPeers() {
+	p.listing.Lock()
+	defer p.listing.Unlock()
+	var list []feed.Entry[resource.Peer]
+	for _, q := range p.peers.all() {
+		before, _ := p.lists.Peers.Get(string(q.name))
+		list = append(list, feed.Entry[resource.Peer]{Key: string(q.name), Item: p.peerItem(q, before.Imported)})
+	}
+	p.lists.Peers.Replace(list)
+}
+
 // refreshPeers lists peers and clusters.
 func (p *plane) refreshPeers() {
+	p.listing.Lock()
+	defer p.listing.Unlock()
 	now := p.now()
 	p.loop.peersListed = now
 	count := &p.loop.census

@@ -185,6 +185,7 @@ func (p *plane) setPeers(ctx context.Context, specs []Peer) {
 		p.peers.wg.Go(func() { q.run(run) })
 		p.events.note(eventPeerAdded, string(q.name), q.id.String())
 	}
+	p.showPeers()
 	p.touch(catalogChanged)
 }
 

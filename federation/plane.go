@@ -72,6 +72,7 @@ type plane struct {
 	horizon    atomic.Pointer[horizon]
 	foreseeing chan struct{}
 
+	listing   sync.Mutex // serialises who replaces the list of peers
 	mu        sync.Mutex
 	namesakes map[spiffeid.ID]time.Time      // when each was told of last
 	refusals  map[catalog.ClusterName]string // why a peer's export is not what it should be

@@ -20,6 +20,15 @@ func TestSessions(t *testing.T) {
 	east := s.Clusters[0]
 	east.WriteCatalog(t, stand.Service{Name: "billing.default", Port: "main", Protocol: "http", Addresses: []string{"127.0.0.1:9"}})
 	east.Section()["exports"] = []any{stand.Object{"name": "from-file", "services": []any{"web.default"}, "to": []any{"*"}}}
+	// For the sessions over the mTLS listener: the tests' own user may have this ID.
+	const ops = "spiffe://east.test/ops"
+	s.Domains["east.test"].Extra = []string{ops}
+	mtls := stand.FreePort(t)
+	east.Section()["api"] = stand.Object{
+		"address": east.API.String(),
+		"mtls":    stand.Object{"address": mtls.String()},
+		"auth":    stand.Object{"roles": []any{stand.Object{"role": "viewer", "ids": []any{"spiffe://east.test/*"}}}},
+	}
 	s.Start()
 	stand.Eventually(t, time.Minute, "the gateway is ready", func() error {
 		_, err := stand.Get("http://" + east.Gateways[0].Admin.String() + "/readyz")
@@ -41,6 +50,11 @@ func TestSessions(t *testing.T) {
 			env.Setenv("PATH", filepath.Dir(stand.Binary(t))+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("ISTHMUS_API", "http://"+east.API.String())
 			env.Setenv("ISTHMUS_TOKEN_FILE", token)
+			env.Setenv("LOCAL_API", "http://"+east.API.String())
+			env.Setenv("LOCAL_TOKEN", token)
+			env.Setenv("MTLS_API", "https://"+mtls.String())
+			env.Setenv("SPIFFE_ENDPOINT_SOCKET", "unix://"+s.Domains["east.test"].Socket)
+			env.Setenv("FEDERATION_ID", east.ID())
 			return nil
 		},
 	})

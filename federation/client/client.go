@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
 const (
@@ -32,9 +34,15 @@ const (
 type Options struct {
 	// Socket is the path of the Unix socket.
 	Socket string
-	// URL is http://HOST:PORT of a loopback address, Token what it asks for.
+	// URL is http://HOST:PORT of a loopback address, with the Token that it asks
+	// for; or https://HOST:PORT of a federation's mTLS listener, with Identity and
+	// Federation, and the Token of an OIDC issuer if that is to say who asks.
 	URL   string
 	Token string
+	// Identity holds the SVID to show over https, Federation is the SPIFFE ID of
+	// the federation that is meant: nobody else is spoken to.
+	Identity   *identity.Source
+	Federation spiffeid.ID
 }
 
 // Client speaks to one federation. It is safe for concurrent use.
@@ -63,13 +71,18 @@ func New(opts Options) (*Client, error) {
 		}
 	default:
 		u, err := url.Parse(opts.URL)
-		if err != nil || u.Scheme != "http" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
-			return nil, fmt.Errorf("client: url %q: must be http://HOST:PORT", opts.URL)
-		}
-		if !loopback(u.Hostname()) {
+		switch {
+		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "":
+			return nil, fmt.Errorf("client: url %q: must be http://HOST:PORT or https://HOST:PORT", opts.URL)
+		case u.Scheme == "https" && (opts.Identity == nil || opts.Federation.IsZero()):
+			return nil, fmt.Errorf("client: url %q: needs an identity to show and the spiffe id of the federation", opts.URL)
+		case u.Scheme == "https":
+			transport.TLSClientConfig = opts.Identity.ClientTLS([]string{"http/1.1"}, identity.AuthorizeIDs(opts.Federation))
+			transport.TLSHandshakeTimeout = 5 * time.Second
+		case !loopback(u.Hostname()):
 			return nil, fmt.Errorf("client: url %q: must be a loopback address: the token would travel in clear text elsewhere", opts.URL)
 		}
-		c.base = "http://" + u.Host
+		c.base = u.Scheme + "://" + u.Host
 		transport.DialContext = dialer.DialContext
 	}
 	return c, nil

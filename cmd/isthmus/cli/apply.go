@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 	"github.com/isthmus-mesh/isthmus/federation/apply"
 	"github.com/isthmus-mesh/isthmus/federation/client"
 )
@@ -92,11 +94,11 @@ keep it from doing so. The exit code is 0 where nothing would change, 1 where so
 would.` + "\n" + declaredFormat,
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			api, err := d.open()
+			api, end, err := d.open(c.Context())
 			if err != nil {
 				return err
 			}
-			defer api.Close()
+			defer end()
 			p, _, _, err := d.plan(c.Context(), c, api)
 			if err != nil {
 				return err
@@ -139,11 +141,11 @@ offers nothing before its rules hold. Where one fails, those before it stay, and
 command goes on from there.` + "\n" + declaredFormat,
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			api, err := d.open()
+			api, end, err := d.open(c.Context())
 			if err != nil {
 				return err
 			}
-			defer api.Close()
+			defer end()
 			p, applied, want, err := d.plan(c.Context(), c, api)
 			if err != nil {
 				return err
@@ -191,17 +193,25 @@ type writer struct {
 type outcome struct {
 	apply.Step
 	Done bool `json:"done"`
+	// Would is what a dry run found.
+	Would *resource.Impact `json:"would,omitempty"`
 }
 
 func (w *writer) run(p *apply.Plan) error {
 	outcomes := make([]outcome, 0, len(p.Steps))
 	var failed error
 	for _, step := range p.Steps {
-		if failed = w.do(step); failed != nil {
+		var would *resource.Impact
+		if w.dryRun {
+			would, failed = w.try(step)
+		} else {
+			failed = w.do(step)
+		}
+		if failed != nil {
 			failed = fmt.Errorf("%s %s: %w (%d of %d steps are done; the same command goes on from here)", step.Action, step.Key, failed, len(outcomes), len(p.Steps))
 			break
 		}
-		outcomes = append(outcomes, outcome{step, !w.dryRun})
+		outcomes = append(outcomes, outcome{step, !w.dryRun, would})
 		if w.json || step.Action == apply.Adopt || step.Action == apply.Forget {
 			continue
 		}
@@ -209,7 +219,11 @@ func (w *writer) run(p *apply.Plan) error {
 		if w.dryRun {
 			said = "would be " + said
 		}
-		if _, err := fmt.Fprintf(w.c.OutOrStdout(), "%s %s\n", step.Key, said); err != nil {
+		text := fmt.Sprintf("%s %s\n", step.Key, said)
+		if would != nil {
+			text += impactText(*would)
+		}
+		if _, err := io.WriteString(w.c.OutOrStdout(), text); err != nil {
 			return err
 		}
 	}
@@ -235,21 +249,41 @@ func (w *writer) do(step apply.Step) error {
 	var err error
 	switch step.Action {
 	case apply.Create:
-		_, err = rules.Create(ctx, step.After, w.dryRun)
+		_, err = rules.Create(ctx, step.After, false)
 	case apply.Replace:
-		_, err = rules.Replace(ctx, name, step.After, step.ETag, w.dryRun)
+		_, err = rules.Replace(ctx, name, step.After, step.ETag, false)
 	case apply.Remove:
-		err = rules.Delete(ctx, name, step.ETag, w.dryRun)
+		err = rules.Delete(ctx, name, step.ETag, false)
 	case apply.Adopt, apply.Forget:
 	}
 	switch {
-	case err != nil || w.dryRun:
+	case err != nil:
 		return err
 	case w.want[step.Key] == nil:
 		return w.api.ForgetApplied(ctx, w.set, kind, name)
 	default:
 		return w.api.RememberApplied(ctx, w.set, kind, name, w.want[step.Key])
 	}
+}
+
+// try asks what one step would change for whom. Each is judged by what holds now,
+// not by what the steps before it would leave.
+func (w *writer) try(step apply.Step) (*resource.Impact, error) {
+	ctx, name := w.c.Context(), step.Key.Name
+	rules := client.Kind[apply.Fields](w.api, string(step.Key.Kind))
+	var would resource.DryRun[apply.Fields]
+	var err error
+	switch step.Action {
+	case apply.Create:
+		would, err = rules.TryCreate(ctx, step.After)
+	case apply.Replace:
+		would, err = rules.TryReplace(ctx, name, step.After, step.ETag)
+	case apply.Remove:
+		would.Would, err = rules.TryDelete(ctx, name, step.ETag)
+	case apply.Adopt, apply.Forget:
+		return nil, nil
+	}
+	return &would.Would, err
 }
 
 // planText shows a plan as lines that begin with +, - and ~.

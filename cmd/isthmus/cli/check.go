@@ -55,11 +55,11 @@ looked at instead. The exit code is 1 if anything fails.`,
 }
 
 func check(ctx context.Context, k *connection, path, without string) ([]doctor.Verdict, error) {
-	api, err := k.open()
+	api, end, err := k.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer api.Close()
+	defer end()
 	var f doctor.Facts
 	if f.Trust, err = api.Trust(ctx); err != nil {
 		if without != "" {

@@ -28,11 +28,11 @@ the form that isthmus apply reads: the way from clicking to version control. Rul
 configuration file are not in it, they stay where they are.`,
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			api, err := k.open()
+			api, end, err := k.open(c.Context())
 			if err != nil {
 				return err
 			}
-			defer api.Close()
+			defer end()
 			held, err := readHeld(c.Context(), api)
 			if err != nil {
 				return err

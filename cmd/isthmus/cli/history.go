@@ -112,11 +112,11 @@ func newHistoryVerify() *cobra.Command {
 last hash elsewhere: as long as it appears in the chain, nothing before it was changed.
 The exit code is 1 where the chain is broken.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			api, err := k.open()
+			api, end, err := k.open(c.Context())
 			if err != nil {
 				return err
 			}
-			defer api.Close()
+			defer end()
 			v, err := api.VerifyHistory(c.Context())
 			if err != nil {
 				return err
@@ -165,11 +165,11 @@ is a change itself, and can be taken back.`,
 					return err
 				}
 			}
-			api, err := w.open()
+			api, end, err := w.open(c.Context())
 			if err != nil {
 				return err
 			}
-			defer api.Close()
+			defer end()
 			marked := api.WithReason(w.reason)
 			var r resource.Revert
 			if asOf != "" {

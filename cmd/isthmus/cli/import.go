@@ -46,10 +46,12 @@ func importRules() ruleKind[resource.Import] {
 		flags: func(f *pflag.FlagSet) func(string) (resource.Import, error) {
 			from := f.String("from", "", "peer to take from")
 			services := f.StringSlice("service", nil, "the peer's service: name.namespace, *.namespace or * (repeatable)")
+			exclude := f.StringSlice("exclude", nil, "services that are not taken although --service covers them (repeatable)")
+			namespaces := f.StringToString("namespace", nil, "own namespace of the peer's: theirs=ours (repeatable)")
 			as := f.String("as", "", "own name of the one service that is taken: name.namespace")
 			capacity := f.Uint64("max-capacity", 0, "most capacity per row that is believed of the peer; 0 is no cap")
 			return func(name string) (resource.Import, error) {
-				i := policy.Import{Name: name, From: catalog.ClusterName(*from), Services: servicePatterns(*services), MaxCapacity: *capacity}
+				i := policy.Import{Name: name, From: catalog.ClusterName(*from), Services: servicePatterns(*services), Exclude: servicePatterns(*exclude), Namespaces: *namespaces, MaxCapacity: *capacity}
 				if *from == "" || len(*services) == 0 {
 					return resource.Import{}, errors.New("--from and --service are needed")
 				}

@@ -114,11 +114,11 @@ forgotten, and it is told nothing any more. Its own entry of this cluster stays,
 of no use. Whoever was removed comes back by a new invitation only.`,
 		Args: exactArgs("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
-			api, err := w.open()
+			api, end, err := w.open(c.Context())
 			if err != nil {
 				return err
 			}
-			defer api.Close()
+			defer end()
 			api = api.WithReason(w.reason)
 			version, err := api.Version(c.Context())
 			if err != nil {

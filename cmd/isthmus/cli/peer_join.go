@@ -35,11 +35,11 @@ domain, where that is neither this cluster's nor another peer's, and for nobody 
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			in.TTL = ttl.String()
-			api, err := k.open()
+			api, end, err := k.open(c.Context())
 			if err != nil {
 				return err
 			}
-			defer api.Close()
+			defer end()
 			made, err := api.Invite(c.Context(), in)
 			if err != nil {
 				return err
@@ -97,11 +97,11 @@ for what. If the command fails half way, run it again with the same token.`,
 				in.Token = string(pasted)
 			}
 			in.Token = strings.Join(strings.Fields(in.Token), "")
-			api, err := k.open()
+			api, end, err := k.open(c.Context())
 			if err != nil {
 				return err
 			}
-			defer api.Close()
+			defer end()
 			out, err := api.AcceptInvitation(c.Context(), in, dryRun)
 			if err != nil {
 				return err
@@ -180,11 +180,11 @@ func newPeerRevoke() *cobra.Command {
 invitation has made already stays: isthmus peer remove.`,
 		Args: exactArgs("ID"),
 		RunE: func(c *cobra.Command, args []string) error {
-			api, err := k.open()
+			api, end, err := k.open(c.Context())
 			if err != nil {
 				return err
 			}
-			defer api.Close()
+			defer end()
 			i, err := api.RevokeInvitation(c.Context(), args[0])
 			if err != nil {
 				return err

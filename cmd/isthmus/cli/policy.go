@@ -94,11 +94,11 @@ traffic-policy, as in the first column of isthmus policy.`,
 			if !slices.Contains([]string{"export", "import", "intention", "traffic-policy"}, kind) {
 				return usageError{fmt.Errorf("KIND %q: must be export, import, intention or traffic-policy", kind)}
 			}
-			api, err := w.open()
+			api, end, err := w.open(c.Context())
 			if err != nil {
 				return err
 			}
-			defer api.Close()
+			defer end()
 			plural := strings.TrimSuffix(kind, "y") + map[bool]string{true: "ies", false: "s"}[strings.HasSuffix(kind, "y")]
 			if err := client.Kind[any](api.WithReason(w.reason), plural).Delete(c.Context(), name, "", w.dryRun); err != nil {
 				return fmt.Errorf("%s %s: %w", kind, name, err)

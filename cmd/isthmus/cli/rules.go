@@ -3,10 +3,12 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 	"github.com/isthmus-mesh/isthmus/federation/client"
 )
 
@@ -79,6 +81,18 @@ func (w *writing) said(done string) string {
 	return done
 }
 
+// foreseen prints what a write has done or would do, unless it failed.
+func (w *writing) foreseen(c *cobra.Command, err error, value any, text string) error {
+	switch {
+	case err != nil:
+		return err
+	case w.json:
+		return printJSON(c.OutOrStdout(), value)
+	}
+	_, err = io.WriteString(c.OutOrStdout(), text)
+	return err
+}
+
 func (k ruleKind[R]) add() *cobra.Command {
 	w := &writing{}
 	var rule func(string) (R, error)
@@ -90,27 +104,31 @@ func (k ruleKind[R]) add() *cobra.Command {
 			if err != nil {
 				return usageError{err}
 			}
-			api, err := w.open()
+			api, end, err := w.open(c.Context())
 			if err != nil {
 				return err
 			}
-			defer api.Close()
+			defer end()
 			rules := k.rules(api.WithReason(w.reason))
 			done := "added"
 			if replace {
-				r, err = rules.Replace(c.Context(), args[0], r, "*", w.dryRun)
 				done = "replaced"
+			}
+			if w.dryRun {
+				var would resource.DryRun[R]
+				if replace {
+					would, err = rules.TryReplace(c.Context(), args[0], r, "*")
+				} else {
+					would, err = rules.TryCreate(c.Context(), r)
+				}
+				return w.foreseen(c, err, would, fmt.Sprintf("%s %s would be %s\n%s", k.noun, args[0], done, impactText(would.Would)))
+			}
+			if replace {
+				r, err = rules.Replace(c.Context(), args[0], r, "*", false)
 			} else {
-				r, err = rules.Create(c.Context(), r, w.dryRun)
+				r, err = rules.Create(c.Context(), r, false)
 			}
-			if err != nil {
-				return err
-			}
-			if w.json {
-				return printJSON(c.OutOrStdout(), r)
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s %s\n", k.noun, args[0], w.said(done))
-			return err
+			return w.foreseen(c, err, r, fmt.Sprintf("%s %s %s\n", k.noun, args[0], done))
 		},
 	}
 	w.flags(c)
@@ -124,21 +142,22 @@ func (k ruleKind[R]) remove() *cobra.Command {
 	c := &cobra.Command{
 		Use: "remove NAME", Short: "Remove an " + k.noun, Args: exactArgs("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
-			api, err := w.open()
+			api, end, err := w.open(c.Context())
 			if err != nil {
 				return err
 			}
-			defer api.Close()
+			defer end()
 			rules := k.rules(api.WithReason(w.reason))
 			have, err := rules.Get(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			if err := rules.Delete(c.Context(), args[0], k.etag(have), w.dryRun); err != nil {
-				return err
+			if w.dryRun {
+				would, err := rules.TryDelete(c.Context(), args[0], k.etag(have))
+				return w.foreseen(c, err, would, fmt.Sprintf("%s %s would be removed\n%s", k.noun, args[0], impactText(would)))
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s %s\n", k.noun, args[0], w.said("removed"))
-			return err
+			err = rules.Delete(c.Context(), args[0], k.etag(have), false)
+			return w.foreseen(c, err, have, fmt.Sprintf("%s %s removed\n", k.noun, args[0]))
 		},
 	}
 	w.flags(c)
