@@ -20,9 +20,12 @@ import (
 )
 
 // saveGapPerPeer spreads the last good states that are written: with 200 peers
-// that all change, four are written in a second and each once in 50. What a crash
-// loses is asked of the peer again.
-const saveGapPerPeer = 250 * time.Millisecond
+// that all change, one is written in a second and each once in 200, for a state
+// is written whole. What a crash loses is asked of the peer again.
+const (
+	saveGapPerPeer = time.Second
+	saveGapAtMost  = 5 * time.Minute
+)
 
 // peer is one configured peer while it is configured.
 type peer struct {
@@ -63,7 +66,7 @@ func (p *plane) newPeer(c Peer) (*peer, error) {
 		Cluster: c.Name, ID: id, URL: "https://" + catalog.FederationService(c.Name).String(),
 		Client: q.dialer.client(), Store: q.kept,
 		Changed:       func() { p.touch(catalogChanged) },
-		SaveGap:       func() time.Duration { return time.Duration(p.peers.count()) * saveGapPerPeer },
+		SaveGap:       func() time.Duration { return min(time.Duration(p.peers.count())*saveGapPerPeer, saveGapAtMost) },
 		AllowLoopback: bootstrapsOnLoopback(c.Gateways),
 		Limits:        limitsOf(c.Quota),
 		Log:           p.log, Metrics: p.importers, Now: p.opts.Now,

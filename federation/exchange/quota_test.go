@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -278,7 +279,7 @@ func TestAFloodingPeerDelaysNobody(t *testing.T) {
 			_ = server.Serve(w)
 		}()
 		tr := &http.Transport{DialContext: w.dial}
-		taken := 0
+		var taken atomic.Int64 // by the importer's goroutine
 		var noisy *exchange.Importer
 		noisy = newImporter(t, farURL, &http.Client{Transport: tr}, func(o *exchange.ImporterOptions) {
 			o.Random = func() float64 { return 0.1 }
@@ -286,7 +287,7 @@ func TestAFloodingPeerDelaysNobody(t *testing.T) {
 			o.Changed = func() {
 				if p := noisy.Snapshot().Position(); p != last {
 					last = p
-					taken++
+					taken.Add(1)
 				}
 			}
 		})
@@ -317,10 +318,10 @@ func TestAFloodingPeerDelaysNobody(t *testing.T) {
 		}
 		limits := exchange.DefaultLimits()
 		most := limits.UpdateBurst + limits.UpdatesPerSecond*time.Since(began).Seconds()
-		if float64(taken) > most || taken == 0 {
-			t.Errorf("%d changes of the flood were taken, at most %v are its quota", taken, most)
+		if n := taken.Load(); float64(n) > most || n == 0 {
+			t.Errorf("%d changes of the flood were taken, at most %v are its quota", n, most)
 		}
-		t.Logf("figure: beside a flood a change is seen within %v on the simulated clock; %d changes of the flood were taken in %v", worst, taken, time.Since(began))
+		t.Logf("figure: beside a flood a change is seen within %v on the simulated clock; %d changes of the flood were taken in %v", worst, taken.Load(), time.Since(began))
 		synctest.Wait()
 		for _, l := range append(quiet, loud) {
 			l.close()

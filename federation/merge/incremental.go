@@ -18,7 +18,7 @@ func kept(in Input) Input {
 // that sources and peers have changed. It declines where something else has
 // changed, or where summaries come in no order.
 func incremental(prev *View, in Input) (*View, bool) {
-	if prev == nil || in.Rules == nil || in.Import == nil || !alike(&prev.in, &in) {
+	if prev == nil || !prev.ordered || in.Rules == nil || in.Import == nil || !alike(&prev.in, &in) {
 		return nil, false
 	}
 	u := updater{prev: prev, in: in, touched: make(map[catalog.ServiceName]*touch)}
@@ -127,7 +127,7 @@ func (u *updater) peers(peers []placed) bool {
 		if same := sameList(old.Summaries, p.Summaries); same && old.ControlLost == p.ControlLost {
 			continue
 		}
-		if !ordered(old.Summaries) || !ordered(p.Summaries) || !u.peer(old, p) {
+		if !u.peer(old, p) {
 			return false
 		}
 	}
@@ -138,19 +138,30 @@ func sameList(a, b []*catalog.Summary) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
-func ordered(list []*catalog.Summary) bool {
-	for i := 1; i < len(list); i++ {
-		if list[i-1].Service.Compare(list[i].Service) >= 0 {
-			return false
+// ordered reports whether the summaries of each peer are by name, each name once.
+func ordered(peers []Peer) bool {
+	for i := range peers {
+		list := peers[i].Summaries
+		for j := 1; j < len(list); j++ {
+			if list[j-1].Service.Compare(list[j].Service) >= 0 {
+				return false
+			}
 		}
 	}
 	return true
 }
 
-// peer notes what one peer has changed; false where it has several services
-// under one name, which are ordered among each other.
+// peer notes what one peer has changed; false where its summaries are in no
+// order, and where it has several services under one name, which are ordered
+// among each other. The old summaries are in order, so that of the new ones only
+// the neighbours of those that came have to be compared.
 func (u *updater) peer(old *Peer, p *placed) bool {
 	a, b := old.Summaries, p.Summaries
+	inPlace := func() bool { // b[0] among its neighbours
+		i := len(p.Summaries) - len(b)
+		return (i == 0 || p.Summaries[i-1].Service.Compare(b[0].Service) < 0) &&
+			(len(b) == 1 || b[0].Service.Compare(b[1].Service) < 0)
+	}
 	renewed := old.ControlLost != p.ControlLost
 	for len(a) > 0 || len(b) > 0 {
 		var gone, come *catalog.Summary
@@ -162,6 +173,8 @@ func (u *updater) peer(old *Peer, p *placed) bool {
 			a, b = a[1:], b[1:]
 		case len(b) == 0 || len(a) > 0 && a[0].Service.Compare(b[0].Service) < 0:
 			gone, a = a[0], a[1:]
+		case !inPlace():
+			return false
 		case len(a) == 0 || a[0].Service.Compare(b[0].Service) > 0:
 			come, b = b[0], b[1:]
 		default:
@@ -204,7 +217,7 @@ func (u *updater) alone(cluster catalog.ClusterName, c candidate) bool {
 
 // view puts the touched services in place of those of the view before.
 func (u *updater) view(peers []placed) *View {
-	next := &View{cluster: u.in.Cluster, in: kept(u.in), conflict: u.prev.conflict}
+	next := &View{cluster: u.in.Cluster, in: kept(u.in), ordered: true, conflict: u.prev.conflict}
 	if len(u.touched) == 0 {
 		next.services = u.prev.services
 		return next

@@ -25,7 +25,7 @@ func Update(prev *View, in Input) *View {
 		names = append(names, n)
 	}
 	slices.SortFunc(names, catalog.ServiceName.Compare)
-	v := &View{cluster: in.Cluster, services: make([]*Service, 0, len(names)), in: kept(in)}
+	v := &View{cluster: in.Cluster, services: make([]*Service, 0, len(names)), in: kept(in), ordered: ordered(in.Peers)}
 	for _, n := range names {
 		s := prev.again(in.Cluster, n, groups[n])
 		v.services = append(v.services, s)

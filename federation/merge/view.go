@@ -15,6 +15,7 @@ type View struct {
 	services []*Service // by Name.Compare
 	conflict int
 	in       Input // what it was made of, the lists its own
+	ordered  bool  // in's summaries are, by peer
 }
 
 // Service is one service of a View.

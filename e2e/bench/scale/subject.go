@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 	"time"
 
@@ -102,7 +103,7 @@ func (u *subject) run(ctx context.Context) (res result, err error) {
 		return res, err
 	}
 	res.Heap = heap()
-	if err := u.heapProfile(); err != nil {
+	if err := u.heapProfile("rest"); err != nil {
 		return res, err
 	}
 	if u.plan.Steady == 0 {
@@ -161,6 +162,10 @@ func (u *subject) steady(ctx context.Context, res *result) error {
 	res.BusyFor = time.Since(began)
 	res.Busy = share(cpuTime()-cpu, res.BusyFor)
 	stopProfile()
+	// Beside that of rest it tells what the changes have allocated.
+	if err := u.heapProfile("steady"); err != nil {
+		return err
+	}
 	const last = 2 * time.Second // for the last changes to arrive
 	if err := pause(ctx, last); err != nil {
 		return err
@@ -258,15 +263,17 @@ func (u *subject) profile(name string) (stop func(), err error) {
 	}, nil
 }
 
-func (u *subject) heapProfile() error {
+func (u *subject) heapProfile(name string) error {
 	if u.plan.Profile == "" {
 		return nil
 	}
-	f, err := os.Create(filepath.Join(u.plan.Profile, fmt.Sprintf("%d.heap", u.size.Services)))
+	f, err := os.Create(filepath.Join(u.plan.Profile, fmt.Sprintf("%s-%d.heap", name, u.size.Services)))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }()
+	runtime.GC() // the profile is as of the last one but one
+	runtime.GC()
 	return pprof.WriteHeapProfile(f)
 }
 
