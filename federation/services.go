@@ -78,6 +78,7 @@ func serviceItem(s *merge.Service, of serviceVerdicts, index *policy.Index, name
 	if t := index.TrafficFor(s.Name); t.Name != "" {
 		item.TrafficPolicy = t.Name
 	}
+	item.Remote = slices.Grow(item.Remote, len(s.Offers))
 	for _, o := range s.Offers {
 		offer := resource.Offer{Cluster: o.Cluster, Name: o.Name, Ports: o.Ports, Rows: o.Rows, Import: o.Rule, ControlLost: o.ControlLost}
 		for _, r := range o.Rows {

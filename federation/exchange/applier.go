@@ -185,20 +185,20 @@ func (a *Applier) gather(e *Event) error {
 			return err
 		}
 		b.gateways = list
-		return b.put(rosterKey, item{value: e.Gateways}, l)
+		return b.put(rosterKey, item{raw: &raw{value: e.Gateways}}, l)
 	case Bundle:
 		if doc := bytes.TrimSpace(e.Bundle); len(doc) == 0 || doc[0] != '{' {
 			return refuse(ReasonInvalid, "bundle: must be a JSON object")
 		}
 		b.bundle = e.Bundle
-		return b.put(bundleKey, item{value: e.Bundle}, l)
+		return b.put(bundleKey, item{raw: &raw{value: e.Bundle}}, l)
 	default:
 		list, err := parseConflicts(e.Conflicts, l)
 		if err != nil {
 			return err
 		}
 		b.conflicts = list
-		return b.put(conflictsKey, item{value: e.Conflicts}, l)
+		return b.put(conflictsKey, item{raw: &raw{value: e.Conflicts}}, l)
 	}
 }
 

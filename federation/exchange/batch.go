@@ -34,16 +34,16 @@ func (b *batch) put(key string, it item, l Limits) error {
 	if _, twice := b.puts[key]; twice || b.removes[key] {
 		return refuse(ReasonProtocol, "%.200s: is in one batch twice", key)
 	}
-	it.hash = hashItem(key, it.value)
-	it.totals.bytes = len(it.value)
-	b.totals.add(it.totals)
+	it.hash = hashItem(key, it.raw.value)
+	it.bytes = uint32(len(it.raw.value))
+	b.totals.add(it.totals())
 	if err := b.totals.check(l); err != nil {
 		return err
 	}
 	if it.summary != nil {
 		// Mostly it was written by the same code: then it can be written again.
-		if again, err := json.Marshal(it.summary); err == nil && bytes.Equal(again, it.value) {
-			it.value = nil
+		if again, err := json.Marshal(it.summary); err == nil && bytes.Equal(again, it.raw.value) {
+			it.raw = nil
 		}
 	}
 	b.puts[key] = it
@@ -57,7 +57,7 @@ func parseService(value json.RawMessage, share *texts) (key string, it item, err
 		return "", item{}, &RefusedError{Reason: ReasonInvalid, What: "service", Err: err}
 	}
 	leftOut := leaveOutUnknown(s)
-	it = item{name: s.Service, value: value, summary: s, totals: totals{services: 1, rows: len(s.Rows)}}
+	it = item{raw: &raw{name: s.Service, value: value}, summary: s, rows: uint32(len(s.Rows))}
 	if leftOut && len(s.Ports) == 0 && !s.Service.IsZero() && !s.Service.IsFederation() {
 		it.summary = nil // a newer version's service, of which this one understands nothing
 		return serviceKey(s.Service), it, nil
@@ -69,10 +69,11 @@ func parseService(value json.RawMessage, share *texts) (key string, it item, err
 		p := &s.Ports[i]
 		p.Name, p.Protocol = share.text(p.Name), catalog.Protocol(share.text(string(p.Protocol)))
 	}
+	s.Ports = share.ports(s.Ports)
 	for i := range s.Rows {
 		r := &s.Rows[i]
 		r.Port, r.Zone, r.Subset = share.text(r.Port), share.text(r.Zone), share.text(r.Subset)
-		it.totals.endpoints += int(r.Total)
+		it.endpoints += int(r.Total)
 	}
 	return serviceKey(s.Service), it, nil
 }
@@ -125,8 +126,12 @@ func isPlain(c merge.Conflict) bool {
 	})
 }
 
-// texts keeps one copy of each of the short texts that rows repeat.
-type texts struct{ known map[string]string }
+// texts keeps one copy of each of the short texts that rows repeat, and of the
+// lists of ports.
+type texts struct {
+	known map[string]string
+	lists map[catalog.Port][]catalog.Port // of one port, which most are
+}
 
 // maxShared bounds them; what comes beyond has memory of its own.
 const maxShared = 4096
@@ -142,4 +147,21 @@ func (t *texts) text(s string) string {
 		t.known[s] = s
 	}
 	return s
+}
+
+// ports is the list, or the one that said the same before.
+func (t *texts) ports(list []catalog.Port) []catalog.Port {
+	if len(list) != 1 {
+		return list
+	}
+	if have := t.lists[list[0]]; have != nil {
+		return have
+	}
+	if t.lists == nil {
+		t.lists = make(map[catalog.Port][]catalog.Port)
+	}
+	if len(t.lists) < maxShared {
+		t.lists[list[0]] = slices.Clip(list)
+	}
+	return list
 }

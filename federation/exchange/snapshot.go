@@ -28,16 +28,49 @@ type Snapshot struct {
 }
 
 // item is one value as it was sent, and what it counts towards the quotas.
+//
+// There is one for each summary of each peer, so that its size counts: 64 bytes.
 type item struct {
-	// name is a service's; zero of other things.
-	name catalog.ServiceName
-	// value is nil where the summary is written as exactly these bytes.
-	value json.RawMessage
-	hash  digest
 	// summary is nil for other things than services, and for a service of which
 	// this version understands no port.
 	summary *catalog.Summary
-	totals  totals
+	// raw is nil where the summary is written as exactly the bytes that came.
+	raw  *raw
+	hash digest
+	// bytes and rows are below what a line holds; endpoints are a sum.
+	bytes, rows uint32
+	endpoints   int
+}
+
+// raw is a value as it came.
+type raw struct {
+	// name is a service's; zero of other things.
+	name  catalog.ServiceName
+	value json.RawMessage
+}
+
+// name is a service's; zero of other things.
+func (it *item) name() catalog.ServiceName {
+	if it.summary != nil {
+		return it.summary.Service
+	}
+	return it.raw.name
+}
+
+// value is what came, byte for byte.
+func (it *item) value() (json.RawMessage, error) {
+	if it.raw != nil {
+		return it.raw.value, nil
+	}
+	return json.Marshal(it.summary)
+}
+
+func (it *item) totals() totals {
+	t := totals{rows: int(it.rows), endpoints: it.endpoints, bytes: int(it.bytes)}
+	if !it.name().IsZero() {
+		t.services = 1
+	}
+	return t
 }
 
 // totals are what Limits bound over all items.
@@ -156,7 +189,7 @@ func (s *Snapshot) with(b *batch) *Snapshot {
 	}
 	puts := make([]*item, 0, len(b.puts))
 	for key, it := range b.puts {
-		if it.name.IsZero() {
+		if it.name().IsZero() {
 			if old, ok := next.own[key]; ok {
 				next.leave(old)
 			}
@@ -166,7 +199,7 @@ func (s *Snapshot) with(b *batch) *Snapshot {
 		}
 		puts = append(puts, &it)
 	}
-	slices.SortFunc(puts, func(a, b *item) int { return a.name.Compare(b.name) })
+	slices.SortFunc(puts, func(a, b *item) int { return a.name().Compare(b.name()) })
 	next.takeRows(rows, puts, b)
 	if len(b.gateways) > 0 {
 		next.gateways = b.gateways
@@ -182,12 +215,12 @@ func (s *Snapshot) with(b *batch) *Snapshot {
 
 func (s *Snapshot) enter(it item) {
 	s.digest.toggle(it.hash)
-	s.totals.add(it.totals)
+	s.totals.add(it.totals())
 }
 
 func (s *Snapshot) leave(it item) {
 	s.digest.toggle(it.hash)
-	s.totals.remove(it.totals)
+	s.totals.remove(it.totals())
 }
 
 // takeRows makes the rows of those before and of the puts, sorted, of a batch:
@@ -196,40 +229,44 @@ func (s *Snapshot) leave(it item) {
 // it is.
 func (s *Snapshot) takeRows(before, puts []*item, b *batch) {
 	s.rows = make([]*item, 0, len(before)+len(puts))
-	s.services = make([]*catalog.Summary, 0, cap(s.rows))
-	keep := func(r *item) {
-		s.rows = append(s.rows, r)
+	for _, put := range puts {
+		i, found := slices.BinarySearchFunc(before, put.name(), func(r *item, n catalog.ServiceName) int { return r.name().Compare(n) })
+		s.stay(before[:i], b)
+		if before = before[i:]; found {
+			old := before[0]
+			before = before[1:]
+			if b.delta {
+				s.leave(*old)
+			}
+			if old.hash == put.hash {
+				put = old
+			}
+		}
+		s.enter(*put)
+		s.rows = append(s.rows, put)
+	}
+	s.stay(before, b)
+	s.services = make([]*catalog.Summary, 0, len(s.rows))
+	for _, r := range s.rows {
 		if r.summary != nil {
 			s.services = append(s.services, r.summary)
 		}
 	}
-	for len(before) > 0 || len(puts) > 0 {
-		switch {
-		case len(puts) == 0 || len(before) > 0 && before[0].name.Compare(puts[0].name) < 0:
-			old := before[0]
-			before = before[1:]
-			switch {
-			case !b.delta:
-			case len(b.removes) > 0 && b.removes[serviceKey(old.name)]:
-				s.leave(*old)
-			default:
-				keep(old)
+}
+
+// stay keeps what a batch does not put: of a delta all but what it removes.
+func (s *Snapshot) stay(rows []*item, b *batch) {
+	switch {
+	case !b.delta:
+	case len(b.removes) == 0:
+		s.rows = append(s.rows, rows...)
+	default:
+		for _, r := range rows {
+			if b.removes[serviceKey(r.name())] {
+				s.leave(*r)
+			} else {
+				s.rows = append(s.rows, r)
 			}
-		default:
-			put := puts[0]
-			puts = puts[1:]
-			if len(before) > 0 && before[0].name == put.name {
-				old := before[0]
-				before = before[1:]
-				if b.delta {
-					s.leave(*old)
-				}
-				if old.hash == put.hash {
-					put = old
-				}
-			}
-			s.enter(*put)
-			keep(put)
 		}
 	}
 }
@@ -255,15 +292,12 @@ func (s *Snapshot) lines() ([]byte, error) {
 		case bundleKey:
 			kind, field = Bundle, "bundle"
 		}
-		fmt.Fprintf(&b, "{%q:%q,%q:%s}\n", "type", kind, field, s.own[key].value)
+		fmt.Fprintf(&b, "{%q:%q,%q:%s}\n", "type", kind, field, s.own[key].raw.value)
 	}
 	for _, r := range s.rows {
-		value := r.value
-		if value == nil {
-			var err error
-			if value, err = json.Marshal(r.summary); err != nil {
-				return nil, err
-			}
+		value, err := r.value()
+		if err != nil {
+			return nil, err
 		}
 		b.WriteString(`{"type":"` + string(Service) + `","service":`)
 		b.Write(value)

@@ -219,6 +219,10 @@ func (s *stream) heartbeat() error {
 	return s.out.flush()
 }
 
+// lineBuffer gathers the lines of a batch; each stream has one for as long as it
+// lasts.
+const lineBuffer = 16 << 10
+
 // lineWriter writes events to a client that may read slowly, but reads.
 type lineWriter struct {
 	w   http.ResponseWriter
@@ -228,7 +232,7 @@ type lineWriter struct {
 
 func newLineWriter(w http.ResponseWriter) *lineWriter {
 	l := &lineWriter{w: w, rc: http.NewResponseController(w)}
-	l.buf = bufio.NewWriterSize(l, 64<<10)
+	l.buf = bufio.NewWriterSize(l, lineBuffer)
 	return l
 }
 

@@ -274,6 +274,7 @@ func (u *updater) group(old *Service, t *touch, place map[catalog.ClusterName]in
 		}
 	}
 	if old != nil {
+		g.remote = slices.Grow(g.remote, len(old.remote)+len(t.remote))
 		for _, c := range old.remote {
 			if !t.peers[c.cluster] {
 				g.remote = append(g.remote, c)

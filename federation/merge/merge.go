@@ -111,6 +111,7 @@ func gatherPeers(groups map[catalog.ServiceName]*group, in Input) {
 		}
 	}
 	for _, g := range groups {
+		g.remote = slices.Clone(g.remote) // without the room that it grew by: it stays
 		sortWithinClusters(g.remote)
 	}
 }
@@ -243,6 +244,9 @@ func lastOfEach(list []Provenance) []Provenance {
 
 // mergeOffers takes one candidate of each cluster and records the others.
 func mergeOffers(name catalog.ServiceName, candidates []candidate) (offers []Offer, claims []claim, conflicts []Conflict) {
+	if len(candidates) > 0 {
+		offers = make([]Offer, 0, len(candidates)) // there are very many, and they stay
+	}
 	for len(candidates) > 0 {
 		first := candidates[0]
 		n := 1

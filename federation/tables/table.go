@@ -76,6 +76,9 @@ func service(ix *policy.Index, peers []catalog.ClusterName, s *merge.Service) (r
 	}
 	for _, o := range s.Offers {
 		if _, configured := slices.BinarySearch(peers, o.Cluster); configured {
+			if out.Remote == nil {
+				out.Remote = make([]route.Remote, 0, len(s.Offers))
+			}
 			out.Remote = append(out.Remote, route.Remote{Cluster: o.Cluster, Name: o.Name, Ports: o.Ports, Rows: o.Rows})
 		}
 	}
