@@ -35,7 +35,7 @@ func (i *Importer) stream(ctx context.Context) (stable bool, err error) {
 	}
 	i.log.Debug("exchange open", "epoch", have.Epoch, "version", have.Version)
 
-	lines := bufio.NewReaderSize(resp.Body, 64<<10)
+	lines := bufio.NewReaderSize(resp.Body, lineBuffer)
 	var syncedAt time.Time
 	for {
 		line, err := readLine(lines, i.opts.Limits.Line)

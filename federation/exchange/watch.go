@@ -219,8 +219,8 @@ func (s *stream) heartbeat() error {
 	return s.out.flush()
 }
 
-// lineBuffer gathers the lines of a batch; each stream has one for as long as it
-// lasts.
+// lineBuffer gathers the lines of a batch; each stream has one at either end, for
+// as long as it lasts.
 const lineBuffer = 16 << 10
 
 // lineWriter writes events to a client that may read slowly, but reads.

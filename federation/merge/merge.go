@@ -66,9 +66,9 @@ type contribution struct {
 // candidate is one service of one peer that an import takes.
 type candidate struct {
 	cluster     catalog.ClusterName
-	ordered     bool // the importer's order names the cluster
 	summary     *catalog.Summary
 	rule        Import
+	ordered     bool // the importer's order names the cluster
 	controlLost bool
 }
 
