@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -153,7 +154,13 @@ func (s *Source) publish(st *state) {
 // refused counts and logs one refusal of a handshake and returns it.
 func (s *Source) refused(err *PeerError) error {
 	if args, ok := s.refusal(err); ok {
-		s.log.Warn("handshake refused", args...)
+		level := slog.LevelWarn
+		if err.Reason == ReasonOwnSVIDMissing {
+			// Every start has a moment before the first SVID; where none comes, the source
+			// says so itself.
+			level = slog.LevelInfo
+		}
+		s.log.Log(context.Background(), level, "handshake refused", args...)
 	}
 	return err
 }

@@ -74,6 +74,9 @@ type Plan struct {
 	Steps []Step `json:"steps"`
 	// Unchanged counts the rules that are as the files want them.
 	Unchanged int `json:"unchanged"`
+	// Kept are fields that somebody else has changed since they were applied, and
+	// the files have not: the plan leaves them as they are.
+	Kept []Conflict `json:"kept,omitempty"`
 	// Conflicts keep a plan from being carried out, unless it was forced.
 	Conflicts []Conflict `json:"conflicts,omitempty"`
 }
@@ -175,17 +178,17 @@ func (p *Plan) wanted(k Key, s State, force bool) (Step, bool) {
 		p.Conflicts = append(p.Conflicts, Conflict{Key: k, Rule: "exists already, is different, and was not made by this set"})
 		return Step{}, false
 	}
-	after, conflicts := mergeFields(k, base, want, live.Fields)
+	after, kept, conflicts := mergeFields(k, base, want, live.Fields)
 	if force {
-		after, conflicts = want, nil
+		after, kept, conflicts = want, nil, nil
 	}
 	if len(conflicts) > 0 {
 		p.Conflicts = append(p.Conflicts, conflicts...)
 		return Step{}, false
 	}
+	p.Kept = append(p.Kept, kept...)
 	if after.Equal(live.Fields) {
 		// Only others have changed it, in fields that the files do not.
-		p.Unchanged++
 		if base.Equal(want) {
 			return Step{}, false
 		}
@@ -194,10 +197,10 @@ func (p *Plan) wanted(k Key, s State, force bool) (Step, bool) {
 	return Step{Action: Replace, Key: k, Before: live.Fields, After: after, ETag: live.ETag}, true
 }
 
-// mergeFields is the three-way merge of one rule, field by field.
-func mergeFields(k Key, base, want, live Fields) (Fields, []Conflict) {
-	after := Fields{}
-	var conflicts []Conflict
+// mergeFields is the three-way merge of one rule, field by field; kept are those
+// that stay as somebody else made them.
+func mergeFields(k Key, base, want, live Fields) (after Fields, kept, conflicts []Conflict) {
+	after = Fields{}
 	for _, name := range names(base, want, live) {
 		b, w, l := base[name], want[name], live[name]
 		take := w
@@ -205,6 +208,7 @@ func mergeFields(k Key, base, want, live Fields) (Fields, []Conflict) {
 		case bytes.Equal(w, l):
 		case bytes.Equal(b, w):
 			take = l // the files did not touch it
+			kept = append(kept, Conflict{Key: k, Field: name, Want: w, Live: l, Rule: "was changed by somebody else and stays so"})
 		case bytes.Equal(b, l):
 			// nobody else did
 		default:
@@ -214,5 +218,5 @@ func mergeFields(k Key, base, want, live Fields) (Fields, []Conflict) {
 			after[name] = take
 		}
 	}
-	return after, conflicts
+	return after, kept, conflicts
 }

@@ -95,6 +95,20 @@ func TestOneRule(t *testing.T) {
 	}
 }
 
+// TestWhatOthersChangedIsTold: a field that stays as somebody else made it is not
+// as the files say, and the plan says so; with force there is none.
+func TestWhatOthersChangedIsTold(t *testing.T) {
+	k, base, live := key("rule"), fields("to", "a"), fields("to", "b")
+	s := apply.State{Base: map[apply.Key]apply.Fields{k: base}, Want: map[apply.Key]apply.Fields{k: base}, Live: map[apply.Key]apply.Live{k: {Fields: live}}}
+	p := apply.New(s, false)
+	if len(p.Kept) != 1 || p.Kept[0].Field != "to" || p.Unchanged != 0 || p.Changes() != 0 {
+		t.Errorf("kept %v, %d as the files say, %d changes; want the field to, 0, 0", p.Kept, p.Unchanged, p.Changes())
+	}
+	if p := apply.New(s, true); len(p.Kept) != 0 || p.Changes() != 1 {
+		t.Errorf("forced: kept %v, %d changes; want none, 1", p.Kept, p.Changes())
+	}
+}
+
 func TestOrder(t *testing.T) {
 	s := apply.State{
 		Want: map[apply.Key]apply.Fields{

@@ -140,7 +140,12 @@ func (g *Gateway) Run(ctx context.Context, publish func(*route.Table)) error {
 		if time.Since(began) >= steadyAfter {
 			attempt = 0
 		}
-		g.log.Warn("table stream ended", "address", address, "err", err, "attempt", attempt)
+		level := slog.LevelWarn
+		if attempt < len(g.addresses) {
+			// A stream that ends once is a federation that starts or stops, in order.
+			level = slog.LevelInfo
+		}
+		g.log.Log(ctx, level, "table stream ended", "address", address, "err", err, "attempt", attempt+1)
 		// The next replica is asked at once, and the back-off begins when all were.
 		at = (at + 1) % len(g.addresses)
 		wait := time.NewTimer(fullJitter(attempt / len(g.addresses)))

@@ -136,7 +136,11 @@ func (b *Book) Restore(ctx context.Context, changes []Change, dryRun bool) ([]Re
 	if _, raced := errors.AsType[*store.ConflictError](err); raced {
 		err = fmt.Errorf("%w: %w", ErrChanged, err)
 	}
-	b.log.Info("policies restored", "count", done, "err", err)
+	if err != nil {
+		b.log.Warn("policies restored in part", "count", done, "err", err)
+	} else {
+		b.log.Info("policies restored", "count", done)
+	}
 	return all[:done], errors.Join(err, b.refresh(ctx))
 }
 

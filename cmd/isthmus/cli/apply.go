@@ -90,8 +90,8 @@ func newDiff() *cobra.Command {
 		Use:   "diff -f FILE",
 		Short: "Show what apply would change",
 		Long: `Show what isthmus apply of the same files would change, and the conflicts that would
-keep it from doing so. The exit code is 0 where nothing would change, 1 where something
-would.` + "\n" + declaredFormat,
+keep it from doing so. Lines with = are not as the files say and stay as somebody else
+made them. The exit code is 0 where nothing would change, 1 where something would.` + "\n" + declaredFormat,
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			api, end, err := d.open(c.Context())
@@ -237,7 +237,7 @@ func (w *writer) run(p *apply.Plan) error {
 	if w.dryRun {
 		summary = "%d would change, %d are as the files say\n"
 	}
-	_, err := fmt.Fprintf(w.c.OutOrStdout(), summary, p.Changes(), p.Unchanged)
+	_, err := fmt.Fprintf(w.c.OutOrStdout(), "%s"+summary, keptText(p), p.Changes(), p.Unchanged)
 	return err
 }
 
@@ -303,7 +303,21 @@ func planText(p *apply.Plan) string {
 	for _, c := range p.Conflicts {
 		fmt.Fprintf(&b, "! %s\n", c)
 	}
+	b.WriteString(keptText(p))
 	fmt.Fprintf(&b, "%d would change, %d are as the files say, %d conflicts\n", p.Changes(), p.Unchanged, len(p.Conflicts))
+	return b.String()
+}
+
+// keptText shows what is not as the files say and stays so: without these lines a
+// change by hand would look like no difference at all.
+func keptText(p *apply.Plan) string {
+	var b strings.Builder
+	for _, c := range p.Kept {
+		fmt.Fprintf(&b, "= %s\n", c)
+	}
+	if len(p.Kept) > 0 {
+		b.WriteString("Lines with = stay as somebody else made them; --force brings back what the files say.\n")
+	}
 	return b.String()
 }
 

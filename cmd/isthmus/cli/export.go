@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/apply"
 	"github.com/isthmus-mesh/isthmus/federation/client"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 )
@@ -41,8 +43,7 @@ configuration file are not in it, they stay where they are.`,
 			if k.json {
 				return printJSON(c.OutOrStdout(), doc)
 			}
-			// By way of JSON: the names and the omissions are those of the API.
-			data, err := yaml.MarshalWithOptions(doc, yaml.UseJSONMarshaler(), yaml.IndentSequence(true))
+			data, err := documentYAML(doc)
 			if err != nil {
 				return err
 			}
@@ -57,6 +58,20 @@ configuration file are not in it, they stay where they are.`,
 	c.Flags().StringVarP(&path, "output", "o", "", "write to this file")
 	c.AddCommand(exportRules().commands()...)
 	return c
+}
+
+// documentYAML goes by way of JSON: the names, their order and what is left out are
+// those of the API.
+func documentYAML(doc *apply.Document) ([]byte, error) {
+	data, err := json.Marshal(doc)
+	if err != nil {
+		return nil, err
+	}
+	var ordered any
+	if err := yaml.UnmarshalWithOptions(data, &ordered, yaml.UseOrderedMap()); err != nil {
+		return nil, err
+	}
+	return yaml.MarshalWithOptions(ordered, yaml.IndentSequence(true))
 }
 
 func exportRules() ruleKind[resource.Export] {

@@ -89,11 +89,15 @@ func newHistoryShow() *cobra.Command {
 				fmt.Fprintf(&b, "because: %s\n", d.Reason)
 			}
 			for _, x := range d.Diff {
+				path := ""
+				if x.Path != "" { // the whole rule has none
+					path = x.Path + ": "
+				}
 				if x.Before != nil {
-					fmt.Fprintf(&b, "  - %s: %s\n", dash(x.Path), x.Before)
+					fmt.Fprintf(&b, "  - %s%s\n", path, x.Before)
 				}
 				if x.After != nil {
-					fmt.Fprintf(&b, "  + %s: %s\n", dash(x.Path), x.After)
+					fmt.Fprintf(&b, "  + %s%s\n", path, x.After)
 				}
 			}
 			fmt.Fprintf(&b, "hash %s\n", d.Hash)

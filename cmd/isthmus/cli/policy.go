@@ -35,7 +35,7 @@ and are changed there; isthmus apply, export add and import add make the others.
 		},
 		changesOf(ruleList((*client.Client).Exports)), changesOf(ruleList((*client.Client).Imports)),
 		changesOf(ruleList((*client.Client).Intentions)), changesOf(ruleList((*client.Client).TrafficPolicies)))
-	c.AddCommand(newPolicyDelete())
+	c.AddCommand(newPolicyCallers(), newPolicyDelete())
 	return c
 }
 

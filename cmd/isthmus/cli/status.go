@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,13 +21,16 @@ type status struct {
 	Gateways []resource.Gateway `json:"gateways"`
 	Links    []resource.Link    `json:"links"`
 	Sources  []resource.Source  `json:"sources"`
+	Replicas []resource.Replica `json:"replicas"`
 	// Troubles says what is not as it should be, in words.
 	Troubles []string `json:"troubles"`
 }
 
 func newStatus() *cobra.Command {
 	return reading("status", "Show clusters, gateways, links and sources, and what is wrong with them",
-		"Show clusters, gateways, links and sources of the cluster whose federation is asked, and\nwhat is wrong with them.", exactArgs(),
+		`Show clusters, gateways, links and sources of the cluster whose federation is asked, and
+what is wrong with them. Where the cluster has several federations, they are shown, too,
+with the one that speaks to peers (the exporter).`, exactArgs(),
 		func(ctx context.Context, api *client.Client, _ []string) (*answer, error) {
 			s, err := readStatus(ctx, api)
 			if err != nil {
@@ -35,7 +39,8 @@ func newStatus() *cobra.Command {
 			return &answer{Value: s, Rows: s.rows(), Text: s.trouble()}, nil
 		},
 		changesOf((*client.Client).Clusters), changesOf((*client.Client).Peers), changesOf((*client.Client).Gateways),
-		changesOf((*client.Client).Links), changesOf((*client.Client).Sources))
+		changesOf((*client.Client).Links), changesOf((*client.Client).Sources),
+		changesOf((*client.Client).Replicas))
 }
 
 func readStatus(ctx context.Context, api *client.Client) (*status, error) {
@@ -44,12 +49,13 @@ func readStatus(ctx context.Context, api *client.Client) (*status, error) {
 	if s.Version, err = api.Version(ctx); err != nil {
 		return nil, err // one reason is enough where nobody answers
 	}
-	var errs [5]error
+	var errs [6]error
 	s.Clusters, errs[0] = api.Clusters().List(ctx)
 	s.Peers, errs[1] = api.Peers().List(ctx)
 	s.Gateways, errs[2] = api.Gateways().List(ctx)
 	s.Links, errs[3] = api.Links().List(ctx)
 	s.Sources, errs[4] = api.Sources().List(ctx)
+	s.Replicas, errs[5] = api.Replicas().List(ctx)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
@@ -83,6 +89,9 @@ func (s *status) troubles() []string {
 			out = append(out, fmt.Sprintf("source %s: %d endpoints left out, their addresses are not in its allow list", src.Name, src.Refused))
 		}
 	}
+	if len(s.Replicas) > 0 && !slices.ContainsFunc(s.Replicas, func(r resource.Replica) bool { return r.Exporter }) {
+		out = append(out, "no federation speaks to peers: none holds the exporter's lease")
+	}
 	return out
 }
 
@@ -104,6 +113,25 @@ func (s *status) rows() [][]string {
 	rows = append(rows, nil, []string{"SOURCE", "KIND", "STATE", "LAST READ", "SERVICES", "ENDPOINTS", "HELD BACK"})
 	for _, v := range s.Sources {
 		rows = append(rows, []string{v.Name, v.Kind, v.State, ago(v.LastSuccess), fmt.Sprint(v.Services), fmt.Sprint(v.Endpoints), fmt.Sprint(len(v.Quarantined))})
+	}
+	if len(s.Replicas) > 1 {
+		rows = append(rows, nil)
+		rows = append(rows, replicaRows(s.Replicas)...)
+	}
+	return rows
+}
+
+func replicaRows(replicas []resource.Replica) [][]string {
+	rows := [][]string{{"FEDERATION", "ROLE", "ADDRESS", "BUILD", "STARTED"}}
+	for _, r := range replicas {
+		name, role := r.Name, "replica"
+		if r.Self {
+			name += " (asked)"
+		}
+		if r.Exporter {
+			role = "exporter"
+		}
+		rows = append(rows, []string{name, role, r.Address, dash(r.Build), ago(r.StartedAt)})
 	}
 	return rows
 }
