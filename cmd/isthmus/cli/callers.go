@@ -70,14 +70,14 @@ func callerRows(list []route.Sighting) [][]string {
 			verdict = "denied (" + s.Reason + ")"
 		}
 		rows = append(rows, []string{
-			s.Service.String(), dash(s.Caller), dash(string(s.Peer)), request(s.SightingKey), verdict, dash(s.Rule), fmt.Sprint(s.Count), ago(s.LastSeen),
+			s.Service.String(), dash(s.Caller), dash(string(s.Peer)), requestSeen(s.SightingKey), verdict, dash(s.Rule), fmt.Sprint(s.Count), ago(s.LastSeen),
 		})
 	}
 	return rows
 }
 
-// request is what was asked for; "-" of a connection that shows no requests.
-func request(k route.SightingKey) string {
+// requestSeen is what was asked for; "-" of a connection that shows no requests.
+func requestSeen(k route.SightingKey) string {
 	path := k.Path
 	if k.Prefix {
 		path += "*"
