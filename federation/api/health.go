@@ -3,6 +3,8 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+
+	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 )
 
 func (s *Server) serveOpenAPI(w http.ResponseWriter, _ *http.Request) {
@@ -25,9 +27,5 @@ func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if len(reasons) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_ = json.NewEncoder(w).Encode(struct {
-		Ready    bool     `json:"ready"`
-		Reasons  []string `json:"reasons,omitempty"`
-		Degraded []string `json:"degraded,omitempty"`
-	}{len(reasons) == 0, reasons, s.opts.Backend.Degraded()})
+	_ = json.NewEncoder(w).Encode(resource.Readiness{Ready: len(reasons) == 0, Reasons: reasons, Degraded: s.opts.Backend.Degraded()})
 }

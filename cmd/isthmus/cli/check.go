@@ -78,11 +78,12 @@ func check(ctx context.Context, k *connection, path, without string) ([]doctor.V
 }
 
 func readFacts(ctx context.Context, api *client.Client, f *doctor.Facts) error {
-	var errs [4]error
+	var errs [5]error
 	f.Peers, errs[0] = api.Peers().List(ctx)
 	f.Gateways, errs[1] = api.Gateways().List(ctx)
 	f.Links, errs[2] = api.Links().List(ctx)
 	f.Sources, errs[3] = api.Sources().List(ctx)
+	f.Ready, errs[4] = api.Readiness(ctx)
 	return errors.Join(errs[:]...)
 }
 

@@ -105,6 +105,9 @@ func servicePatterns(names []string) []policy.ServicePattern {
 	out := make([]policy.ServicePattern, len(names))
 	for i, n := range names {
 		out[i] = policy.ServicePattern(n)
+		if p, err := policy.ParseServicePattern(n); err == nil {
+			out[i] = p // "billing" is billing.default; what is wrong is told by Validate
+		}
 	}
 	return out
 }

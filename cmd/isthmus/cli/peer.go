@@ -99,9 +99,31 @@ func describePeer(p *resource.Peer) [][]string {
 		{"gateways", dash(strings.Join(roster, "; "))},
 		{"bootstrap", dash(strings.Join(p.Bootstrap, ", "))},
 		{"asserts", dash(patterns(p.Asserts))},
+		{"bundle", describeTrust(p.Trust)},
 		{"services", fmt.Sprintf("%d offered, %d imported", p.Offered, p.Imported)},
 		{"origin", dash(string(p.Origin))},
 	}
+}
+
+// describeTrust says which bundle of the peer's trust domain is held.
+func describeTrust(t *resource.PeerTrust) string {
+	if t == nil {
+		return "-"
+	}
+	s := "none is held: no link can come up"
+	if t.Held {
+		s = fmt.Sprintf("%d roots, from %s, taken %s", t.Authorities, dash(t.From), ago(t.TakenAt))
+	}
+	if t.Error != "" {
+		s += "; refused: " + t.Error
+	}
+	if e := t.Endpoint; e != nil {
+		s += fmt.Sprintf("; endpoint %s %s", e.URL, e.State)
+		if e.Error != "" {
+			s += ": " + e.Error
+		}
+	}
+	return s
 }
 
 func newPeerRemove() *cobra.Command {

@@ -16,6 +16,7 @@ import (
 // status is what `isthmus status --json` prints.
 type status struct {
 	Version  resource.Version   `json:"version"`
+	Ready    resource.Readiness `json:"ready"`
 	Clusters []resource.Cluster `json:"clusters"`
 	Peers    []resource.Peer    `json:"peers"`
 	Gateways []resource.Gateway `json:"gateways"`
@@ -49,13 +50,14 @@ func readStatus(ctx context.Context, api *client.Client) (*status, error) {
 	if s.Version, err = api.Version(ctx); err != nil {
 		return nil, err // one reason is enough where nobody answers
 	}
-	var errs [6]error
+	var errs [7]error
 	s.Clusters, errs[0] = api.Clusters().List(ctx)
 	s.Peers, errs[1] = api.Peers().List(ctx)
 	s.Gateways, errs[2] = api.Gateways().List(ctx)
 	s.Links, errs[3] = api.Links().List(ctx)
 	s.Sources, errs[4] = api.Sources().List(ctx)
 	s.Replicas, errs[5] = api.Replicas().List(ctx)
+	s.Ready, errs[6] = api.Readiness(ctx)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
@@ -65,9 +67,18 @@ func readStatus(ctx context.Context, api *client.Client) (*status, error) {
 
 func (s *status) troubles() []string {
 	out := []string{}
+	for _, r := range s.Ready.Reasons {
+		out = append(out, "federation not ready: "+r)
+	}
+	for _, d := range s.Ready.Degraded {
+		out = append(out, "federation degraded: "+d)
+	}
 	for _, p := range s.Peers {
 		if p.State != resource.PeerOK {
 			out = append(out, fmt.Sprintf("peer %s: %s %s", p.Name, p.State, p.Reason))
+		}
+		if p.Trust != nil && p.Trust.Endpoint != nil && p.Trust.Endpoint.State == "failing" {
+			out = append(out, fmt.Sprintf("peer %s: bundle endpoint fails, last good answer %s: %s", p.Name, ago(p.Trust.Endpoint.FetchedAt), p.Trust.Endpoint.Error))
 		}
 	}
 	for _, g := range s.Gateways {

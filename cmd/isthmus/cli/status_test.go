@@ -51,6 +51,27 @@ func TestStatusTellsReplicas(t *testing.T) {
 	}
 }
 
+// TestStatusTellsWhatReadyzTells: a store that takes no writes and a bundle endpoint
+// that fails are troubles, though everything is served.
+func TestStatusTellsWhatReadyzTells(t *testing.T) {
+	s := status{
+		Ready:    resource.Readiness{Reasons: []string{"store: takes no writes"}, Degraded: []string{"store.db was damaged"}},
+		Gateways: []resource.Gateway{{Name: "gw1", State: "alive"}},
+		Peers: []resource.Peer{{
+			Name: "west", State: resource.PeerOK,
+			Trust: &resource.PeerTrust{Held: true, Endpoint: &resource.EndpointStatus{State: "failing", Error: "refused"}},
+		}},
+	}
+	got := s.troubles()
+	want := []string{
+		"federation not ready: store: takes no writes", "federation degraded: store.db was damaged",
+		"peer west: bundle endpoint fails, last good answer never: refused",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // TestCallersInWords: what is only the beginning of a path, a connection without
 // requests and a denial are told apart.
 func TestCallersInWords(t *testing.T) {

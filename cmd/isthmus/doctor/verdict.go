@@ -43,6 +43,7 @@ type Verdict struct {
 
 // Facts are what a federation says.
 type Facts struct {
+	Ready    resource.Readiness
 	Trust    resource.Trust
 	Peers    []resource.Peer
 	Gateways []resource.Gateway
@@ -63,6 +64,7 @@ func Failed(verdicts []Verdict) bool {
 // Judge judges everything, at a moment.
 func Judge(f Facts, now time.Time) []Verdict {
 	var out []Verdict
+	out = append(out, ready(f.Ready)...)
 	out = append(out, svid("own svid", f.Trust.SVID.NotAfter, now))
 	out = append(out, users(f.Trust, now)...)
 	out = append(out, domains(f, now)...)
@@ -72,6 +74,21 @@ func Judge(f Facts, now time.Time) []Verdict {
 	out = append(out, gateways(f)...)
 	for _, s := range f.Sources {
 		out = append(out, source(s, now))
+	}
+	return out
+}
+
+// ready judges what the federation says of itself.
+func ready(r resource.Readiness) []Verdict {
+	var out []Verdict
+	for _, reason := range r.Reasons {
+		out = append(out, Verdict{Grade: Fail, Subject: "federation", Finding: "not ready: " + reason, Fix: "what is served goes on from what it has; mend what it names"})
+	}
+	for _, d := range r.Degraded {
+		out = append(out, Verdict{Grade: Warn, Subject: "federation", Finding: d, Fix: "everything is served; see docs/operations.md on the store"})
+	}
+	if len(out) == 0 {
+		out = append(out, Verdict{Grade: OK, Subject: "federation", Finding: "ready"})
 	}
 	return out
 }

@@ -33,6 +33,7 @@ func healthy() doctor.Facts {
 			Name: "b", TrustDomain: "b.test", State: resource.PeerOK,
 			Trust: &resource.PeerTrust{Held: true, From: "endpoint", Sequence: 7, Endpoint: &resource.EndpointStatus{URL: "https://b.test/", State: "ok"}},
 		}},
+		Ready:    resource.Readiness{Ready: true},
 		Gateways: []resource.Gateway{{Name: "gw1", State: "alive", Links: 2, LinksUp: 2}},
 		Sources:  []resource.Source{{Name: "consul", State: "ok", LastSuccess: now.Add(-time.Second)}},
 	}
@@ -45,7 +46,7 @@ func TestHealthyFederationHasOnlyGoodVerdicts(t *testing.T) {
 			t.Errorf("%+v", v)
 		}
 	}
-	if doctor.Failed(verdicts) || len(verdicts) != 9 {
+	if doctor.Failed(verdicts) || len(verdicts) != 10 {
 		t.Errorf("%d verdicts: %+v", len(verdicts), verdicts)
 	}
 }
@@ -78,6 +79,12 @@ func TestEachTroubleHasItsVerdictAndFix(t *testing.T) {
 		"every root has ended": {func(f *doctor.Facts) {
 			f.Trust.Authorities[2].NotAfter, f.Trust.Authorities[1].NotAfter = now.Add(-time.Hour), now.Add(-time.Hour)
 		}, doctor.Fail, "bundle of b.test", "every root has ended"},
+		"not ready": {func(f *doctor.Facts) {
+			f.Ready = resource.Readiness{Reasons: []string{"store: store takes no writes"}}
+		}, doctor.Fail, "federation", "store takes no writes"},
+		"degraded": {func(f *doctor.Facts) {
+			f.Ready.Degraded = []string{"store.db was damaged"}
+		}, doctor.Warn, "federation", "store.db was damaged"},
 		"no bundle":        {func(f *doctor.Facts) { f.Peers[0].Trust.Held = false }, doctor.Fail, "peer b", "no bundle of b.test"},
 		"bundle refused":   {func(f *doctor.Facts) { f.Peers[0].Trust.Error = "goes back" }, doctor.Warn, "peer b", "refused: goes back"},
 		"endpoint failing": {func(f *doctor.Facts) { f.Peers[0].Trust.Endpoint.State = "failing" }, doctor.Warn, "peer b", "endpoint https://b.test/ fails"},

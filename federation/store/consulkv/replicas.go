@@ -111,7 +111,7 @@ func (r *Replicas) Apply(ctx context.Context, writes ...store.Write) (uint64, er
 func (r *Replicas) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { r.watch(ctx) })
-	every := r.store.config.SessionTTL / 3
+	every, away := r.store.config.SessionTTL/3, false
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
@@ -125,9 +125,17 @@ func (r *Replicas) Run(ctx context.Context) error {
 		}
 		wait := every
 		if err := r.tend(ctx); err != nil && ctx.Err() == nil {
-			r.log.Warn("replica does not reach its session", "err", err)
+			level := slog.LevelWarn
+			if away { // once is enough, it tries every second
+				level = slog.LevelDebug
+			}
+			away = true
+			r.log.Log(ctx, level, "replica does not reach its session", "err", err)
 			r.update(func(v *View) { v.Err = err })
 			wait = min(every, time.Second)
+		} else if err == nil && away {
+			away = false
+			r.log.Info("replica reaches its session again")
 		}
 		if r.View().Exporter.Name == "" {
 			wait = min(wait, lockDelay/2)
