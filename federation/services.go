@@ -106,15 +106,50 @@ func serviceItem(s *merge.Service, of serviceVerdicts, index *policy.Index, name
 
 func endpointPrefix(n catalog.ServiceName) string { return n.String() + "/" }
 
+// endpointsOf is what the endpoints of a service are listed by.
+type endpointsOf struct {
+	service  *merge.Service
+	verdicts serviceVerdicts
+}
+
 func endpointGroup(s *merge.Service, of serviceVerdicts) feed.Group[resource.Endpoint] {
-	prefix := endpointPrefix(s.Name)
-	return feed.Group[resource.Endpoint]{Prefix: prefix, Len: len(s.Local.Endpoints), Make: func() []feed.Entry[resource.Endpoint] {
-		out := make([]feed.Entry[resource.Endpoint], len(s.Local.Endpoints))
-		for i := range s.Local.Endpoints {
-			e := &s.Local.Endpoints[i]
-			key := prefix + e.Port + "/" + e.ID
-			out[i] = feed.Entry[resource.Endpoint]{Key: key, Item: resource.Endpoint{Key: key, Service: s.Name, Endpoint: *e, Verdicts: of.of(e)}}
+	now := endpointsOf{s, of}
+	return feed.Group[resource.Endpoint]{
+		Prefix: endpointPrefix(s.Name), Len: len(s.Local.Endpoints), Of: now, Make: now.entries,
+		Differ: func(was *feed.Group[resource.Endpoint]) (old, fresh []feed.Entry[resource.Endpoint], ok bool) {
+			return now.differ(was.Of.(endpointsOf))
+		},
+	}
+}
+
+func (x endpointsOf) entry(i int) feed.Entry[resource.Endpoint] {
+	e := &x.service.Local.Endpoints[i]
+	key := endpointPrefix(x.service.Name) + e.Port + "/" + e.ID
+	return feed.Entry[resource.Endpoint]{Key: key, Item: resource.Endpoint{Key: key, Service: x.service.Name, Endpoint: *e, Verdicts: x.verdicts.of(e)}}
+}
+
+func (x endpointsOf) entries() []feed.Entry[resource.Endpoint] {
+	out := make([]feed.Entry[resource.Endpoint], len(x.service.Local.Endpoints))
+	for i := range out {
+		out[i] = x.entry(i)
+	}
+	return unique(out)
+}
+
+// differ are the entries of which was says something else; false where the
+// services have not the same endpoints. Mostly one of very many has changed.
+func (x endpointsOf) differ(was endpointsOf) (old, fresh []feed.Entry[resource.Endpoint], ok bool) {
+	a, b := was.service.Local.Endpoints, x.service.Local.Endpoints
+	if was.service.Name != x.service.Name || len(a) != len(b) {
+		return nil, nil, false
+	}
+	for i := range b {
+		switch {
+		case a[i].ID != b[i].ID || a[i].Port != b[i].Port:
+			return nil, nil, false
+		case !a[i].Equal(b[i]) || !slices.Equal(was.verdicts.of(&a[i]), x.verdicts.of(&b[i])):
+			old, fresh = append(old, was.entry(i)), append(fresh, x.entry(i))
 		}
-		return unique(out)
-	}}
+	}
+	return unique(old), unique(fresh), true
 }

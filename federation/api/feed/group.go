@@ -17,6 +17,12 @@ type Group[T any] struct {
 	Make func() []Entry[T]
 	// Len is how many there are.
 	Len int
+	// Of is what Make reads, for Differ of a later group.
+	Of any
+	// Differ returns the entries of an earlier group of the prefix and of this one
+	// that are not the same in both, each list sorted by key, or false where they
+	// have to be made to be compared. It may be nil, which is false.
+	Differ func(was *Group[T]) (old, fresh []Entry[T], ok bool)
 }
 
 // Edit puts groups in place of those of their prefixes and removes others. A
@@ -50,22 +56,18 @@ func (f *Feed[T]) Edit(puts []Group[T], removes []string) {
 	for _, e := range edits {
 		i, found := slices.BinarySearchFunc(rest, e.prefix, func(g Group[T], p string) int { return cmp.Compare(g.Prefix, p) })
 		next = append(next, rest[:i]...)
-		var old []Entry[T]
+		var was *Group[T]
 		if found {
-			if !anew {
-				old = rest[i].Make()
-			}
+			was = &rest[i]
 			i++
 		}
 		rest = rest[i:]
-		var fresh []Entry[T]
 		if e.put != nil {
 			next = append(next, *e.put)
-			if !anew {
-				fresh = e.put.Make()
-			}
 		}
-		f.differ(old, fresh)
+		if !anew {
+			f.differ(compared(was, e.put))
+		}
 	}
 	f.groups = append(next, rest...)
 	if anew {
@@ -75,6 +77,22 @@ func (f *Feed[T]) Edit(puts []Group[T], removes []string) {
 	if f.revision != before {
 		f.wake()
 	}
+}
+
+// compared are the entries of two groups, nil for none, that may differ.
+func compared[T any](was, is *Group[T]) (old, fresh []Entry[T]) {
+	if was != nil && is != nil && is.Differ != nil {
+		if old, fresh, ok := is.Differ(was); ok {
+			return old, fresh
+		}
+	}
+	if was != nil {
+		old = was.Make()
+	}
+	if is != nil {
+		fresh = is.Make()
+	}
+	return old, fresh
 }
 
 // differ records what leads from one sorted list to another.

@@ -15,12 +15,22 @@ import (
 // group makes the entries "g/k" of one group's content.
 func group(prefix string, content map[string]string) feed.Group[string] {
 	prefix += "/"
-	return feed.Group[string]{Prefix: prefix, Len: len(content), Make: func() (out []feed.Entry[string]) {
+	without := func(content, other map[string]string) (out []feed.Entry[string]) {
 		for _, k := range slices.Sorted(maps.Keys(content)) {
-			out = append(out, feed.Entry[string]{Key: prefix + k, Item: content[k]})
+			if v, there := other[k]; !there || v != content[k] {
+				out = append(out, feed.Entry[string]{Key: prefix + k, Item: content[k]})
+			}
 		}
 		return out
-	}}
+	}
+	g := feed.Group[string]{Prefix: prefix, Len: len(content), Of: content, Make: func() []feed.Entry[string] { return without(content, nil) }}
+	if len(content) > 1 { // some groups know what differs, and some of those only at times
+		g.Differ = func(was *feed.Group[string]) (old, fresh []feed.Entry[string], ok bool) {
+			before := was.Of.(map[string]string)
+			return without(before, content), without(content, before), len(before) > 0
+		}
+	}
+	return g
 }
 
 // A feed that is edited group by group says what one says that is replaced by
