@@ -39,7 +39,18 @@ func (s *Snapshot) Equal(o *Snapshot) bool {
 	if s.Source() != o.Source() || s.Len() != o.Len() || s.EndpointCount() != o.EndpointCount() {
 		return false
 	}
-	return s.Len() == 0 || slices.EqualFunc(s.services, o.services, (*Service).Equal)
+	a, b := read(s), read(o)
+	for a.head() != nil && b.head() != nil {
+		if a.skip(b) {
+			continue
+		}
+		if !a.head().Equal(b.head()) {
+			return false
+		}
+		a.next()
+		b.next()
+	}
+	return a.head() == b.head() // both have ended
 }
 
 // Delta is what leads from one snapshot to another: old.With(d.Upserts,
@@ -57,28 +68,25 @@ func (d Delta) IsEmpty() bool { return len(d.Upserts) == 0 && len(d.Removes) == 
 // Diff returns what leads from old to new; either may be nil.
 func Diff(old, new *Snapshot) Delta { //nolint:predeclared,revive // old and new are the words for it
 	var d Delta
-	var a, b []*Service
-	if old != nil {
-		a = old.services
-	}
-	if new != nil {
-		b = new.services
-	}
-	for len(a) > 0 || len(b) > 0 {
+	a, b := read(old), read(new)
+	for a.head() != nil || b.head() != nil {
+		if a.skip(b) { // nearly all of them
+			continue
+		}
+		was, is := a.head(), b.head()
 		switch {
-		case len(a) > 0 && len(b) > 0 && a[0] == b[0]: // nearly all of them
-			a, b = a[1:], b[1:]
-		case len(b) == 0 || (len(a) > 0 && compareServices(a[0], b[0]) < 0):
-			d.Removes = append(d.Removes, a[0].Name)
-			a = a[1:]
-		case len(a) == 0 || compareServices(a[0], b[0]) > 0:
-			d.Upserts = append(d.Upserts, b[0])
-			b = b[1:]
+		case is == nil || was != nil && compareServices(was, is) < 0:
+			d.Removes = append(d.Removes, was.Name)
+			a.next()
+		case was == nil || compareServices(was, is) > 0:
+			d.Upserts = append(d.Upserts, is)
+			b.next()
 		default:
-			if !a[0].Equal(b[0]) {
-				d.Upserts = append(d.Upserts, b[0])
+			if !was.Equal(is) {
+				d.Upserts = append(d.Upserts, is)
 			}
-			a, b = a[1:], b[1:]
+			a.next()
+			b.next()
 		}
 	}
 	return d

@@ -11,10 +11,12 @@ import (
 // Snapshot is everything that one source knows at one moment: immutable,
 // validated, ordered by service name. Snapshots that follow each other share
 // the services that did not change, so that a change costs the changed services
-// and one list of pointers. A nil Snapshot is an empty one without a source.
+// and those that stand in one block with them. A nil Snapshot is an empty one
+// without a source.
 type Snapshot struct {
 	source    string
-	services  []*Service // by Name.Compare
+	blocks    blocks
+	count     int
 	endpoints int
 }
 
@@ -24,10 +26,12 @@ type Snapshot struct {
 func NewSnapshot(source string, services []*Service) (*Snapshot, error) {
 	var p problems
 	p.check("source", source, checkLabel(source))
-	s := &Snapshot{source: source, services: adopt(&p, services)}
-	for _, svc := range s.services {
+	adopted := adopt(&p, services)
+	s := &Snapshot{source: source, count: len(adopted)}
+	for _, svc := range adopted {
 		s.endpoints += len(svc.Endpoints)
 	}
+	s.blocks.add(adopted)
 	s.check(&p)
 	if err := p.err(); err != nil {
 		return nil, fmt.Errorf("snapshot of source %q: %w", source, err)
@@ -70,8 +74,8 @@ func (s *Snapshot) check(p *problems) {
 	if s.endpoints > MaxEndpoints {
 		p.add("services", s.endpoints, fmt.Sprintf("a snapshot has at most %d endpoints", MaxEndpoints))
 	}
-	if len(s.services) > MaxServices {
-		p.add("services", len(s.services), fmt.Sprintf("a snapshot has at most %d services", MaxServices))
+	if s.count > MaxServices {
+		p.add("services", s.count, fmt.Sprintf("a snapshot has at most %d services", MaxServices))
 	}
 }
 
@@ -100,7 +104,7 @@ func (s *Snapshot) Len() int {
 	if s == nil {
 		return 0
 	}
-	return len(s.services)
+	return s.count
 }
 
 // EndpointCount is the number of endpoints of all services.
@@ -116,11 +120,15 @@ func (s *Snapshot) Get(name ServiceName) *Service {
 	if s == nil {
 		return nil
 	}
-	i, found := find(s.services, name)
+	if len(s.blocks) == 0 {
+		return nil
+	}
+	block := s.blocks[s.blocks.place(name)]
+	i, found := find(block, name)
 	if !found {
 		return nil
 	}
-	return s.services[i]
+	return block[i]
 }
 
 func find(services []*Service, name ServiceName) (int, bool) {
@@ -133,9 +141,11 @@ func (s *Snapshot) All() iter.Seq[*Service] {
 		if s == nil {
 			return
 		}
-		for _, svc := range s.services {
-			if !yield(svc) {
-				return
+		for _, block := range s.blocks {
+			for _, svc := range block {
+				if !yield(svc) {
+					return
+				}
 			}
 		}
 	}
@@ -174,29 +184,52 @@ type edit struct {
 	put  *Service
 }
 
-// edited copies the stretches of pointers between the edits, which are in order.
+// edited copies the blocks that the edits, which are in order, fall into.
 func (s *Snapshot) edited(edits []edit) *Snapshot {
-	next := &Snapshot{source: s.Source(), endpoints: s.EndpointCount()}
-	var old []*Service
+	next := &Snapshot{source: s.Source(), endpoints: s.EndpointCount(), count: s.Len()}
+	var rest blocks
 	if s != nil {
-		old = s.services
+		rest = s.blocks
 	}
-	next.services = make([]*Service, 0, len(old)+len(edits))
+	next.blocks = make(blocks, 0, len(rest)+1)
+	for len(edits) > 0 {
+		i := rest.place(edits[0].name)
+		next.blocks = append(next.blocks, rest[:i]...)
+		rest = rest[i:]
+		within := len(edits)
+		if len(rest) > 1 {
+			within, _ = slices.BinarySearchFunc(edits, rest[1][0].Name, func(e edit, n ServiceName) int { return e.name.Compare(n) })
+		}
+		var old []*Service
+		if len(rest) > 0 {
+			old, rest = rest[0], rest[1:]
+		}
+		next.blocks.add(next.merged(old, edits[:within]))
+		edits = edits[within:]
+	}
+	next.blocks = append(next.blocks, rest...)
+	return next
+}
+
+// merged is a block with its edits, which are counted.
+func (s *Snapshot) merged(old []*Service, edits []edit) []*Service {
+	out := make([]*Service, 0, len(old)+len(edits))
 	for _, e := range edits {
 		i, found := find(old, e.name)
-		next.services = append(next.services, old[:i]...)
+		out = append(out, old[:i]...)
 		if found {
-			next.endpoints -= len(old[i].Endpoints)
+			s.endpoints -= len(old[i].Endpoints)
+			s.count--
 			i++
 		}
 		old = old[i:]
 		if e.put != nil {
-			next.endpoints += len(e.put.Endpoints)
-			next.services = append(next.services, e.put)
+			s.endpoints += len(e.put.Endpoints)
+			s.count++
+			out = append(out, e.put)
 		}
 	}
-	next.services = append(next.services, old...)
-	return next
+	return append(out, old...)
 }
 
 // snapshotJSON is the canonical text form.
@@ -208,9 +241,7 @@ type snapshotJSON struct {
 // MarshalJSON writes the one canonical form: equal snapshots, equal bytes.
 func (s *Snapshot) MarshalJSON() ([]byte, error) {
 	v := snapshotJSON{Source: s.Source(), Services: []*Service{}}
-	if s != nil && s.services != nil {
-		v.Services = s.services
-	}
+	v.Services = slices.AppendSeq(v.Services, s.All())
 	return json.Marshal(v)
 }
 
