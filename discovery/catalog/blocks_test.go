@@ -15,7 +15,7 @@ import (
 // the same services, whatever lists it is cut into on the way.
 func TestEditedLargeSnapshotIsTheOneMadeAtOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		const names = 2000
+		const names = 600
 		name := func(i int) string { return fmt.Sprintf("s%04d.shop", i) }
 		content := map[int]*catalog.Service{}
 		draw := func(i, endpoints int) *catalog.Service {
@@ -61,7 +61,7 @@ func TestEditedLargeSnapshotIsTheOneMadeAtOnce(t *testing.T) {
 			if !slices.Equal(slices.Collect(s.All()), slices.Collect(want.All())) {
 				t.Fatal("other services, or in another order")
 			}
-			for i := range names {
+			for i := 0; i < names; i += 7 {
 				if got := s.Get(catalog.MustServiceName(name(i))); got != content[i] {
 					t.Fatalf("%s is %v, want %v", name(i), got, content[i])
 				}

@@ -35,8 +35,8 @@ type Feed[T any] struct {
 	equal func(a, b T) bool
 
 	mu       sync.RWMutex
-	entries  []Entry[T] // sorted by key; replaced, never changed
-	groups   []Group[T] // the same, of a feed that is edited; nil in others
+	entries  []Entry[T]  // sorted by key; replaced, never changed
+	groups   []*Group[T] // the same, of a feed that is edited; nil in others
 	revision uint64
 	history  []Change[T] // oldest first
 	floor    uint64      // the revision before history[0]

@@ -51,19 +51,19 @@ func (f *Feed[T]) Edit(puts []Group[T], removes []string) {
 	defer f.mu.Unlock()
 	anew := entries > HistoryLen
 	before := f.revision
-	next := make([]Group[T], 0, len(f.groups)+len(puts))
+	next := make([]*Group[T], 0, len(f.groups)+len(puts))
 	rest := f.groups
 	for _, e := range edits {
-		i, found := slices.BinarySearchFunc(rest, e.prefix, func(g Group[T], p string) int { return cmp.Compare(g.Prefix, p) })
+		i, found := slices.BinarySearchFunc(rest, e.prefix, func(g *Group[T], p string) int { return cmp.Compare(g.Prefix, p) })
 		next = append(next, rest[:i]...)
 		var was *Group[T]
 		if found {
-			was = &rest[i]
+			was = rest[i]
 			i++
 		}
 		rest = rest[i:]
 		if e.put != nil {
-			next = append(next, *e.put)
+			next = append(next, new(*e.put)) // of its own, for it stays longer than those beside it
 		}
 		if !anew {
 			f.differ(compared(was, e.put))
@@ -116,7 +116,7 @@ func (f *Feed[T]) differ(old, entries []Entry[T]) {
 
 // runs yields the list from the key start on, in runs of entries that stand
 // together.
-func runs[T any](entries []Entry[T], groups []Group[T], start string) iter.Seq[[]Entry[T]] {
+func runs[T any](entries []Entry[T], groups []*Group[T], start string) iter.Seq[[]Entry[T]] {
 	return func(yield func([]Entry[T]) bool) {
 		from := func(list []Entry[T]) []Entry[T] {
 			i, _ := find(list, start)
@@ -126,7 +126,7 @@ func runs[T any](entries []Entry[T], groups []Group[T], start string) iter.Seq[[
 			yield(from(entries))
 			return
 		}
-		first, found := slices.BinarySearchFunc(groups, start, func(g Group[T], k string) int { return cmp.Compare(g.Prefix, k) })
+		first, found := slices.BinarySearchFunc(groups, start, func(g *Group[T], k string) int { return cmp.Compare(g.Prefix, k) })
 		if !found && first > 0 {
 			first-- // the group whose prefix is below may hold keys from there on
 		}
@@ -160,8 +160,8 @@ func (f *Feed[T]) Entries() (iter.Seq[Entry[T]], uint64) {
 }
 
 // inGroup returns the entry under key: it can be in one group only.
-func inGroup[T any](groups []Group[T], key string) (item T, ok bool) {
-	i, found := slices.BinarySearchFunc(groups, key, func(g Group[T], k string) int { return cmp.Compare(g.Prefix, k) })
+func inGroup[T any](groups []*Group[T], key string) (item T, ok bool) {
+	i, found := slices.BinarySearchFunc(groups, key, func(g *Group[T], k string) int { return cmp.Compare(g.Prefix, k) })
 	if !found {
 		i--
 	}
