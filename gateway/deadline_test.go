@@ -68,6 +68,7 @@ func TestGRPCDeadlineWithoutTheCallersTimer(t *testing.T) {
 			}},
 		} {
 			t.Run(way+", "+name, func(t *testing.T) {
+				t.Parallel()
 				protocols := new(http.Protocols)
 				protocols.SetUnencryptedHTTP2(true)
 				transport := &http.Transport{Protocols: protocols}

@@ -187,7 +187,10 @@ func TestUploadOf100MiB(t *testing.T) {
 		n, err := io.Copy(h, r.Body)
 		_, _ = fmt.Fprintf(w, "%d %v %x %s", n, err, h.Sum(nil), r.Trailer.Get("X-Sum"))
 	}))
-	const size = 100 << 20
+	size := int64(100 << 20)
+	if raceEnabled {
+		size = 32 << 20 // several windows still
+	}
 	h := sha256.New()
 	for _, length := range []int64{size, -1} {
 		h.Reset()
@@ -199,7 +202,7 @@ func TestUploadOf100MiB(t *testing.T) {
 		req.ContentLength = length
 		start := time.Now()
 		_, _, got := do(t, near.client(), req)
-		t.Logf("length %d: %.0f MB/s", length, size/1e6/time.Since(start).Seconds())
+		t.Logf("length %d: %.0f MB/s", length, float64(size)/1e6/time.Since(start).Seconds())
 		if want := fmt.Sprintf("%d <nil> %s ", size, hex.EncodeToString(h.Sum(nil))); got != want {
 			t.Errorf("length %d: got %q, want %q", length, got, want)
 		}

@@ -54,6 +54,7 @@ func TestWhatIsWithdrawnEndsWhatIsOpen(t *testing.T) {
 		}, "unknown_service", true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, "alpha", "beta")
 			stream := httpServer(t, func(rw http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("Upgrade") != "" {
@@ -82,7 +83,7 @@ func TestWhatIsWithdrawnEndsWhatIsOpen(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { _ = c.Close() })
-				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(time.Minute))
 				_, _ = io.WriteString(c, first)
 				open[what] = bufio.NewReader(c)
 				got := make([]byte, len(want))

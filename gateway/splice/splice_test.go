@@ -255,7 +255,7 @@ func TestADeadLinkResetsTheCaller(t *testing.T) {
 
 func TestBulkBothWaysAtOnce(t *testing.T) {
 	l := newLine(t, splice.Options{})
-	const size = 32 << 20
+	const size = 12 << 20
 	transfer := func(from, to *net.TCPConn, seed uint64) {
 		sum := sha256.New()
 		done := make(chan struct{})

@@ -25,21 +25,32 @@ func TestThousandConcurrentStreams(t *testing.T) {
 	defer m.Close()
 	const streams, size = 1000, 20 << 10
 	var wg sync.WaitGroup
-	var good atomic.Int64
+	var good, again atomic.Int64
+	start := time.Now()
+	echoed := func(payload []byte) ([]byte, error) {
+		s, err := a.OpenStream(t.Context(), "west", echoHeader(), payload[:100])
+		if err != nil {
+			return nil, err
+		}
+		defer s.Close()
+		var writing sync.WaitGroup
+		defer writing.Wait()
+		writing.Go(func() {
+			_, _ = s.Write(payload[100:])
+			_ = s.CloseWrite()
+		})
+		return io.ReadAll(s)
+	}
 	for i := range streams {
 		wg.Go(func() {
 			payload := bytes.Repeat([]byte{byte(i), byte(i >> 8)}, size/2)
-			s, err := a.OpenStream(t.Context(), "west", echoHeader(), payload[:100])
-			if err != nil {
-				t.Error(err)
-				return
+			got, err := echoed(payload)
+			// A machine that has no time for the probes of a link loses it.
+			for linkDied(err) && time.Since(start) < time.Minute {
+				again.Add(1)
+				time.Sleep(50 * time.Millisecond)
+				got, err = echoed(payload)
 			}
-			defer s.Close()
-			go func() {
-				_, _ = s.Write(payload[100:])
-				_ = s.CloseWrite()
-			}()
-			got, err := io.ReadAll(s)
 			if err != nil || !bytes.Equal(got, payload) {
 				t.Errorf("stream %d: %d bytes, %v", i, len(got), err)
 				return
@@ -51,9 +62,18 @@ func TestThousandConcurrentStreams(t *testing.T) {
 	if good.Load() != streams {
 		t.Errorf("%d of %d streams came through", good.Load(), streams)
 	}
+	t.Logf("figure: %d streams at once in %v, %d opened again on another link", streams, time.Since(start).Round(time.Millisecond), again.Load())
 	for _, g := range []*tunneltest.Gateway{a, b} {
-		g.Wait("streams to end", func() bool { return g.Links()[0].Streams == 0 })
+		g.Wait("streams to end", func() bool { l := g.Links(); return len(l) > 0 && l[0].Streams == 0 })
 	}
+}
+
+func linkDied(err error) bool {
+	if _, ok := errors.AsType[*tunnel.LinkError](err); ok {
+		return true
+	}
+	e, ok := errors.AsType[*tunnel.ResetError](err)
+	return ok && e.Status == wire.LinkDead
 }
 
 // A reader that stalls holds back its own stream only.

@@ -78,13 +78,15 @@ func (s *site) start() *site {
 	s.ca = c
 	s.stop = background(s.t, c.Run)
 	ready(s.t, c)
-	eventually(s.t, "hosts are served", func() bool {
-		conn, err := net.Dial("tcp", s.cfg.Hosts.Address)
-		if err == nil {
+	eventually(s.t, "hosts and the operator are served", func() bool {
+		for network, address := range map[string]string{"tcp": s.cfg.Hosts.Address, "unix": ca.OperatorSocket(s.cfg.Dir)} {
+			conn, err := net.Dial(network, address)
+			if err != nil {
+				return false
+			}
 			_ = conn.Close()
 		}
-		_, serr := os.Stat(ca.OperatorSocket(s.cfg.Dir))
-		return err == nil && serr == nil
+		return true
 	})
 	return s
 }
