@@ -78,9 +78,42 @@ func (p *plane) dialableGateways() []string {
 // inviter's addresses in turn.
 const joinTimeout = 8 * time.Second
 
+const (
+	// joinPatience is how long a way is looked for again: the inviter's gateways open
+	// their door by their next table, a moment after the token was printed.
+	joinPatience = 4 * time.Second
+	joinPause    = 500 * time.Millisecond
+)
+
 // dialJoin reaches the federation that made a token: through an own gateway, which
 // dials one of the inviter's and goes on only with one that the token names.
 func (p *plane) dialJoin(ctx context.Context, t *peering.Token) (net.Conn, error) {
+	enough := time.NewTimer(joinPatience)
+	defer enough.Stop()
+	for {
+		conn, err := p.joinThroughAny(ctx, t)
+		if err == nil || errors.Is(err, errNoGateway) {
+			return conn, err
+		}
+		select { // one that took long has used the patience up
+		case <-enough.C:
+			return nil, err
+		default:
+		}
+		again := time.NewTimer(joinPause)
+		select {
+		case <-again.C:
+		case <-enough.C:
+			again.Stop()
+			return nil, err
+		case <-ctx.Done():
+			again.Stop()
+			return nil, err
+		}
+	}
+}
+
+func (p *plane) joinThroughAny(ctx context.Context, t *peering.Token) (net.Conn, error) {
 	candidates := p.gateways.toward(t.Cluster, p.now())
 	if len(candidates) == 0 {
 		return nil, errNoGateway

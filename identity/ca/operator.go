@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -106,7 +107,9 @@ func (c *CA) makeToken(w http.ResponseWriter, r *http.Request) {
 	var errs []error
 	for _, text := range in.IDs {
 		id, err := spiffeid.FromString(text)
-		errs = append(errs, err)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("id %q: %w", text, err))
+		}
 		entries = append(entries, hostEntry{ID: id, UID: in.UID})
 	}
 	err := errors.Join(errs...)

@@ -298,6 +298,48 @@ func TestAnEmptyListIsNotBelieved(t *testing.T) {
 	})
 }
 
+// TestAClearedPrefixIsNotBelieved: a process that starts with a copy of before, where
+// Consul has nothing any more, serves the copy and does not make the store anew. The
+// copy is what others' view hangs on: the mark alone would empty theirs, too.
+func TestAClearedPrefixIsNotBelieved(t *testing.T) {
+	a := agent(t, consultest.Options{})
+	opts := consulkv.Options{Config: at(a.Address(), "cleared/x"), CacheDir: t.TempDir()}
+	ctx := t.Context()
+	first, err := consulkv.Open(ctx, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Put(ctx, store.Key{Kind: "exports", Name: "a"}, []byte("1"), store.Absent); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	saved, _, err := a.Client().KV().List("cleared/x/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Client().KV().DeleteTree("cleared/x/", nil); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, opts)
+	if items, _, err := s.List(ctx, ""); err != nil || len(items) != 1 {
+		t.Fatalf("List = %v, %v; want the item of before", items, err)
+	}
+	if err := s.Writable(); err == nil {
+		t.Error("the store is writable below a prefix that was cleared")
+	}
+	if keys, _, err := a.Client().KV().Keys("cleared/x/", "", nil); err != nil || len(keys) != 0 {
+		t.Fatalf("keys %q, %v; want none: nobody made the store anew", keys, err)
+	}
+	for _, p := range saved { // restored
+		if _, err := a.Client().KV().Put(&api.KVPair{Key: p.Key, Value: p.Value}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the store writes again", func() bool { return s.Writable() == nil })
+}
+
 // proxy stands before Consul and loses the answers of transactions, which Consul
 // has made.
 func TestALostAnswerIsFoundAgain(t *testing.T) {

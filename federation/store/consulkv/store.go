@@ -50,6 +50,12 @@ type Store struct {
 	readErr error                // why the last reading failed
 	failed  error                // why the last write failed
 	stale   bool                 // served from the cache: Consul was never read
+
+	saving sync.Mutex
+	saved  struct {
+		at       time.Time // zero: not yet
+		revision uint64
+	}
 }
 
 // marker is the key that every whole list holds.
@@ -89,11 +95,13 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		items, s.readErr, s.stale = cached, err, true
 	}
 	s.mem = store.NewMemory(items, max(at, highest(items)))
-	s.save()
+	s.save(0)
 	return s, nil
 }
 
-// first reads everything, and marks a store that is new.
+// first reads everything, and marks a store that is new. One of which this process
+// holds a copy is not new but cleared: were it marked, every replica would believe
+// that there is no policy any more.
 func (s *Store) first(ctx context.Context) (map[store.Key]store.Item, uint64, error) {
 	for range 3 {
 		items, at, marked, err := s.whole(ctx, 0)
@@ -102,6 +110,9 @@ func (s *Store) first(ctx context.Context) (map[store.Key]store.Item, uint64, er
 		}
 		if len(items) > 0 {
 			return nil, 0, errNotWhole
+		}
+		if held, err := s.load(); err == nil && len(held) > 0 {
+			return nil, 0, fmt.Errorf("%w: below %s/ is nothing, and %d items are known from before", errNotWhole, s.config.Prefix, len(held))
 		}
 		// check-and-set: another replica may be the first.
 		_, _, err = s.client.txn(ctx, []op{{Verb: "cas", Key: s.path(marker()), Value: []byte(`{"format":1}`), Index: 0}})
@@ -291,6 +302,7 @@ func (s *Store) isClosed() bool { return s.life.Err() != nil }
 // Close implements store.Store; it is safe to call twice.
 func (s *Store) Close() error {
 	s.end()
+	s.save(0) // what was written since the last copy
 	s.mem.Close()
 	s.client.http.CloseIdleConnections()
 	return nil
@@ -304,14 +316,20 @@ type kept struct {
 	Revision uint64 `json:"revision"`
 }
 
-// save keeps a copy of the items on disk.
-func (s *Store) save() {
+// save keeps a copy of the items on disk where they are others than in the last
+// one, and that is at least so old.
+func (s *Store) save(atLeast time.Duration) {
 	if s.cache == nil {
 		return
 	}
-	items, _, err := s.mem.List("")
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	items, revision, err := s.mem.List("")
 	if err != nil {
 		return // closed
+	}
+	if !s.saved.at.IsZero() && (revision == s.saved.revision || time.Since(s.saved.at) < atLeast) {
+		return
 	}
 	out := make([]kept, len(items))
 	for i, item := range items {
@@ -323,7 +341,9 @@ func (s *Store) save() {
 	}
 	if err != nil {
 		s.log.Warn("last good copy of the store is not kept", "err", err)
+		return
 	}
+	s.saved.at, s.saved.revision = time.Now(), revision
 }
 
 func (s *Store) load() (map[store.Key]store.Item, error) {

@@ -28,7 +28,6 @@ func (s *Store) Run(ctx context.Context) error {
 	defer context.AfterFunc(s.life, cancel)()
 	limit := rate.NewLimiter(rate.Every(watchEvery), watchBurst)
 	var index, last uint64
-	saved := time.Time{}
 	for failures := 0; ; {
 		if limit.Wait(ctx) != nil {
 			return nil
@@ -51,7 +50,7 @@ func (s *Store) Run(ctx context.Context) error {
 			continue
 		}
 		failures = 0
-		whole, changed := s.show(began, items, at)
+		whole := s.show(began, items, at)
 		switch {
 		case !whole, at < last:
 			index = 0 // some of it was older than what is known, or of another life
@@ -59,10 +58,9 @@ func (s *Store) Run(ctx context.Context) error {
 			index = max(1, at)
 		}
 		last = at
-		if changed > 0 && time.Since(saved) > cacheEvery {
-			s.save()
-			saved = time.Now()
-		}
+		// Own writes, too, and those that came too soon after the last copy: the watch
+		// comes back after each change, and after Wait in any case.
+		s.save(cacheEvery)
 	}
 }
 
@@ -96,15 +94,15 @@ func (s *Store) saw(err error) {
 
 // show makes the memory what a reading found. whole tells that nothing of it was
 // passed over for being older than what is known.
-func (s *Store) show(began uint64, items map[store.Key]store.Item, at uint64) (whole bool, changed int) {
+func (s *Store) show(began uint64, items map[store.Key]store.Item, at uint64) (whole bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if began < s.applied {
-		return false, 0
+		return false
 	}
 	s.applied, s.shownAt = began, at
 	whole = true
-	changed = s.mem.Replace(items, max(at, highest(items)), func(key store.Key) bool {
+	s.mem.Replace(items, max(at, highest(items)), func(key store.Key) bool {
 		wrote, ok := s.wrote[key]
 		if !ok || wrote < began {
 			return false
@@ -117,7 +115,7 @@ func (s *Store) show(began uint64, items map[store.Key]store.Item, at uint64) (w
 			delete(s.wrote, key)
 		}
 	}
-	return whole, changed
+	return whole
 }
 
 // refresh reads everything now.
