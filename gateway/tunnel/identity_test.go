@@ -493,17 +493,18 @@ func TestLinksAreRenewedBeforeTheirCertificatesEnd(t *testing.T) {
 }
 
 func TestDrainedOldLinkIsClosedWhenItsLastStreamEnds(t *testing.T) {
+	const life = 10 * time.Minute // each simulated minute costs hundreds of probes
 	synctest.Test(t, func(t *testing.T) {
 		m := tunneltest.New(t, tunneltest.Config{Path: tunneltest.Path{Delay: delay}})
 		defer m.Close()
 		ca := m.CA(tunneltest.DefaultTrustDomain)
 		spec := tunneltest.Spec{Cluster: "east", Gateway: "gw1", Handler: tunneltest.Echo()}
-		spec.Identity = identity.NewStatic(ca.Mint(identitytest.Leaf{URIs: []string{spec.GatewayID().String()}, NotAfter: time.Now().Add(time.Hour)}), ca.Bundle())
+		spec.Identity = identity.NewStatic(ca.Mint(identitytest.Leaf{URIs: []string{spec.GatewayID().String()}, NotAfter: time.Now().Add(life)}), ca.Bundle())
 		a := m.Add(spec)
 		b := m.Add(tunneltest.Spec{Cluster: "west", Gateway: "gw1", Handler: tunneltest.Echo()})
 		m.Connect()
 		s := openIdle(t, a)
-		time.Sleep(51 * time.Minute)
+		time.Sleep(life * 51 / 60)
 		a.WaitLink(b, tunnel.StateDraining)
 		_ = s.Close()
 		time.Sleep(3 * time.Second)
