@@ -52,10 +52,8 @@ type Store struct {
 	stale   bool                 // served from the cache: Consul was never read
 
 	saving sync.Mutex
-	saved  struct {
-		at       time.Time // zero: not yet
-		revision uint64
-	}
+	kept   bool   // there is a copy
+	keptAt uint64 // its revision
 }
 
 // marker is the key that every whole list holds.
@@ -95,7 +93,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		items, s.readErr, s.stale = cached, err, true
 	}
 	s.mem = store.NewMemory(items, max(at, highest(items)))
-	s.save(0)
+	s.save()
 	return s, nil
 }
 
@@ -302,7 +300,7 @@ func (s *Store) isClosed() bool { return s.life.Err() != nil }
 // Close implements store.Store; it is safe to call twice.
 func (s *Store) Close() error {
 	s.end()
-	s.save(0) // what was written since the last copy
+	s.save() // what was written since the last copy
 	s.mem.Close()
 	s.client.http.CloseIdleConnections()
 	return nil
@@ -316,9 +314,8 @@ type kept struct {
 	Revision uint64 `json:"revision"`
 }
 
-// save keeps a copy of the items on disk where they are others than in the last
-// one, and that is at least so old.
-func (s *Store) save(atLeast time.Duration) {
+// save keeps a copy of the items on disk where they are others than in the last one.
+func (s *Store) save() {
 	if s.cache == nil {
 		return
 	}
@@ -328,7 +325,7 @@ func (s *Store) save(atLeast time.Duration) {
 	if err != nil {
 		return // closed
 	}
-	if !s.saved.at.IsZero() && (revision == s.saved.revision || time.Since(s.saved.at) < atLeast) {
+	if s.kept && revision == s.keptAt {
 		return
 	}
 	out := make([]kept, len(items))
@@ -343,7 +340,7 @@ func (s *Store) save(atLeast time.Duration) {
 		s.log.Warn("last good copy of the store is not kept", "err", err)
 		return
 	}
-	s.saved.at, s.saved.revision = time.Now(), revision
+	s.kept, s.keptAt = true, revision
 }
 
 func (s *Store) load() (map[store.Key]store.Item, error) {
@@ -372,4 +369,5 @@ func (s *Store) load() (map[store.Key]store.Item, error) {
 	return maps.Clone(items), err
 }
 
+// cacheEvery is the pause between two copies: all that a kill may take from one.
 const cacheEvery = 5 * time.Second

@@ -3,6 +3,7 @@ package consulkv
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -23,9 +24,12 @@ const (
 // Run follows the items until ctx ends: what other processes write is shown, and
 // what Consul was while it was out of reach.
 func (s *Store) Run(ctx context.Context) error {
+	var copies sync.WaitGroup
+	defer copies.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
+	copies.Go(func() { s.keepCopies(ctx) })
 	limit := rate.NewLimiter(rate.Every(watchEvery), watchBurst)
 	var index, last uint64
 	for failures := 0; ; {
@@ -58,9 +62,21 @@ func (s *Store) Run(ctx context.Context) error {
 			index = max(1, at)
 		}
 		last = at
-		// Own writes, too, and those that came too soon after the last copy: the watch
-		// comes back after each change, and after Wait in any case.
-		s.save(cacheEvery)
+	}
+}
+
+// keepCopies saves by the clock and not by the watch: own writes are in the copy, too,
+// and a change is not left out until the next one for coming soon after another.
+func (s *Store) keepCopies(ctx context.Context) {
+	tick := time.NewTicker(cacheEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.save()
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
