@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -369,26 +368,4 @@ func Get(url string) ([]byte, error) {
 		err = fmt.Errorf("%s: %s: %.500s", url, resp.Status, body)
 	}
 	return body, err
-}
-
-// FreePort is a loopback port that is free now, for TCP and UDP.
-func FreePort(t testing.TB) netip.AddrPort {
-	t.Helper()
-	for range 100 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		a := ln.Addr().(*net.TCPAddr)
-		pc, err := net.ListenUDP("udp", &net.UDPAddr{IP: a.IP, Port: a.Port})
-		if err == nil {
-			_ = pc.Close()
-		}
-		_ = ln.Close()
-		if err == nil {
-			return a.AddrPort()
-		}
-	}
-	t.Fatal("no free loopback port")
-	return netip.AddrPort{}
 }

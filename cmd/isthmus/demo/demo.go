@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -319,17 +320,25 @@ func socketPath(dir, name string) string {
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
+// The demo's ports are below those that kernels hand out by themselves (from 32768
+// on Linux, from 49152 on macOS): a process that was killed finds its own free when
+// it is started again.
+const (
+	firstPort = 22_000
+	portRange = 10_000
+)
+
 // freePort hands out loopback ports that are free now, for TCP and UDP, each
 // once.
 func freePort() func() (netip.AddrPort, error) {
 	given := map[uint16]bool{}
 	return func() (netip.AddrPort, error) {
-		for range 100 {
-			ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(loopback, 0)))
+		for range 1000 {
+			a := netip.AddrPortFrom(loopback, firstPort+rand.N[uint16](portRange))
+			ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(a))
 			if err != nil {
-				return netip.AddrPort{}, err
+				continue
 			}
-			a := ln.Addr().(*net.TCPAddr).AddrPort()
 			pc, udpErr := net.ListenUDP("udp", net.UDPAddrFromAddrPort(a))
 			if udpErr == nil {
 				udpErr = pc.Close()
@@ -342,6 +351,6 @@ func freePort() func() (netip.AddrPort, error) {
 				return a, nil
 			}
 		}
-		return netip.AddrPort{}, errors.New("found no free loopback port in 100 tries")
+		return netip.AddrPort{}, errors.New("found no free loopback port in 1,000 tries")
 	}
 }
