@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/base64"
 	"errors"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -20,7 +21,8 @@ func decodeCursor(cursor string) (string, error) {
 	if cursor == "" {
 		return "", nil
 	}
-	if len(cursor) > maxCursor {
+	// The decoder skips line ends: a cursor has one spelling only.
+	if len(cursor) > maxCursor || strings.ContainsAny(cursor, "\r\n") {
 		return "", errCursor
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(cursor)

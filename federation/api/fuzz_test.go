@@ -10,6 +10,7 @@ import (
 
 func FuzzCursor(f *testing.F) {
 	f.Add("web.shop/http/1")
+	f.Add("a00\n")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, s string) {
 		if key, err := api.DecodeCursor(s); err == nil && s != "" && api.EncodeCursor(key) != s {

@@ -66,32 +66,52 @@ func (l *Log) extend(ctx context.Context, end head) error {
 	return nil
 }
 
-// reload reads every record.
+// reload reads every record. Head and records are not read at one moment: what
+// does not fit is judged only once the head has stayed what it was.
 func (l *Log) reload(ctx context.Context, end head) error {
+	for attempt := 0; ; attempt++ {
+		all, err := l.readAll(ctx, end)
+		if err != nil {
+			return err
+		}
+		fault := check(all, end)
+		if fault != nil && attempt < maxAttempts {
+			now, err := loadHead(ctx, l.Store)
+			if err != nil {
+				return err
+			}
+			if now.revision != end.revision {
+				end = now // others have dropped records meanwhile
+				continue
+			}
+		}
+		l.broken = ""
+		l.metrics.broken.Set(0)
+		if fault != nil {
+			l.broken = fault.Rule
+			l.log.Error("history is broken", "version", fault.Sequence, "reason", fault.Rule)
+			l.metrics.broken.Set(1)
+		}
+		l.show(end, all, nil)
+		return nil
+	}
+}
+
+// readAll are the records up to the end of the chain; those beyond it were written
+// since.
+func (l *Log) readAll(ctx context.Context, end head) ([]*Record, error) {
 	var all []*Record
 	for after := ""; ; {
 		page, err := l.scan(ctx, after)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if len(page) == 0 {
-			break
+			return slices.DeleteFunc(all, func(r *Record) bool { return r.Sequence > end.Sequence }), nil
 		}
 		all = append(all, page...)
 		after = nameOf(page[len(page)-1].Sequence)
 	}
-	// Records beyond the head were written since.
-	all = slices.DeleteFunc(all, func(r *Record) bool { return r.Sequence > end.Sequence })
-	l.broken = ""
-	if fault := check(all, end); fault != nil {
-		l.broken = fault.Rule
-		l.log.Error("history is broken", "version", fault.Sequence, "reason", fault.Rule)
-		l.metrics.broken.Set(1)
-	} else {
-		l.metrics.broken.Set(0)
-	}
-	l.show(end, all, nil)
-	return nil
 }
 
 func (l *Log) scan(ctx context.Context, after string) ([]*Record, error) {

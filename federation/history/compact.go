@@ -34,6 +34,9 @@ func (l *Log) compactNow(ctx context.Context) error {
 		made checkpoint
 	)
 	_, err := l.append(ctx, func(ctx context.Context, end *head) ([]store.Write, []*Record, error) {
+		// Asked again where another process was faster: what an attempt that did
+		// not come to pass wanted gone must stay.
+		gone, made = nil, checkpoint{}
 		records, err := l.upTo(ctx, end)
 		if err != nil {
 			return nil, nil, err

@@ -131,6 +131,7 @@ func (l *Log) Verify(ctx context.Context) (resource.Verification, error) {
 	if err := l.reload(ctx, end); err != nil {
 		return resource.Verification{}, err
 	}
+	end = l.head // a later one, where others wrote meanwhile
 	v := resource.Verification{
 		OK: true, First: end.First, Last: end.Sequence, Records: len(l.records), Bytes: end.Bytes, Hash: end.Hash,
 		Checkpoint: end.Checkpoint,

