@@ -20,7 +20,7 @@ lint: ## format, go.mod, vet and the linters
 fmt: ## format the code
 	$$(go run ./e2e/tools/build gofumpt) -w .
 
-fuzz-short: ## every fuzz target for FUZZTIME (4s)
+fuzz-short: ## every fuzz target for FUZZTIME (3s)
 	bash .ci/test fuzz
 
 e2e: ## scenarios on real processes and peers

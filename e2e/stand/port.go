@@ -27,6 +27,7 @@ const (
 type claimed struct {
 	first uint16
 	used  atomic.Uint32
+	lock  *os.File // held open: a collected one would drop the lock
 }
 
 // block claims a block for as long as this process lives, by a lock that the
@@ -39,16 +40,12 @@ var block = sync.OnceValues(func() (*claimed, error) {
 			return nil, err
 		}
 		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
-			kept = f
-			return &claimed{first: firstPort + n*blockPorts}, nil
+			return &claimed{first: firstPort + n*blockPorts, lock: f}, nil
 		}
 		_ = f.Close()
 	}
 	return nil, errors.New("every block of ports is claimed by another test process")
 })
-
-// kept holds the lock's file open: a collected one would drop the lock.
-var kept *os.File
 
 // FreePort is a loopback port that is free now, for TCP and UDP, and that no other
 // call in any process is given.
