@@ -165,3 +165,21 @@ func (d *Document) With(read Problems, found error) Problems {
 	out.Sort()
 	return out
 }
+
+// DecodeValid is Decode, and check of what could be read: it is called unless the
+// document was unreadable, when it would only judge the defaults. The error is
+// Problems, what could not be read and what check has found together.
+func DecodeValid(file string, data []byte, into any, check func() error) error {
+	doc, err := Decode(file, data, into)
+	var problems Problems
+	if err != nil && !errors.As(err, &problems) {
+		return err
+	}
+	if !doc.Unreadable {
+		problems = doc.With(problems, check())
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
+}

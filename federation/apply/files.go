@@ -152,17 +152,12 @@ func readFile(path string, stdin io.Reader) (*Document, error) {
 		return nil, fmt.Errorf("%s: has more than %d bytes", name, maxFile)
 	}
 	var d Document
-	doc, err := strictyaml.Decode(name, data, &d)
-	var problems strictyaml.Problems
-	if err != nil && !errors.As(err, &problems) {
-		return nil, err
-	}
-	if !doc.Unreadable {
+	err = strictyaml.DecodeValid(name, data, &d, func() error {
 		set := policy.Set{Exports: d.Exports, Imports: d.Imports, Intentions: d.Intentions, Traffic: d.Traffic}
-		problems = doc.With(problems, errors.Join(policy.ValidatePeers(d.Peers), set.Validate()))
-	}
-	if len(problems) > 0 {
-		return nil, problems
+		return errors.Join(policy.ValidatePeers(d.Peers), set.Validate())
+	})
+	if err != nil {
+		return nil, err
 	}
 	return &d, nil
 }

@@ -115,17 +115,11 @@ func LoadCA(path string) (*CA, error) {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	c := CA{Log: Default().Log}
-	doc, err := strictyaml.Decode(path, data, &c)
-	var problems strictyaml.Problems
-	if err != nil && !errors.As(err, &problems) {
+	err = strictyaml.DecodeValid(path, data, &c, func() error {
+		return errors.Join(c.Config().Validate(), validateAdmin(c.Admin), strictyaml.Within("bundle_endpoint", c.BundleEndpoint.validate()), strictyaml.Within("log", c.Log.validate()))
+	})
+	if err != nil {
 		return nil, err
-	}
-	if doc.Unreadable {
-		return nil, problems
-	}
-	found := errors.Join(c.Config().Validate(), validateAdmin(c.Admin), strictyaml.Within("bundle_endpoint", c.BundleEndpoint.validate()), strictyaml.Within("log", c.Log.validate()))
-	if problems = doc.With(problems, found); len(problems) > 0 {
-		return nil, problems
 	}
 	return &c, nil
 }

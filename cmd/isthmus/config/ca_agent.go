@@ -35,16 +35,8 @@ func LoadCAAgent(path string) (*CAAgent, error) {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	c := CAAgent{Log: Default().Log}
-	doc, err := strictyaml.Decode(path, data, &c)
-	var problems strictyaml.Problems
-	if err != nil && !errors.As(err, &problems) {
+	if err := strictyaml.DecodeValid(path, data, &c, c.Validate); err != nil {
 		return nil, err
-	}
-	if doc.Unreadable {
-		return nil, problems
-	}
-	if problems = doc.With(problems, c.Validate()); len(problems) > 0 {
-		return nil, problems
 	}
 	return &c, nil
 }

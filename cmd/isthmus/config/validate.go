@@ -25,17 +25,12 @@ func Load(path string) (*Config, error) {
 // Parse is Load of what a file holds.
 func Parse(path string, data []byte) (*Config, error) {
 	c := Default()
-	doc, err := strictyaml.Decode(path, data, &c)
-	var problems strictyaml.Problems
-	if err != nil && !errors.As(err, &problems) {
+	err := strictyaml.DecodeValid(path, data, &c, func() error {
+		c.fill()
+		return c.Validate()
+	})
+	if err != nil {
 		return nil, err
-	}
-	if doc.Unreadable {
-		return nil, problems // checks would only report the defaults
-	}
-	c.fill()
-	if problems = doc.With(problems, c.Validate()); len(problems) > 0 {
-		return nil, problems
 	}
 	return &c, nil
 }
