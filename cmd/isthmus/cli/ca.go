@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/isthmus-mesh/isthmus/cmd/internal/buildinfo"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/process"
 )
@@ -50,7 +51,7 @@ A process with both roles needs both IDs, so that both entries name its user.`,
 			context.AfterFunc(c.Context(), func() {
 				log.Info("stopping", "reason", context.Cause(c.Context()))
 			})
-			return process.RunCA(c.Context(), cfg, log, readBuild().Version)
+			return process.RunCA(c.Context(), cfg, log, buildinfo.Read().Version)
 		},
 	}
 	c.Flags().StringVarP(&path, "config", "c", caConfigPath, "configuration file")

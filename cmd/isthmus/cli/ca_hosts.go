@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/isthmus-mesh/isthmus/cmd/internal/buildinfo"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/process"
 	"github.com/isthmus-mesh/isthmus/identity/ca"
@@ -140,7 +141,7 @@ served until it ends.`,
 			context.AfterFunc(c.Context(), func() {
 				log.Info("stopping", "reason", context.Cause(c.Context()))
 			})
-			return process.RunCAAgent(c.Context(), cfg, log, readBuild().Version)
+			return process.RunCAAgent(c.Context(), cfg, log, buildinfo.Read().Version)
 		},
 	}
 	c.Flags().StringVarP(&path, "config", "c", "/etc/isthmus/ca-agent.yaml", "configuration file")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/isthmus-mesh/isthmus/cmd/internal/buildinfo"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/process"
 )
@@ -29,7 +30,7 @@ signal ends the process at once.`,
 			context.AfterFunc(c.Context(), func() {
 				log.Info("stopping", "reason", context.Cause(c.Context()))
 			})
-			return process.Run(c.Context(), cfg, log, readBuild().Version)
+			return process.Run(c.Context(), cfg, log, buildinfo.Read().Version)
 		},
 	}
 	configFlag(c, &path)

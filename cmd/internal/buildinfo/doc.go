@@ -1,0 +1,2 @@
+// Package buildinfo says which build a command is. Both commands say it alike.
+package buildinfo
