@@ -67,6 +67,23 @@ func Command(tb TB, name string) string {
 	return ""
 }
 
+// External returns the path of a program that .ci/test can neither install nor
+// build: Terraform, moto, a cloud's own client. One that is missing fails the test
+// in CI, which has them all, and skips it elsewhere; how tells what it is and how to
+// get it.
+func External(tb TB, name, how string) string {
+	tb.Helper()
+	if bin, err := exec.LookPath(name); err == nil {
+		return bin
+	}
+	why := fmt.Sprintf("real %s is missing: %s", name, how)
+	if os.Getenv("CI") == "true" {
+		tb.Fatalf("%s", why)
+	}
+	tb.Skipf("%s", why)
+	return ""
+}
+
 // missing ends the test: a part that is absent in a strict run is a failure.
 func missing(tb TB, why string) {
 	tb.Helper()

@@ -47,6 +47,7 @@ func TestMissingPartSkipsOrFails(t *testing.T) {
 	consul := func(tb tools.TB) string { return tools.Require(tb, "consul") }
 	server := func(tb tools.TB) string { return tools.Command(tb, "no-such-server") }
 	present := func(tb tools.TB) string { return tools.Command(tb, "go") }
+	cloud := func(tb tools.TB) string { return tools.External(tb, "no-such-cloud", "ask for it") }
 	for _, c := range []struct {
 		name           string
 		ci, strict     string
@@ -58,6 +59,8 @@ func TestMissingPartSkipsOrFails(t *testing.T) {
 		{name: "unbuilt peer in a strict run", strict: "1", part: consul, outcome: "failed", hints: "not built yet"},
 		{name: "missing command on a developer's machine", part: server, outcome: "skipped", hints: "no-such-server"},
 		{name: "missing command in CI", ci: "true", part: server, outcome: "failed", hints: ".ci/test packages"},
+		{name: "missing external program in a strict run", strict: "1", part: cloud, outcome: "skipped", hints: "ask for it"},
+		{name: "missing external program in CI", ci: "true", part: cloud, outcome: "failed", hints: "no-such-cloud is missing: ask for it"},
 		{name: "present command in CI", ci: "true", part: present, outcome: "went on"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
