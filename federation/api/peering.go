@@ -178,7 +178,7 @@ func patternsOf(texts []string) ([]policy.IDPattern, error) {
 func invitationOf(i peering.Invitation) resource.Invitation {
 	return resource.Invitation{
 		ID: i.ID, State: string(i.State), CreatedAt: i.CreatedAt, ExpiresAt: i.ExpiresAt,
-		To: i.To, ToID: i.ToID, Asserts: i.Asserts, Cluster: i.Cluster, Federation: i.Federation,
+		To: i.To, ToID: i.ToID, Asserts: i.Asserts, Inviter: i.Inviter.Principal, Cluster: i.Cluster, Federation: i.Federation,
 	}
 }
 

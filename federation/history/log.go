@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -223,7 +224,8 @@ func authorOf(ctx context.Context) store.Author {
 		a.Principal = SystemPrincipal
 	}
 	if len(a.Reason) > store.MaxReason {
-		a.Reason = a.Reason[:store.MaxReason]
+		// Not in the middle of a character: JSON would change it, and the hash with it.
+		a.Reason = strings.ToValidUTF8(a.Reason[:store.MaxReason], "")
 	}
 	return a
 }

@@ -184,7 +184,7 @@ func (s *Service) giveReturn(ctx context.Context, t *Token, out *Accepted) (*Acc
 	if err != nil {
 		return nil, err
 	}
-	inv, back, err := s.invite(Invite{To: t.Cluster, ToID: t.Federation, Anchors: t.Anchors, TTL: DefaultTTL, Asserts: out.Peer.Asserts})
+	inv, back, err := s.invite(ctx, Invite{To: t.Cluster, ToID: t.Federation, Anchors: t.Anchors, TTL: DefaultTTL, Asserts: out.Peer.Asserts})
 	if err != nil {
 		return nil, err
 	}

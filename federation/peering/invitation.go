@@ -64,8 +64,33 @@ type Invitation struct {
 	// Cluster and Federation are who took it.
 	Cluster    catalog.ClusterName `json:"cluster,omitempty"`
 	Federation string              `json:"federation,omitempty"`
+	// Inviter is who asked for it: the change that it leads to is his. Zero for one of
+	// an older version.
+	Inviter Inviter `json:"inviter,omitzero"`
 	// Key is derived from the token's secret.
 	Key key `json:"key"`
+}
+
+// Inviter is who made an invitation: by the time that somebody comes with the token
+// he is not there to be asked.
+type Inviter struct {
+	Principal string `json:"principal"`
+	Reason    string `json:"reason,omitempty"`
+	RequestID string `json:"request_id,omitempty"`
+}
+
+// author returns a context in which what is written is the inviter's: the one who
+// comes is no principal of this cluster, and may only do what the inviter allowed.
+// The reason names both the invitation and who came.
+func (i *Invitation) author(ctx context.Context, federation string) context.Context {
+	if i.Inviter.Principal == "" {
+		return ctx
+	}
+	reason := fmt.Sprintf("invitation %s accepted by %s", i.ID, federation)
+	if i.Inviter.Reason != "" {
+		reason += ": " + i.Inviter.Reason
+	}
+	return store.WithAuthor(ctx, store.Author{Principal: i.Inviter.Principal, Reason: reason, RequestID: i.Inviter.RequestID})
 }
 
 // at is the invitation as it is at a time.

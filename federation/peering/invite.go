@@ -52,7 +52,7 @@ func (s *Service) Invite(ctx context.Context, in Invite) (Invitation, *Token, er
 	if open >= maxInvitations {
 		return Invitation{}, nil, refuse(ReasonFull, "%d invitations are open, at most %d: revoke some", open, maxInvitations)
 	}
-	inv, t, err := s.invite(in)
+	inv, t, err := s.invite(ctx, in)
 	if err != nil {
 		return Invitation{}, nil, err
 	}
@@ -93,7 +93,7 @@ func (in *Invite) check(own catalog.ClusterName) error {
 }
 
 // invite makes both halves of an invitation, and writes nothing.
-func (s *Service) invite(in Invite) (*Invitation, *Token, error) {
+func (s *Service) invite(ctx context.Context, in Invite) (*Invitation, *Token, error) {
 	anchors, err := s.o.Identity.Anchors()
 	if err != nil {
 		return nil, nil, refuseFor(ReasonInternal, err, "this federation has no svid yet")
@@ -111,8 +111,10 @@ func (s *Service) invite(in Invite) (*Invitation, *Token, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	by := store.AuthorFrom(ctx)
 	inv := &Invitation{
-		ID: t.ID.String(), State: StateOpen, CreatedAt: now, ExpiresAt: t.Expires,
+		Inviter: Inviter{Principal: by.Principal, Reason: by.Reason, RequestID: by.RequestID},
+		ID:      t.ID.String(), State: StateOpen, CreatedAt: now, ExpiresAt: t.Expires,
 		To: in.To, Anchors: in.Anchors, Asserts: in.Asserts, Key: k,
 	}
 	if !in.ToID.IsZero() {

@@ -152,7 +152,8 @@ func (s *Service) admit(ctx context.Context, token TokenID, inv *Invitation, who
 	if err != nil {
 		return nil, refusalOf(err)
 	}
-	if err := s.join(ctx, token, p, isPeer, "inviter"); err != nil {
+	// The inviter has left long ago: what he asked for is written in his name.
+	if err := s.join(inv.author(ctx, p.ID), token, p, isPeer, "inviter"); err != nil {
 		return nil, refusalOf(err)
 	}
 	return own, nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/history"
 	"github.com/isthmus-mesh/isthmus/federation/peering"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/rulebook"
@@ -39,6 +40,7 @@ type side struct {
 	id       spiffeid.ID
 	identity *identity.Source
 	store    store.Store
+	history  *history.Log
 	book     *rulebook.Book
 	registry *prometheus.Registry
 	address  string // of the join listener
@@ -68,7 +70,11 @@ func newSideOf(t *testing.T, name string, ca *identitytest.CA) *side {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = bolt.Close() })
-	s.store = bolt
+	s.history, err = history.New(t.Context(), history.Options{Store: bolt, Kinds: rulebook.Kinds()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.store = s.history
 	s.identity = ca.Source(s.id, ca.Bundle())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

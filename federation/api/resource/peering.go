@@ -26,6 +26,8 @@ type Invitation struct {
 	To        catalog.ClusterName `json:"to,omitempty"`
 	ToID      string              `json:"to_id,omitempty"`
 	Asserts   []policy.IDPattern  `json:"asserts,omitempty"`
+	// Inviter is the principal who asked for it.
+	Inviter string `json:"inviter,omitempty" doc:"Principal who asked for it; the peer that it makes stands in the history in this name."`
 	// Cluster and Federation are who took it.
 	Cluster    catalog.ClusterName `json:"cluster,omitempty" doc:"Who took it."`
 	Federation string              `json:"federation,omitempty"`
