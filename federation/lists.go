@@ -48,6 +48,7 @@ func deepFeed[T any](base uint64) *feed.Feed[T] {
 func sameEndpoint(a, b resource.Endpoint) bool {
 	return a.Key == b.Key && a.Address == b.Address && a.Health == b.Health && a.Weight == b.Weight &&
 		a.Locality == b.Locality && a.Source == b.Source && a.Quarantined == b.Quarantined &&
+		a.Transport == b.Transport && a.ServerID == b.ServerID &&
 		maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Verdicts, b.Verdicts)
 }
 

@@ -9,6 +9,7 @@ import (
 func (e Endpoint) Equal(o Endpoint) bool {
 	return e.ID == o.ID && e.Port == o.Port && e.Address == o.Address && e.Locality == o.Locality &&
 		e.Weight == o.Weight && e.Health == o.Health && e.Source == o.Source &&
+		e.Transport == o.Transport && e.ServerID == o.ServerID &&
 		e.Quarantined == o.Quarantined && maps.Equal(e.Labels, o.Labels)
 }
 

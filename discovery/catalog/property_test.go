@@ -22,6 +22,9 @@ func drawService(t *rapid.T) *catalog.Service {
 		if rapid.Bool().Draw(t, "labelled") {
 			e.Labels = map[string]string{"version": rapid.SampledFrom([]string{"v1", "v2"}).Draw(t, "version")}
 		}
+		if rapid.Bool().Draw(t, "mtls") {
+			e.Transport, e.ServerID = catalog.MTLS, "spiffe://td.consul/svc/"+rapid.SampledFrom([]string{"a", "b"}).Draw(t, "server")
+		}
 		s.Endpoints = append(s.Endpoints, e)
 	}
 	return s

@@ -44,6 +44,19 @@ const (
 // Usable reports whether the source leaves the endpoint in service.
 func (h Health) Usable() bool { return h != Critical && h != Maintenance }
 
+// Transport is how a connection to an endpoint is made.
+type Transport string
+
+// The transports of an endpoint. Plain is the zero value: the bytes of the port's
+// protocol, as they are. MTLS wraps them in TLS with certificates at both ends:
+// the dialing side shows an X.509-SVID that the endpoint's mesh accepts, and the
+// endpoint must prove that it is ServerID. A Consul sidecar or Connect-native
+// service is one.
+const (
+	Plain Transport = ""
+	MTLS  Transport = "mtls"
+)
+
 // Endpoint is one address and port of a service. Endpoints never leave their
 // cluster.
 type Endpoint struct {
@@ -59,6 +72,12 @@ type Endpoint struct {
 	Health Health `json:"health"`
 	// Labels choose subsets (version=v2, ...).
 	Labels map[string]string `json:"labels,omitempty"`
+	// Transport is how the endpoint is dialed. One that is not Plain is never
+	// dialed in plaintext: whoever cannot speak it has no connection to offer.
+	Transport Transport `json:"transport,omitempty"`
+	// ServerID is the SPIFFE ID that the endpoint must prove, exactly
+	// (spiffe://TD.consul/ns/default/dc/DC/svc/NAME); set with MTLS and only then.
+	ServerID string `json:"server_id,omitempty"`
 	// Source names where the endpoint was read; set by merge (provenance).
 	Source string `json:"source,omitempty"`
 	// Quarantined is set by discovery's mass-withdrawal guard on an endpoint

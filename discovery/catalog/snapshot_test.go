@@ -119,6 +119,14 @@ func TestNewSnapshotRefuses(t *testing.T) {
 		{"endpoints[1].labels", ep(func(e *catalog.Endpoint) { e.Labels = tooMany })},
 		{"endpoints[1].labels", ep(func(e *catalog.Endpoint) { e.Labels = map[string]string{"a=b": "v"} })},
 		{"endpoints[1].labels.k", ep(func(e *catalog.Endpoint) { e.Labels = map[string]string{"k": "a,b"} })},
+		{"endpoints[1].transport", ep(func(e *catalog.Endpoint) { e.Transport = "ssl" })},
+		{"endpoints[1].server_id", ep(func(e *catalog.Endpoint) { e.Transport = catalog.MTLS })},
+		{"endpoints[1].server_id", ep(func(e *catalog.Endpoint) { e.ServerID = "spiffe://td.test/svc/web" })},
+		{"endpoints[1].server_id", ep(func(e *catalog.Endpoint) { e.Transport, e.ServerID = catalog.MTLS, "spiffe://td.test" })},
+		{"endpoints[1].server_id", ep(func(e *catalog.Endpoint) { e.Transport, e.ServerID = catalog.MTLS, "https://td.test/svc/web" })},
+		{"endpoints[1].server_id", ep(func(e *catalog.Endpoint) {
+			e.Transport, e.ServerID = catalog.MTLS, "spiffe://td.test/"+strings.Repeat("x", catalog.MaxSPIFFEIDLen)
+		})},
 		{"endpoints[1].source", ep(func(e *catalog.Endpoint) { e.Source = "Not A Label" })},
 	} {
 		_, err := catalog.NewSnapshot("test", c.services)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
 // Protocols are the known protocols, in the order of the documentation.
@@ -12,6 +14,9 @@ func Protocols() []Protocol { return []Protocol{TCP, HTTP, GRPC, TLS, UDP} }
 
 // Valid reports whether p is one of Protocols.
 func (p Protocol) Valid() bool { return slices.Contains(Protocols(), p) }
+
+// Valid reports whether t is Plain or MTLS.
+func (t Transport) Valid() bool { return t == Plain || t == MTLS }
 
 // Healths are the known health states, from the best to the worst.
 func Healths() []Health { return []Health{Passing, Unknown, Warning, Critical, Maintenance} }
@@ -83,9 +88,29 @@ func (e *Endpoint) validate(p *problems, ports []Port) {
 	if !e.Health.Valid() {
 		p.add("health", string(e.Health), fmt.Sprintf("must be one of %v", Healths()))
 	}
+	e.validateTransport(p)
 	checkLabels(p, "labels", e.Labels, checkLabelValue)
 	if e.Source != "" {
 		p.check("source", e.Source, checkLabel(e.Source))
+	}
+}
+
+func (e *Endpoint) validateTransport(p *problems) {
+	switch {
+	case !e.Transport.Valid():
+		p.add("transport", string(e.Transport), fmt.Sprintf("must be one of %v, or empty for plaintext", []Transport{MTLS}))
+	case e.Transport == Plain && e.ServerID != "":
+		p.add("server_id", e.ServerID, "is for transport mtls: nobody proves an identity in plaintext")
+	case e.Transport == MTLS && e.ServerID == "":
+		p.add("server_id", "", "is missing: transport mtls needs the SPIFFE ID that the endpoint must prove")
+	case e.Transport == MTLS:
+		if len(e.ServerID) > MaxSPIFFEIDLen {
+			p.add("server_id", e.ServerID, fmt.Sprintf("has %d bytes, at most %d", len(e.ServerID), MaxSPIFFEIDLen))
+		} else if id, err := spiffeid.FromString(e.ServerID); err != nil {
+			p.add("server_id", e.ServerID, err.Error())
+		} else if id.Path() == "" {
+			p.add("server_id", e.ServerID, "names a whole trust domain, must name one service")
+		}
 	}
 }
 

@@ -85,7 +85,7 @@ func take(all []catalog.Endpoint) (some, rest []catalog.Endpoint) {
 	size := 0
 	for i, e := range all {
 		// Fields are far below 512 bytes but for these; JSON may take six bytes for one.
-		n := 512 + 6*len(e.ID)
+		n := 512 + 6*len(e.ID) + len(e.ServerID)
 		for k, v := range e.Labels {
 			n += 6*len(v) + len(k) + 8
 		}

@@ -40,6 +40,9 @@ type endpointEntry struct {
 	Weight   *uint32           `yaml:"weight"`
 	Health   catalog.Health    `yaml:"health"`
 	Labels   map[string]string `yaml:"labels"`
+	// Transport and ServerID are for endpoints that speak mTLS.
+	Transport catalog.Transport `yaml:"transport"`
+	ServerID  string            `yaml:"server_id"`
 }
 
 // Parse reads a catalog file into a snapshot of the source name. home is the
@@ -133,6 +136,7 @@ func (e endpointEntry) endpoint(ports []catalog.Port, home catalog.Locality) (ca
 	v := catalog.Endpoint{
 		ID: e.ID, Address: e.Address, Port: e.Port, Locality: home,
 		Weight: 1, Health: cmp.Or(e.Health, catalog.Unknown), Labels: e.Labels,
+		Transport: e.Transport, ServerID: e.ServerID,
 	}
 	var errs []error
 	if v.Port == "" {

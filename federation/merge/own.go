@@ -142,6 +142,12 @@ func (l *local) fill(cluster catalog.ClusterName, have *catalog.Endpoint, more c
 		have.Quarantined = false
 		from("quarantined")
 	}
+	// Plaintext is also what a source says that knows of no transport, and a port
+	// that speaks TLS cannot be had otherwise.
+	if have.Transport == catalog.Plain && more.Transport != catalog.Plain {
+		have.Transport, have.ServerID = more.Transport, more.ServerID
+		from("transport")
+	}
 	owned := false
 	for _, k := range slices.Sorted(maps.Keys(more.Labels)) {
 		if _, taken := have.Labels[k]; taken {

@@ -34,13 +34,15 @@ func drawSnapshot(t *rapid.T, source string) *catalog.Snapshot {
 	for _, n := range rapid.SliceOfNDistinct(rapid.SampledFrom(someNames), 0, 3, rapid.ID).Draw(t, "services") {
 		s := &catalog.Service{Name: name(n), Ports: drawPorts(t)}
 		for i := range rapid.IntRange(0, 3).Draw(t, "endpoints") {
+			transport := rapid.SampledFrom([]catalog.Transport{catalog.Plain, catalog.MTLS}).Draw(t, "transport")
 			s.Endpoints = append(s.Endpoints, catalog.Endpoint{
-				ID:      fmt.Sprint(i),
-				Port:    rapid.SampledFrom(s.Ports).Draw(t, "port").Name,
-				Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(rapid.IntRange(1, 4).Draw(t, "address"))}), 80),
-				Weight:  uint32(rapid.IntRange(1, 3).Draw(t, "weight")),
-				Health:  rapid.SampledFrom(catalog.Healths()).Draw(t, "health"),
-				Labels:  rapid.SampledFrom([]map[string]string{nil, {"v": "1"}, {"v": "2", "w": source}}).Draw(t, "labels"),
+				ID:        fmt.Sprint(i),
+				Port:      rapid.SampledFrom(s.Ports).Draw(t, "port").Name,
+				Address:   netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(rapid.IntRange(1, 4).Draw(t, "address"))}), 80),
+				Weight:    uint32(rapid.IntRange(1, 3).Draw(t, "weight")),
+				Health:    rapid.SampledFrom(catalog.Healths()).Draw(t, "health"),
+				Transport: transport, ServerID: serverID[transport],
+				Labels: rapid.SampledFrom([]map[string]string{nil, {"v": "1"}, {"v": "2", "w": source}}).Draw(t, "labels"),
 			})
 		}
 		services = append(services, s)
@@ -51,6 +53,8 @@ func drawSnapshot(t *rapid.T, source string) *catalog.Snapshot {
 	}
 	return snap
 }
+
+var serverID = map[catalog.Transport]string{catalog.MTLS: "spiffe://td.consul/ns/default/dc/dc1/svc/web"}
 
 func drawPeer(t *rapid.T, c catalog.ClusterName) merge.Peer {
 	p := merge.Peer{Cluster: c, ControlLost: rapid.Bool().Draw(t, "lost")}

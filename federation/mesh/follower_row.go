@@ -67,6 +67,7 @@ func (f *Follower) endpoints(have []catalog.Endpoint, p *ServicePatch) ([]catalo
 	for i := range p.Endpoints {
 		e := &p.Endpoints[i]
 		e.Port, e.Source, e.Health = f.text(e.Port), f.text(e.Source), catalog.Health(f.text(string(e.Health)))
+		e.Transport, e.ServerID = catalog.Transport(f.text(string(e.Transport))), f.text(e.ServerID)
 		l := &e.Locality
 		l.Cloud, l.Region, l.Zone = f.text(l.Cloud), f.text(l.Region), f.text(l.Zone)
 	}

@@ -116,6 +116,9 @@ func drawService(t *rapid.T, n catalog.ServiceName) route.Service {
 			Labels:  rapid.SampledFrom([]map[string]string{nil, {"v": "1"}, {"v": "2", "w": "3"}}).Draw(t, "labels"),
 			Source:  "s", Quarantined: rapid.Bool().Draw(t, "held"),
 		}
+		if rapid.Bool().Draw(t, "mtls") {
+			e.Transport, e.ServerID = catalog.MTLS, "spiffe://td.consul/svc/"+rapid.SampledFrom([]string{"a", "b"}).Draw(t, "server")
+		}
 		s.Endpoints = append(s.Endpoints, e)
 		if e.Quarantined {
 			s.Quarantined = append(s.Quarantined, e.ID)
@@ -345,7 +348,7 @@ func TestALargeTableIsManyLines(t *testing.T) {
 func TestEveryFieldTravels(t *testing.T) {
 	for of, known := range map[reflect.Type]int{
 		reflect.TypeFor[route.Peer](): 8, reflect.TypeFor[route.Service](): 7, reflect.TypeFor[route.Remote](): 4,
-		reflect.TypeFor[catalog.Endpoint](): 9, reflect.TypeFor[catalog.SummaryRow](): 6, reflect.TypeFor[catalog.Gateway](): 4,
+		reflect.TypeFor[catalog.Endpoint](): 11, reflect.TypeFor[catalog.SummaryRow](): 6, reflect.TypeFor[catalog.Gateway](): 4,
 		reflect.TypeFor[catalog.Port](): 2, reflect.TypeFor[catalog.Locality](): 3,
 	} {
 		if n := of.NumField(); n != known {

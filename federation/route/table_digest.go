@@ -85,7 +85,13 @@ func (x *Digester) endpoint(e *catalog.Endpoint) {
 	x.number(uint64(e.Weight))
 	x.text(string(e.Health))
 	x.text(e.Source)
-	x.flag(e.Quarantined)
+	// One number for both flags: an endpoint in plaintext hashes as it did before
+	// there were transports, so that builds of either age agree on it.
+	x.number(uint64(truth(e.Quarantined) | truth(e.Transport != catalog.Plain)<<1))
+	if e.Transport != catalog.Plain {
+		x.text(string(e.Transport))
+		x.text(e.ServerID)
+	}
 	x.count(len(e.Labels))
 	if len(e.Labels) > 0 {
 		for _, k := range slices.Sorted(maps.Keys(e.Labels)) {
