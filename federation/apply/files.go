@@ -32,31 +32,21 @@ type Document struct {
 
 // Len counts the rules.
 func (d *Document) Len() int {
-	return len(d.Peers) + len(d.Exports) + len(d.Imports) + len(d.Intentions) + len(d.Traffic)
+	n := 0
+	for _, k := range table {
+		n += k.count(d)
+	}
+	return n
 }
 
 // Rules takes the document apart.
 func (d *Document) Rules() (map[Key]Fields, error) {
 	out := make(map[Key]Fields, d.Len())
-	err := errors.Join(
-		collect(out, Peers, d.Peers, func(r policy.Peer) string { return string(r.Name) }),
-		collect(out, Exports, d.Exports, func(r policy.Export) string { return r.Name }),
-		collect(out, Imports, d.Imports, func(r policy.Import) string { return r.Name }),
-		collect(out, Intentions, d.Intentions, func(r policy.Intention) string { return r.Name }),
-		collect(out, TrafficPolicies, d.Traffic, func(r policy.Traffic) string { return r.Name }),
-	)
-	return out, err
-}
-
-func collect[R any](out map[Key]Fields, kind Kind, rules []R, name func(R) string) error {
-	for _, r := range rules {
-		f, err := FieldsOf(r)
-		if err != nil {
-			return fmt.Errorf("%s/%s: %w", kind, name(r), err)
-		}
-		out[Key{kind, name(r)}] = f
+	var errs []error
+	for _, k := range table {
+		errs = append(errs, k.rules(d, out))
 	}
-	return nil
+	return out, errors.Join(errs...)
 }
 
 // Read reads the rules of files and folders (their *.yaml and *.yml, without

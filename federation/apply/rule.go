@@ -24,7 +24,13 @@ const (
 )
 
 // Kinds lists all kinds in the order of creation.
-func Kinds() []Kind { return []Kind{Peers, TrafficPolicies, Intentions, Exports, Imports} }
+func Kinds() []Kind {
+	names := make([]Kind, len(table))
+	for i, k := range table {
+		names[i] = k.name()
+	}
+	return names
+}
 
 // Key names one rule.
 type Key struct {
@@ -35,8 +41,13 @@ type Key struct {
 // String is "kind/name".
 func (k Key) String() string { return string(k.Kind) + "/" + k.Name }
 
+// rank is a kind's place in the order of creation.
+func rank(name Kind) int {
+	return slices.IndexFunc(table, func(k kind) bool { return k.name() == name })
+}
+
 func compareKeys(a, b Key) int {
-	return cmp.Or(cmp.Compare(slices.Index(Kinds(), a.Kind), slices.Index(Kinds(), b.Kind)), cmp.Compare(a.Name, b.Name))
+	return cmp.Or(cmp.Compare(rank(a.Kind), rank(b.Kind)), cmp.Compare(a.Name, b.Name))
 }
 
 // Fields are the top-level fields of a rule as JSON, empty ones left out: one form
