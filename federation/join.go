@@ -1,24 +1,18 @@
 package federation
 
 import (
-	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
-	"github.com/isthmus-mesh/isthmus/federation/mesh"
 	"github.com/isthmus-mesh/isthmus/federation/peering"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
-	"github.com/isthmus-mesh/isthmus/federation/route"
-	"github.com/isthmus-mesh/isthmus/identity"
 )
 
 // newPeering builds what makes peers of invited clusters.
@@ -114,78 +108,16 @@ func (p *plane) dialJoin(ctx context.Context, t *peering.Token) (net.Conn, error
 }
 
 func (p *plane) joinThroughAny(ctx context.Context, t *peering.Token) (net.Conn, error) {
-	candidates := p.gateways.toward(t.Cluster, p.now())
-	if len(candidates) == 0 {
-		return nil, errNoGateway
-	}
-	var errs []error
-	for _, r := range candidates {
-		conn, err := p.joinThrough(ctx, r, t)
-		if err == nil {
-			return conn, nil
-		}
-		errs = append(errs, fmt.Errorf("gateway %s: %w", r.Gateway.Name, err))
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return nil, errors.Join(errs...)
-}
-
-func (p *plane) joinThrough(ctx context.Context, r *route.Report, t *peering.Token) (_ net.Conn, err error) {
-	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
-	defer cancel()
-	id, err := mesh.GatewayID(p.id, r.Gateway.Name)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", r.Control)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			_ = raw.Close()
-		}
-	}()
-	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	conn := tls.Client(raw, p.opts.Identity.ClientTLS([]string{"http/1.1"}, identity.AuthorizeIDs(id)))
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, err
-	}
-	if err := connectJoin(conn, t); err != nil {
-		return nil, err
-	}
-	if !stop() {
-		return nil, context.Cause(ctx)
-	}
-	return conn, nil
-}
-
-// connectJoin asks a gateway for a way to the inviter. The header is the gateway's
-// protocol: see gateway/control.
-func connectJoin(conn net.Conn, t *peering.Token) error {
 	anchors := make([]string, len(t.Anchors))
 	for i, a := range t.Anchors {
 		anchors[i] = a.String()
 	}
-	target := "join." + string(t.Cluster) + ":443"
-	if _, err := fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: %s\r\nIsthmus-Join-Id: %s\r\nIsthmus-Join-Anchors: %s\r\nIsthmus-Join-Gateways: %s\r\n\r\n",
-		target, target, t.Federation, strings.Join(anchors, ","), strings.Join(t.Gateways, ",")); err != nil {
-		return err
+	way := &control{
+		identity: p.opts.Identity, cluster: p.id, timeout: joinTimeout,
+		target: "join." + string(t.Cluster) + ":443",
+		header: fmt.Sprintf("Isthmus-Join-Id: %s\r\nIsthmus-Join-Anchors: %s\r\nIsthmus-Join-Gateways: %s\r\n",
+			t.Federation, strings.Join(anchors, ","), strings.Join(t.Gateways, ",")),
 	}
-	r := bufio.NewReaderSize(&limitedReader{conn: conn, left: maxConnectHeader}, 4096)
-	resp, err := http.ReadResponse(r, &http.Request{Method: http.MethodConnect})
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	_ = resp.Body.Close() // an answer to CONNECT has no body of its own
-	if resp.StatusCode != http.StatusOK {
-		return &refusedError{status: resp.StatusCode, reason: resp.Header.Get("Isthmus-Reason")}
-	}
-	if r.Buffered() > 0 {
-		return errors.New("connect: bytes before the first of ours")
-	}
-	return nil
+	conn, _, err := throughAny(ctx, p.gateways.toward(t.Cluster, p.now()), way.through)
+	return conn, err
 }
