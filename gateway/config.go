@@ -28,7 +28,7 @@ const (
 // field is its default.
 type Config struct {
 	// Name is a DNS label, unique in the cluster. It is the last part of the
-	// gateway's SPIFFE ID.
+	// gateway's SPIFFE ID. Default the first label of the host's name.
 	Name string `yaml:"name"`
 	// Advertise are the host:port at which peers' gateways reach the link port,
 	// tried in order. Empty: this gateway takes no inbound links, it dials out.

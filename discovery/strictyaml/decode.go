@@ -15,6 +15,13 @@ import (
 // maxDepth bounds the nesting of a document.
 const maxDepth = 32
 
+// Options change how a document is read; the zero value changes nothing.
+type Options struct {
+	// Variables looks up what ${NAME} stands for in texts and durations ($${ is a
+	// literal ${). Nil: a text is what was written.
+	Variables func(name string) (string, bool)
+}
+
 // Document is a decoded file and the places of its fields.
 type Document struct {
 	File string
@@ -32,6 +39,11 @@ type position struct{ line, column int }
 // they had, so defaults are set before. The returned error is Problems; the
 // Document is never nil.
 func Decode(file string, data []byte, into any) (*Document, error) {
+	return Options{}.Decode(file, data, into)
+}
+
+// Decode is the function of the same name, with options.
+func (o Options) Decode(file string, data []byte, into any) (*Document, error) {
 	doc := &Document{File: file, places: map[string]position{}}
 	if len(data) > MaxSize {
 		doc.Unreadable = true
@@ -42,7 +54,7 @@ func Decode(file string, data []byte, into any) (*Document, error) {
 		doc.Unreadable = true
 		return doc, Problems{syntaxProblem(file, err)}
 	}
-	d := &decoder{doc: doc}
+	d := &decoder{doc: doc, variables: o.Variables}
 	switch {
 	case len(tree.Docs) > 1:
 		d.fail(tree.Docs[1].Body, "", "one document a file, this has "+fmt.Sprint(len(tree.Docs)))
@@ -69,8 +81,9 @@ func syntaxProblem(file string, err error) Problem {
 }
 
 type decoder struct {
-	doc      *Document
-	problems Problems
+	doc       *Document
+	variables func(string) (string, bool)
+	problems  Problems
 }
 
 func (d *decoder) fail(n ast.Node, field, rule string) {
@@ -127,9 +140,8 @@ func (d *decoder) value(n ast.Node, v reflect.Value, field string, depth int) {
 }
 
 func (d *decoder) text(n ast.Node, u encoding.TextUnmarshaler, field string) {
-	s, ok := scalarText(n)
+	s, ok := d.written(n, field)
 	if !ok {
-		d.fail(n, field, "must be a single value")
 		return
 	}
 	if err := u.UnmarshalText([]byte(s)); err != nil {
@@ -207,7 +219,10 @@ func (d *decoder) mapping(n ast.Node, v reflect.Value, field string, depth int) 
 
 func (d *decoder) scalar(n ast.Node, v reflect.Value, field string) {
 	if v.Type() == reflect.TypeFor[time.Duration]() {
-		s, _ := scalarText(n)
+		s, ok := d.written(n, field)
+		if !ok {
+			return
+		}
 		dur, err := time.ParseDuration(s)
 		if err != nil {
 			d.fail(n, field, `must be a duration such as "500ms", "30s" or "1h"`)
@@ -217,12 +232,9 @@ func (d *decoder) scalar(n ast.Node, v reflect.Value, field string) {
 		return
 	}
 	if v.Kind() == reflect.String {
-		s, ok := scalarText(n)
-		if !ok {
-			d.fail(n, field, "must be a single value")
-			return
+		if s, ok := d.written(n, field); ok {
+			v.SetString(s)
 		}
-		v.SetString(s)
 		return
 	}
 	if err := yaml.NodeToValue(n, v.Addr().Interface()); err != nil {

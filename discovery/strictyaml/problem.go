@@ -170,7 +170,12 @@ func (d *Document) With(read Problems, found error) Problems {
 // document was unreadable, when it would only judge the defaults. The error is
 // Problems, what could not be read and what check has found together.
 func DecodeValid(file string, data []byte, into any, check func() error) error {
-	doc, err := Decode(file, data, into)
+	return Options{}.DecodeValid(file, data, into, check)
+}
+
+// DecodeValid is the function of the same name, with options.
+func (o Options) DecodeValid(file string, data []byte, into any, check func() error) error {
+	doc, err := o.Decode(file, data, into)
 	var problems Problems
 	if err != nil && !errors.As(err, &problems) {
 		return err

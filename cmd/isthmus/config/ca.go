@@ -115,7 +115,7 @@ func LoadCA(path string) (*CA, error) {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	c := CA{Log: Default().Log}
-	err = strictyaml.DecodeValid(path, data, &c, func() error {
+	err = environment.DecodeValid(path, data, &c, func() error {
 		return errors.Join(c.Config().Validate(), validateAdmin(c.Admin), strictyaml.Within("bundle_endpoint", c.BundleEndpoint.validate()), strictyaml.Within("log", c.Log.validate()))
 	})
 	if err != nil {

@@ -35,7 +35,7 @@ func LoadCAAgent(path string) (*CAAgent, error) {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	c := CAAgent{Log: Default().Log}
-	if err := strictyaml.DecodeValid(path, data, &c, c.Validate); err != nil {
+	if err := environment.DecodeValid(path, data, &c, c.Validate); err != nil {
 		return nil, err
 	}
 	return &c, nil

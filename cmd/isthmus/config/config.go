@@ -2,7 +2,9 @@ package config
 
 import (
 	"cmp"
+	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
@@ -108,6 +110,10 @@ type Gateway struct {
 	Federation strictyaml.OneOrMore `yaml:"federation"`
 }
 
+// environment lets one file serve many hosts: ${NAME} in a value is the variable of
+// that name.
+var environment = strictyaml.Options{Variables: os.LookupEnv}
+
 // Default is the configuration before the file is read.
 func Default() Config {
 	return Config{DataDir: DefaultDataDir, Log: Log{Level: "info", Format: "text"}}
@@ -130,6 +136,10 @@ func (c *Config) fill() {
 	}
 	if g := c.Gateway; g != nil {
 		set(&g.DataDir, filepath.Join(c.DataDir, "gateway"))
+		if g.Name == "" {
+			host, _ := os.Hostname() // a name that is no DNS label is reported
+			g.Name, _, _ = strings.Cut(strings.ToLower(host), ".")
+		}
 		if len(g.Federation) == 0 {
 			address := DefaultMesh
 			if c.Federation != nil {

@@ -25,7 +25,7 @@ func Load(path string) (*Config, error) {
 // Parse is Load of what a file holds.
 func Parse(path string, data []byte) (*Config, error) {
 	c := Default()
-	err := strictyaml.DecodeValid(path, data, &c, func() error {
+	err := environment.DecodeValid(path, data, &c, func() error {
 		c.fill()
 		return c.Validate()
 	})
