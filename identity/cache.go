@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/identity/internal/keep"
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 )
@@ -18,6 +19,8 @@ const (
 	// size (two or three roots) take about 1 MiB.
 	maxCacheBytes = 16 << 20
 	cacheKind     = "isthmus-identity-cache 1"
+	// cachePoint is the write point.
+	cachePoint durable.Point = "identity-cache"
 )
 
 // Refusals of a cache file; each is wrapped with path, value and rule.
@@ -83,16 +86,12 @@ func (st *state) marshalCache() ([]byte, error) {
 	if len(body) > maxCacheBytes {
 		return nil, fmt.Errorf("cache: %w: %d bytes, at most %d", ErrTooLarge, len(body), maxCacheBytes)
 	}
-	return keep.Seal(cacheKind, body), nil
+	return body, nil
 }
 
 // parseCache reads what marshalCache wrote. With ErrCacheExpired the state holds
 // the bundles and no SVID; with every other error it is nil.
-func parseCache(data []byte, want spiffeid.ID, now time.Time) (*state, error) {
-	body, err := keep.Open(cacheKind, data)
-	if err != nil {
-		return nil, err
-	}
+func parseCache(body []byte, want spiffeid.ID, now time.Time) (*state, error) {
 	var file cacheFile
 	if err := json.Unmarshal(body, &file); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCacheCorrupt, err)
@@ -110,7 +109,7 @@ func parseCache(data []byte, want spiffeid.ID, now time.Time) (*state, error) {
 		if err != nil {
 			return nil, err
 		}
-		into, ok := map[Origin]map[spiffeid.TrustDomain]*trustBundle{OriginWorkloadAPI: st.api, OriginFiles: st.api, OriginPeer: st.peers}[b.origin]
+		into, ok := map[Origin]map[spiffeid.TrustDomain]*trustBundle{OriginWorkloadAPI: st.api, OriginFiles: st.api, OriginFeed: st.api, OriginPeer: st.peers}[b.origin]
 		if !ok {
 			return nil, fmt.Errorf("%w: bundle of %s has origin %q", ErrCacheCorrupt, b.domain, b.origin)
 		}
@@ -158,9 +157,14 @@ func (s *Source) loadCache() {
 	if s.opts.CacheFile == "" {
 		return
 	}
-	data, err := keep.ReadPrivate(s.opts.CacheFile, maxCacheBytes+1024) // and the header line
+	data, damage, err := keep.Load(cachePoint, s.opts.CacheFile, cacheKind, maxCacheBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
+	}
+	if damage != nil {
+		s.metrics.cacheErrors.Inc()
+		s.last.cache = damage
+		s.log.Error("identity cache was damaged, its second copy serves", "path", s.opts.CacheFile, "err", damage)
 	}
 	var st *state
 	if err == nil {
@@ -190,7 +194,7 @@ func (s *Source) saveCache(st *state) {
 	}
 	data, err := st.marshalCache()
 	if err == nil {
-		err = keep.Write(s.opts.CacheFile, data, keep.Private)
+		err = keep.Save(cachePoint, s.opts.CacheFile, cacheKind, data)
 	}
 	if err != nil {
 		s.metrics.cacheErrors.Inc()

@@ -52,7 +52,7 @@ func newMetrics() *metrics {
 		lastSuccess: gauge("last_success_seconds", "Unix time of the last update from the Workload API or the files that was accepted."),
 		updates: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_identity_updates_total",
-			Help: "Updates offered, by who offered them (workload_api, files, peer) and what became of them.",
+			Help: "Updates offered, by who offered them (workload_api, files, feed, peer) and what became of them.",
 		}, []string{"origin", "outcome"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_identity_refused_total",
@@ -68,7 +68,7 @@ func newMetrics() *metrics {
 	for _, reason := range Reasons() {
 		m.refused.WithLabelValues(string(reason))
 	}
-	for _, origin := range []Origin{OriginWorkloadAPI, OriginFiles, OriginPeer} {
+	for _, origin := range []Origin{OriginWorkloadAPI, OriginFiles, OriginFeed, OriginPeer} {
 		for _, outcome := range []string{outcomeApplied, outcomeUnchanged, outcomeRefused} {
 			m.updates.WithLabelValues(string(origin), outcome)
 		}

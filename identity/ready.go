@@ -32,6 +32,8 @@ type NotReadyError struct {
 	WorkloadAPI string
 	// Files is where the identity's files should be; empty for a Workload API.
 	Files string
+	// Feed names the feed that was followed; empty for the other two.
+	Feed string
 	// Causes hold the refused update, the failed watch, the refused cache file and
 	// the end of the context, as far as they happened.
 	Causes []error
@@ -49,6 +51,9 @@ func (e *NotReadyError) Error() string {
 	}
 	if e.Files != "" {
 		fmt.Fprintf(&b, ": files at %s hold %v", e.Files, e.Offered)
+	}
+	if e.Feed != "" {
+		fmt.Fprintf(&b, ": %s offered %v", e.Feed, e.Offered)
 	}
 	for _, cause := range e.Causes {
 		fmt.Fprintf(&b, ": %v", cause)
@@ -97,6 +102,9 @@ func (s *Source) notReady(cause error) error {
 	pending := "the workload api has not answered"
 	if s.opts.Files != nil {
 		e.Files, pending = s.opts.Files.String(), "the files have not been read"
+	}
+	if s.opts.Feed != nil {
+		e.Feed, pending = s.opts.Feed.String(), "it has not answered"
 	}
 	if s.last.watch == nil && !s.last.answered && !s.static {
 		e.Causes = append(e.Causes, errors.New(pending))

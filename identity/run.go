@@ -29,9 +29,12 @@ func (s *Source) Run(ctx context.Context) error {
 	rewatch := make(chan struct{}, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() { s.oversee(ctx, rewatch) })
-	if s.opts.Files != nil {
+	switch {
+	case s.opts.Feed != nil:
+		s.followFeed(ctx, rewatch)
+	case s.opts.Files != nil:
 		s.followFiles(ctx)
-	} else {
+	default:
 		s.watch(ctx, rewatch)
 	}
 	wg.Wait()
@@ -130,9 +133,12 @@ func (s *Source) apply(o offer) {
 	next, err := s.decide(o)
 	if err != nil {
 		s.metrics.offered(o.origin, outcomeRefused)
-		if o.origin == OriginFiles {
+		switch o.origin {
+		case OriginFiles:
 			s.log.Warn("identity files refused", "path", o.where, "err", err)
-		} else {
+		case OriginFeed:
+			s.log.Warn("identity of a feed refused", "source", o.where, "err", err)
+		default:
 			s.log.Warn("workload api update refused", "address", o.where, "err", err)
 		}
 	}

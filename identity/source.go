@@ -101,6 +101,8 @@ type Options struct {
 	WorkloadAPI string
 	// Files are read instead of asking a Workload API.
 	Files *Files
+	// Feed is followed instead of either.
+	Feed Feed
 	// ID picks one SVID among those that the Workload API offers; zero takes the
 	// first, which the specification calls the default.
 	ID spiffeid.ID
@@ -119,7 +121,11 @@ type Options struct {
 // Validate returns everything that is wrong with the options.
 func (o Options) Validate() error {
 	var errs []error
-	if o.Files != nil {
+	if o.Feed != nil {
+		if o.WorkloadAPI != "" || o.Files != nil {
+			errs = append(errs, errors.New("feed: must not be set beside workload_api or files"))
+		}
+	} else if o.Files != nil {
 		if o.WorkloadAPI != "" {
 			errs = append(errs, fmt.Errorf("workload_api: %q: must not be set beside files", o.WorkloadAPI))
 		}
@@ -137,6 +143,9 @@ func (o Options) Validate() error {
 
 // where names the source of the identity, for logs and errors.
 func (o Options) where() string {
+	if o.Feed != nil {
+		return o.Feed.String()
+	}
 	if o.Files != nil {
 		return "files at " + o.Files.String()
 	}

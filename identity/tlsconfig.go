@@ -67,11 +67,16 @@ func (s *Source) baseTLS(alpn []string, authorize Authorizer) *tls.Config {
 
 // admit is the decision on one handshake.
 func (s *Source) admit(cs tls.ConnectionState, alpn []string, authorize Authorizer) *PeerError {
+	if cs.Version >= tls.VersionTLS13 && !slices.Contains(alpn, cs.NegotiatedProtocol) {
+		return refusef(spiffeid.ID{}, ReasonALPN, "negotiated %q, want one of %q", cs.NegotiatedProtocol, alpn)
+	}
+	return s.admitPeer(cs, authorize)
+}
+
+// admitPeer is admit without the application protocol.
+func (s *Source) admitPeer(cs tls.ConnectionState, authorize Authorizer) *PeerError {
 	if cs.Version < tls.VersionTLS13 {
 		return refusef(spiffeid.ID{}, ReasonTLSVersion, "negotiated %s", tls.VersionName(cs.Version))
-	}
-	if !slices.Contains(alpn, cs.NegotiatedProtocol) {
-		return refusef(spiffeid.ID{}, ReasonALPN, "negotiated %q, want one of %q", cs.NegotiatedProtocol, alpn)
 	}
 	if cs.DidResume {
 		return refuse(spiffeid.ID{}, ReasonResumed, nil)

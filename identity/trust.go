@@ -16,6 +16,7 @@ type Origin string
 const (
 	OriginWorkloadAPI Origin = "workload_api"
 	OriginFiles       Origin = "files"
+	OriginFeed        Origin = "feed"
 	OriginPeer        Origin = "peer"
 	OriginStatic      Origin = "static"
 )
