@@ -2,18 +2,18 @@ package consul
 
 import (
 	"errors"
-	"net"
-	"strconv"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/discovery/consul/agent"
 	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
 )
 
 const (
-	// DefaultAddress is the local agent.
-	DefaultAddress = "127.0.0.1:8500"
 	// DefaultWait is how long a blocking query waits; Consul's own default.
 	DefaultWait = 5 * time.Minute
 	maxWait     = 10 * time.Minute
@@ -23,18 +23,20 @@ const (
 	maxRequestTimeout     = 5 * time.Minute
 )
 
-// Config of one Consul datacenter as a source.
+// Config of the datacenters that are read through one agent.
 type Config struct {
-	// Address is the agent's host:port.
-	Address string `yaml:"address"`
-	// Scheme is http or https.
-	Scheme string `yaml:"scheme,omitempty"`
+	agent.Config `yaml:",inline"`
 	// Datacenter to read; empty means the agent's own.
 	Datacenter string `yaml:"datacenter,omitempty"`
-	// TokenFile holds the ACL token; it is read anew for every request, so that
-	// a rotated token needs no restart. The token needs service:read and node:read.
-	TokenFile string `yaml:"token_file,omitempty"`
-	TLS       TLS    `yaml:"tls,omitempty"`
+	// Datacenters are read instead of Datacenter, each as a source of its own that
+	// is called NAME-DATACENTER: each has its last good state and its guard, and
+	// one that cannot be reached leaves the others alone.
+	Datacenters []Datacenter `yaml:"datacenters,omitempty"`
+	// Partition is Consul Enterprise's admin partition; empty sends none.
+	Partition string `yaml:"partition,omitempty"`
+	// Namespaces are Consul Enterprise's namespaces to read, each as a source of
+	// its own that is called NAME-NAMESPACE; none sends none.
+	Namespaces []Namespace `yaml:"namespaces,omitempty"`
 	// AddressTag prefers the tagged address of that name ("wan", "lan_ipv4") of
 	// service, then node, over their plain addresses.
 	AddressTag string `yaml:"address_tag,omitempty"`
@@ -43,6 +45,11 @@ type Config struct {
 	// Protocol of services that say nothing themselves; they say it with the
 	// service meta key "isthmus-protocol" or "protocol".
 	Protocol catalog.Protocol `yaml:"protocol,omitempty"`
+	// Connect says how instances behind a sidecar are dialed: auto (default; by
+	// mTLS through the sidecar where their own address takes no plaintext from
+	// elsewhere), sidecar (always) or plain (never). An instance may say it itself
+	// with the service meta key "isthmus-connect".
+	Connect Connect `yaml:"connect,omitempty"`
 	// LabelMeta are the service meta keys that become endpoint labels; "*" is
 	// all. Tags of the form key=value become labels where the key is listed here,
 	// too.
@@ -59,27 +66,50 @@ type Config struct {
 	RequestTimeout time.Duration `yaml:"request_timeout,omitempty"`
 }
 
-// TLS to the agent; empty means the system's roots.
-type TLS struct {
-	CAFile     string `yaml:"ca_file,omitempty"`
-	CertFile   string `yaml:"cert_file,omitempty"`
-	KeyFile    string `yaml:"key_file,omitempty"`
-	ServerName string `yaml:"server_name,omitempty"`
+// Datacenter is one that is read through the agent.
+type Datacenter struct {
+	// Name is the datacenter's in Consul.
+	Name string `yaml:"name"`
+	// Locality (cloud/region or cloud/region/zone) is that of instances whose
+	// locality Consul does not know; default the cluster's.
+	Locality string `yaml:"locality,omitempty"`
+	// Labels are put on every endpoint, over its own.
+	Labels map[string]string `yaml:"labels,omitempty"`
+}
+
+// Namespace is one of Consul Enterprise's.
+type Namespace struct {
+	// Name is the namespace's in Consul; nothing is made of it.
+	Name string `yaml:"name"`
+	// As is the catalog namespace that its services are put in; default Name.
+	As string `yaml:"as,omitempty"`
+}
+
+// Connect says how instances of Consul's service mesh are dialed.
+type Connect string
+
+// The values of Connect.
+const (
+	ConnectAuto    Connect = "auto"
+	ConnectSidecar Connect = "sidecar"
+	ConnectPlain   Connect = "plain"
+)
+
+func (c Connect) valid() bool {
+	return slices.Contains([]Connect{ConnectAuto, ConnectSidecar, ConnectPlain}, c)
 }
 
 // WithDefaults fills the empty fields.
 func (c Config) WithDefaults() Config {
-	if c.Address == "" {
-		c.Address = DefaultAddress
-	}
-	if c.Scheme == "" {
-		c.Scheme = "http"
-	}
+	c.Config = c.Config.WithDefaults()
 	if c.Namespace == "" {
 		c.Namespace = catalog.DefaultNamespace
 	}
 	if c.Protocol == "" {
 		c.Protocol = catalog.TCP
+	}
+	if c.Connect == "" {
+		c.Connect = ConnectAuto
 	}
 	if c.Wait == 0 {
 		c.Wait = DefaultWait
@@ -93,16 +123,9 @@ func (c Config) WithDefaults() Config {
 // Validate reports every problem; it touches neither network nor files.
 func (c Config) Validate() error {
 	c = c.WithDefaults()
-	var errs []error
+	errs := c.Config.Problems()
 	fail := func(field string, value any, rule string) {
 		errs = append(errs, strictyaml.Fail(field, value, rule))
-	}
-	host, port, err := net.SplitHostPort(c.Address)
-	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || host == "" || perr != nil || n == 0 {
-		fail("address", c.Address, "must be host:port")
-	}
-	if c.Scheme != "http" && c.Scheme != "https" {
-		fail("scheme", c.Scheme, "must be http or https")
 	}
 	if _, err := catalog.NewServiceName("x", c.Namespace); err != nil {
 		fail("namespace", c.Namespace, "must be a DNS label")
@@ -110,19 +133,74 @@ func (c Config) Validate() error {
 	if _, ok := knownProtocol(string(c.Protocol)); !ok {
 		fail("protocol", string(c.Protocol), "must be tcp, http, grpc or tls")
 	}
+	if !c.Connect.valid() {
+		fail("connect", string(c.Connect), "must be auto, sidecar or plain")
+	}
 	if c.Wait < time.Second || c.Wait > maxWait {
 		fail("wait", c.Wait.String(), "must be between 1s and 10m, which is what Consul accepts")
 	}
 	if c.RequestTimeout < 10*time.Millisecond || c.RequestTimeout > maxRequestTimeout {
 		fail("request_timeout", c.RequestTimeout.String(), "must be between 10ms and 5m")
 	}
-	if c.Scheme == "http" && c.TLS != (TLS{}) {
-		fail("tls", nil, "is for scheme https")
+	return errors.Join(append(errs, c.validateViews()...)...)
+}
+
+// validateViews checks what is read besides the agent's own view.
+func (c Config) validateViews() (errs []error) {
+	fail := func(field string, value any, rule string) {
+		errs = append(errs, strictyaml.Fail(field, value, rule))
 	}
-	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
-		fail("tls", nil, "needs both cert_file and key_file, or neither")
+	name := func(field, value string) {
+		if !validName(value) {
+			fail(field, value, "must be a name of Consul's: letters, digits, - and _, at most 64")
+		}
 	}
-	return errors.Join(errs...)
+	if c.Datacenter != "" {
+		name("datacenter", c.Datacenter)
+	}
+	if c.Partition != "" {
+		name("partition", c.Partition)
+	}
+	if c.Datacenter != "" && len(c.Datacenters) > 0 {
+		fail("datacenter", c.Datacenter, "must not be set beside datacenters")
+	}
+	for i, d := range c.Datacenters {
+		at := fmt.Sprintf("datacenters[%d]", i)
+		name(at+".name", d.Name)
+		if _, err := catalog.ParseLocality(d.Locality); err != nil && d.Locality != "" {
+			fail(at+".locality", d.Locality, err.Error())
+		}
+		for _, k := range slices.Sorted(maps.Keys(d.Labels)) {
+			if err := catalog.CheckLabel(k, d.Labels[k]); err != nil {
+				fail(at+".labels", k, err.Error())
+			}
+		}
+	}
+	for i, n := range c.Namespaces {
+		at := fmt.Sprintf("namespaces[%d]", i)
+		name(at+".name", n.Name)
+		if _, err := catalog.NewServiceName("x", n.catalog()); err != nil {
+			fail(at+".as", n.catalog(), "must be a DNS label: the catalog namespace, where the Consul namespace's name is none")
+		}
+	}
+	if n := max(1, len(c.Datacenters)) * max(1, len(c.Namespaces)); n > maxViews {
+		fail("datacenters", n, fmt.Sprintf("times namespaces may be at most %d: one agent allows a client so many connections", maxViews))
+	}
+	seen := map[string]bool{}
+	for _, n := range c.SourceNames("x") {
+		if seen[n] {
+			fail("datacenters", strings.TrimPrefix(n, "x-"), "is given twice")
+		}
+		seen[n] = true
+	}
+	return errs
+}
+
+// validName is the rule for names of datacenters, partitions and namespaces.
+func validName(s string) bool {
+	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+	})
 }
 
 func knownProtocol(s string) (catalog.Protocol, bool) {

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/discovery/consul/agent"
 )
 
 // rejected is one item of Consul that is no valid catalog value: it is left out,
@@ -26,23 +27,34 @@ const (
 	badPort    = "port"    // no port number, or a port name that is no DNS label
 	badLabel   = "label"   // tag or meta that is no label; the endpoint stays
 	badService = "service" // breaks another rule of the catalog
+	badConnect = "connect" // of a mesh whose trust domain Consul does not tell
 )
 
 // machinery is Consul's own service, present in every datacenter.
 const machinery = "consul"
 
+// around is what an instance's entry does not say itself.
+type around struct {
+	view
+	home catalog.Locality
+	mesh mesh
+	// sidecars of the service.
+	sidecars []sidecar
+}
+
 // converter maps the instances of one Consul service. It is pure.
 type converter struct {
 	Config
-	home    catalog.Locality
+	around
 	service string
 	bad     []rejected
 }
 
 // convert maps the instances of one Consul service to a catalog service; nil
 // where none is a workload. Its result does not depend on the order of entries.
-func (c Config) convert(name string, entries []*api.ServiceEntry, home catalog.Locality) (*catalog.Service, []rejected) {
-	v := &converter{Config: c, home: home, service: name}
+func (c Config) convert(name string, entries []*api.ServiceEntry, a around) (*catalog.Service, []rejected) {
+	v := &converter{Config: c, around: a, service: name}
+	v.Config.Namespace = cmp.Or(a.namespace, c.Namespace)
 	return v.convert(entries), v.bad
 }
 
@@ -53,14 +65,14 @@ func (c *converter) reject(endpoint, reason string) {
 func (c *converter) convert(entries []*api.ServiceEntry) *catalog.Service {
 	var workloads []*api.ServiceEntry
 	for _, e := range entries {
-		if e != nil && e.Node != nil && e.Service != nil && e.Service.Kind == api.ServiceKindTypical {
+		if isWorkload(e) {
 			workloads = append(workloads, e)
 		}
 	}
 	if len(workloads) == 0 {
-		return nil // sidecars and gateways, whose names need not be labels
+		return nil // sidecars and gateways, whose names need not be labels, and imports
 	}
-	name, err := catalog.NewServiceName(c.service, c.Namespace)
+	name, err := catalog.NewServiceName(c.service, c.Config.Namespace)
 	if err != nil || name.IsFederation() {
 		c.reject("", badName)
 		return nil
@@ -86,23 +98,25 @@ func (c *converter) convert(entries []*api.ServiceEntry) *catalog.Service {
 	return s
 }
 
+// isWorkload: no sidecar, no gateway, and no entry that some cluster of Isthmus
+// has made of its imports, which would come back to where it is from.
+func isWorkload(e *api.ServiceEntry) bool {
+	return e != nil && e.Node != nil && e.Service != nil && e.Service.Kind == api.ServiceKindTypical &&
+		e.Service.Meta[agent.OwnerMeta] == ""
+}
+
 // instanceID is unique in the datacenter and stable: Consul's service IDs are
 // unique on their node.
 func instanceID(e *api.ServiceEntry) string { return e.Node.Node + "/" + e.Service.ID }
 
 // endpoints is one per port of the instance, none where it is rejected.
 func (c *converter) endpoints(e *api.ServiceEntry) []catalog.Endpoint {
-	address, port := c.address(e)
-	ip, err := netip.ParseAddr(address)
-	if err != nil || ip.Zone() != "" {
-		c.reject(instanceID(e), badAddress) // a host name, or a Unix socket
-		return nil
-	}
 	health, weight := weigh(e)
 	base := catalog.Endpoint{
-		ID: instanceID(e), Locality: c.locality(e), Health: health, Weight: weight, Labels: c.labels(e),
+		ID: instanceID(e), Locality: c.locality(e), Health: health, Weight: weight, Labels: c.endpointLabels(e),
 	}
-	ports := []api.ServicePort{{Name: catalog.DefaultPort, Port: port}}
+	host, port := c.address(e)
+	ports := []api.ServicePort{{Name: catalog.DefaultPort, Port: port, Default: true}}
 	if len(e.Service.Ports) > 0 {
 		ports = e.Service.Ports
 	}
@@ -110,17 +124,29 @@ func (c *converter) endpoints(e *api.ServiceEntry) []catalog.Endpoint {
 	for _, p := range ports {
 		ep := base
 		ep.Port = cmp.Or(p.Name, catalog.DefaultPort)
-		if _, err := catalog.ParseClusterName(ep.Port); err != nil || p.Port < 1 || p.Port > math.MaxUint16 {
-			c.reject(instanceID(e), badPort)
-			return nil
-		}
-		ep.Address = netip.AddrPortFrom(ip.Unmap(), uint16(p.Port))
 		if len(ports) > 1 {
 			ep.ID = base.ID + ":" + ep.Port
+		}
+		if reason := c.dialed(&ep, e, host, p, len(ports) == 1); reason != "" {
+			c.reject(instanceID(e), reason)
+			return nil
 		}
 		eps = append(eps, ep)
 	}
 	return eps
+}
+
+// setAddress is why it cannot be one, or "".
+func setAddress(ep *catalog.Endpoint, host string, port int) (reason string) {
+	ip, err := netip.ParseAddr(host)
+	if err != nil || ip.Zone() != "" {
+		return badAddress // a host name, or a Unix socket
+	}
+	if _, err := catalog.ParseClusterName(ep.Port); err != nil || port < 1 || port > math.MaxUint16 {
+		return badPort
+	}
+	ep.Address = netip.AddrPortFrom(ip.Unmap(), uint16(port))
+	return ""
 }
 
 // address is the tagged one that the configuration prefers, else the service's
@@ -189,8 +215,9 @@ func (c *converter) protocol(meta map[string]string) catalog.Protocol {
 	return c.Protocol
 }
 
-// labels maps tags, then meta, which wins where both have a key.
-func (c *converter) labels(e *api.ServiceEntry) map[string]string {
+// endpointLabels maps tags, then meta, which wins where both have a key, then what
+// the configuration says of the whole datacenter.
+func (c *converter) endpointLabels(e *api.ServiceEntry) map[string]string {
 	all := map[string]string{}
 	for _, tag := range e.Service.Tags {
 		if k, v, ok := strings.Cut(tag, "="); ok && c.wants(k) {
@@ -204,6 +231,7 @@ func (c *converter) labels(e *api.ServiceEntry) map[string]string {
 			all[k] = v
 		}
 	}
+	maps.Copy(all, c.labels)
 	var labels map[string]string
 	for _, k := range slices.Sorted(maps.Keys(all)) {
 		if catalog.CheckLabel(k, all[k]) != nil || len(labels) >= catalog.MaxLabels {

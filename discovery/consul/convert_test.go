@@ -50,7 +50,7 @@ func TestConvertOneInstance(t *testing.T) {
 		"no instance": {func(e *api.ServiceEntry) { e.Service = nil }, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, bad := cfg.convert("web", []*api.ServiceEntry{entry(c.change)}, home)
+			s, bad := cfg.convert("web", []*api.ServiceEntry{entry(c.change)}, around{home: home})
 			got, reason := "", ""
 			if s != nil {
 				e := s.Endpoints[0]
@@ -75,10 +75,10 @@ func TestConvertDoesNotDependOnTheOrder(t *testing.T) {
 		}))
 	}
 	cfg := Config{}.WithDefaults()
-	first, _ := cfg.convert("web", entries, catalog.Locality{})
+	first, _ := cfg.convert("web", entries, around{})
 	for range 50 {
 		rand.Shuffle(len(entries), func(i, j int) { entries[i], entries[j] = entries[j], entries[i] })
-		again, _ := cfg.convert("web", entries, catalog.Locality{})
+		again, _ := cfg.convert("web", entries, around{})
 		if !first.Equal(again) {
 			t.Fatalf("%v and %v", first, again)
 		}
@@ -90,7 +90,7 @@ func TestConvertDoesNotDependOnTheOrder(t *testing.T) {
 
 func TestConvertRefusesNamesThatAreNoLabels(t *testing.T) {
 	for _, name := range []string{"Web", "a_b", "federation", "", "a.b"} {
-		if s, bad := (Config{}.WithDefaults()).convert(name, []*api.ServiceEntry{entry(func(*api.ServiceEntry) {})}, catalog.Locality{}); s != nil || len(bad) != 1 {
+		if s, bad := (Config{}.WithDefaults()).convert(name, []*api.ServiceEntry{entry(func(*api.ServiceEntry) {})}, around{}); s != nil || len(bad) != 1 {
 			t.Errorf("%q: got %v, %v", name, s, bad)
 		}
 	}
@@ -112,7 +112,7 @@ func TestConvertLabels(t *testing.T) {
 		"tags":  {Config{LabelTags: true}, map[string]string{"tag:canary": "true"}, 3},
 		"mixed": {Config{LabelTags: true, LabelMeta: []string{"a", "version"}}, map[string]string{"tag:canary": "true", "a": "b=c", "version": "v2"}, 1},
 	} {
-		s, bad := c.cfg.WithDefaults().convert("web", []*api.ServiceEntry{e}, catalog.Locality{})
+		s, bad := c.cfg.WithDefaults().convert("web", []*api.ServiceEntry{e}, around{})
 		if s == nil || !maps.Equal(s.Endpoints[0].Labels, c.want) || len(bad) != c.bad {
 			t.Errorf("%s: got %v, left out %v", name, s, bad)
 		}
@@ -123,7 +123,7 @@ func TestConvertLabels(t *testing.T) {
 			e.Service.Meta[strconv.Itoa(i)] = "x"
 		}
 	})
-	s, bad := Config{LabelMeta: []string{"*"}}.WithDefaults().convert("web", []*api.ServiceEntry{many}, catalog.Locality{})
+	s, bad := Config{LabelMeta: []string{"*"}}.WithDefaults().convert("web", []*api.ServiceEntry{many}, around{})
 	if len(s.Endpoints[0].Labels) != catalog.MaxLabels || len(bad) != 100-catalog.MaxLabels {
 		t.Errorf("%d labels, %d left out", len(s.Endpoints[0].Labels), len(bad))
 	}
@@ -147,7 +147,7 @@ func TestConvertWeightsFollowTheStatus(t *testing.T) {
 		"no weights at all": {nil, api.AgentWeights{}, catalog.Unknown, 1},
 	} {
 		e := entry(func(e *api.ServiceEntry) { e.Checks, e.Service.Weights = c.checks, c.weights })
-		s, _ := Config{}.WithDefaults().convert("web", []*api.ServiceEntry{e}, catalog.Locality{})
+		s, _ := Config{}.WithDefaults().convert("web", []*api.ServiceEntry{e}, around{})
 		if got := s.Endpoints[0]; got.Health != c.health || got.Weight != c.weight {
 			t.Errorf("%s: got %s %d", name, got.Health, got.Weight)
 		}
@@ -158,17 +158,17 @@ func TestConvertPorts(t *testing.T) {
 	multi := entry(func(e *api.ServiceEntry) {
 		e.Service.Ports = []api.ServicePort{{Name: "http", Port: 80, Default: true}, {Name: "admin", Port: 81}}
 	})
-	s, bad := Config{}.WithDefaults().convert("web", []*api.ServiceEntry{multi}, catalog.Locality{})
+	s, bad := Config{}.WithDefaults().convert("web", []*api.ServiceEntry{multi}, around{})
 	if len(bad) != 0 || len(s.Ports) != 2 || len(s.Endpoints) != 2 || s.Endpoints[0].ID == s.Endpoints[1].ID {
 		t.Errorf("got %+v, %v", s, bad)
 	}
 	multi.Service.Ports[1].Name = "No Label"
-	if s, bad := (Config{}).WithDefaults().convert("web", []*api.ServiceEntry{multi}, catalog.Locality{}); s != nil || len(bad) != 1 || bad[0].reason != badPort {
+	if s, bad := (Config{}).WithDefaults().convert("web", []*api.ServiceEntry{multi}, around{}); s != nil || len(bad) != 1 || bad[0].reason != badPort {
 		t.Errorf("got %+v, %v", s, bad)
 	}
 	// The same instance twice breaks the catalog's rules, not the source.
 	one := entry(func(*api.ServiceEntry) {})
-	if s, bad := (Config{}).WithDefaults().convert("web", []*api.ServiceEntry{one, one, nil}, catalog.Locality{}); s != nil || len(bad) != 1 || bad[0].reason != badService {
+	if s, bad := (Config{}).WithDefaults().convert("web", []*api.ServiceEntry{one, one, nil}, around{}); s != nil || len(bad) != 1 || bad[0].reason != badService {
 		t.Errorf("got %+v, %v", s, bad)
 	}
 }

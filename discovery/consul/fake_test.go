@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/consul"
+	"github.com/isthmus-mesh/isthmus/discovery/consul/agent"
 	"github.com/isthmus-mesh/isthmus/discovery/discoverytest"
 )
 
@@ -139,16 +140,16 @@ func instance(name, address string) map[string]any {
 
 // quick are the times for tests.
 func quick(f *fake) consul.Config {
-	return consul.Config{Address: f.address(), Wait: 2 * time.Second, RequestTimeout: 300 * time.Millisecond}
+	return consul.Config{Config: agent.Config{Address: f.address()}, Wait: 2 * time.Second, RequestTimeout: 300 * time.Millisecond}
 }
 
 func newSource(t *testing.T, c consul.Config) *consul.Source {
 	t.Helper()
-	s, err := consul.New(consul.Options{Name: "consul", Config: c})
+	all, err := consul.New(consul.Options{Name: "consul", Config: c})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return all[0]
 }
 
 // The faults that a read may show; each must change nothing.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/discovery/consul"
+	"github.com/isthmus-mesh/isthmus/discovery/consul/agent"
 	"github.com/isthmus-mesh/isthmus/discovery/discoverytest"
 )
 
@@ -296,8 +297,7 @@ func TestRequestsCarryOnlyWhatIsConfigured(t *testing.T) {
 
 func TestNewReportsAllProblems(t *testing.T) {
 	_, err := consul.New(consul.Options{Name: "consul", Config: consul.Config{
-		Address: "consul", Scheme: "ftp", Namespace: "A", Protocol: "gopher", Wait: time.Millisecond, RequestTimeout: time.Hour,
-		TLS: consul.TLS{CertFile: "x"},
+		Config: agent.Config{Address: "consul", Scheme: "ftp", TLS: agent.TLS{CertFile: "x"}}, Namespace: "A", Protocol: "gopher", Wait: time.Millisecond, RequestTimeout: time.Hour,
 	}})
 	for _, want := range []string{"consul.address", "consul.scheme", "consul.namespace", "consul.protocol", "consul.wait", "consul.request_timeout", "consul.tls"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

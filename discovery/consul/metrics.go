@@ -3,7 +3,9 @@ package consul
 import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
-	fetches, failures, sweeps prometheus.Counter
+	fetches, failures, sweeps, requests prometheus.Counter
+
+	connections prometheus.Gauge
 	rejected                  *prometheus.CounterVec
 }
 
@@ -22,6 +24,14 @@ func newMetrics(name string) *metrics {
 			Name: "isthmus_consul_sweeps_total", ConstLabels: labels,
 			Help: "Passes over all services.",
 		}),
+		requests: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "isthmus_consul_requests_total", ConstLabels: labels,
+			Help: "Requests to the agent of any kind.",
+		}),
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "isthmus_consul_connections", ConstLabels: labels,
+			Help: "Open connections to the agent, which allows a client 200 by default.",
+		}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_consul_rejected_total", ConstLabels: labels,
 			Help: "Instances or services that are no valid catalog values, each time they were read.",
@@ -33,7 +43,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	if r == nil {
 		return nil
 	}
-	for _, c := range []prometheus.Collector{m.fetches, m.failures, m.sweeps, m.rejected} {
+	for _, c := range []prometheus.Collector{m.fetches, m.failures, m.sweeps, m.requests, m.connections, m.rejected} {
 		if err := r.Register(c); err != nil {
 			return err
 		}

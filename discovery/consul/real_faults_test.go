@@ -15,6 +15,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/discovery/consul"
+	"github.com/isthmus-mesh/isthmus/discovery/consul/agent"
 	"github.com/isthmus-mesh/isthmus/discovery/consul/consultest"
 	"github.com/isthmus-mesh/isthmus/discovery/discoverytest"
 )
@@ -36,13 +37,13 @@ func commit(t *testing.T, a *consultest.Agent, ops api.TxnOps) {
 // The contract holds on the real thing: killed and restored for its failures.
 func TestRealConsulContract(t *testing.T) {
 	discoverytest.Source(t, func(t *testing.T) discoverytest.Backend {
-		a := agent(t, consultest.Options{})
+		a := realAgent(t, consultest.Options{})
 		if _, err := a.Client().Catalog().Register(&api.CatalogRegistration{Node: fleet, Address: "10.0.0.1"}, nil); err != nil {
 			t.Fatal(err)
 		}
 		content := discoverytest.Content{}
 		return discoverytest.Backend{
-			Source:     newSource(t, consul.Config{Address: a.Address()}),
+			Source:     newSource(t, consul.Config{Config: agent.Config{Address: a.Address()}}),
 			PerService: true,
 			Ignore:     []goleak.Option{goleak.IgnoreAnyFunction("github.com/isthmus-mesh/isthmus/discovery/consul/consultest.await")},
 			Set: func(c discoverytest.Content) {
@@ -77,7 +78,7 @@ func TestRealConsulContract(t *testing.T) {
 // and one that is taken away.
 func TestRealConsulACLs(t *testing.T) {
 	const management = "3f5cbbd2-2d3d-4d0c-8f3c-2f6f3a9b8c11"
-	a := agent(t, consultest.Options{Dev: true, ManagementToken: management})
+	a := realAgent(t, consultest.Options{Dev: true, ManagementToken: management})
 	for _, name := range []string{"web", "db"} {
 		a.Register(&api.AgentServiceRegistration{ID: name, Name: name, Address: "10.0.0.1", Port: 80})
 	}
@@ -101,7 +102,7 @@ func TestRealConsulACLs(t *testing.T) {
 		}
 	}
 	use("")
-	r := start(t, consul.Config{Address: a.Address(), TokenFile: file})
+	r := start(t, consul.Config{Config: agent.Config{Address: a.Address(), TokenFile: file}})
 	refused(r, "ACL")
 	use(part)
 	time.Sleep(500 * time.Millisecond)
@@ -121,7 +122,7 @@ func TestRealConsulACLs(t *testing.T) {
 	if r.count() != published {
 		t.Errorf("published %s", text(r.last()))
 	}
-	partial := start(t, consul.Config{Address: a.Address(), TokenFile: file, AcceptFiltered: true})
+	partial := start(t, consul.Config{Config: agent.Config{Address: a.Address(), TokenFile: file}, AcceptFiltered: true})
 	use(part)
 	partial.await(t, "what the token sees", func(s *catalog.Snapshot) bool { return s.Len() == 1 && len(endpoints(s, "web")) == 1 })
 	if err := os.Remove(file); err != nil {
@@ -140,12 +141,12 @@ func TestRealConsulTwoDatacenters(t *testing.T) {
 	if _, err := os.Stat("/proc/net"); err != nil {
 		t.Skip("127.0.0.2 is there on Linux only")
 	}
-	east := agent(t, consultest.Options{Dev: true, Datacenter: "east", Bind: "127.0.0.1"})
-	west := agent(t, consultest.Options{Dev: true, Datacenter: "west", Bind: "127.0.0.2"})
+	east := realAgent(t, consultest.Options{Dev: true, Datacenter: "east", Bind: "127.0.0.1"})
+	west := realAgent(t, consultest.Options{Dev: true, Datacenter: "west", Bind: "127.0.0.2"})
 	east.Register(&api.AgentServiceRegistration{ID: "a", Name: "a", Port: 1}) // no address: the node's
 	west.Register(&api.AgentServiceRegistration{ID: "b", Name: "b", Port: 2})
-	for want, agent := range map[string]*consultest.Agent{"{a=127.0.0.1:1}": east, "{b=127.0.0.2:2}": west} {
-		r := start(t, consul.Config{Address: agent.Address()})
+	for want, dc := range map[string]*consultest.Agent{"{a=127.0.0.1:1}": east, "{b=127.0.0.2:2}": west} {
+		r := start(t, consul.Config{Config: agent.Config{Address: dc.Address()}})
 		r.await(t, want, func(s *catalog.Snapshot) bool { return discoverytest.ContentOf(s).String() == want })
 	}
 }
@@ -153,7 +154,7 @@ func TestRealConsulTwoDatacenters(t *testing.T) {
 // A thousand services, then one flip of a check: one read, not a thousand.
 func TestRealConsulReadsOnlyWhatChanged(t *testing.T) {
 	const services = 1000
-	a := agent(t, consultest.Options{Dev: true})
+	a := realAgent(t, consultest.Options{Dev: true})
 	var ops api.TxnOps
 	if _, err := a.Client().Catalog().Register(&api.CatalogRegistration{Node: fleet, Address: "10.0.0.1"}, nil); err != nil {
 		t.Fatal(err)
@@ -171,7 +172,7 @@ func TestRealConsulReadsOnlyWhatChanged(t *testing.T) {
 	commit(t, a, ops)
 	proxy := newProxy(t, a.Address())
 	begin := time.Now()
-	r := start(t, consul.Config{Address: proxy.address})
+	r := start(t, consul.Config{Config: agent.Config{Address: proxy.address}})
 	r.await(t, "all services", func(s *catalog.Snapshot) bool { return s.Len() == services })
 	t.Logf("first pass over %d services: %v, %d requests", services, time.Since(begin).Round(time.Millisecond), proxy.count())
 

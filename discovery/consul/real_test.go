@@ -13,6 +13,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/discovery/consul"
+	"github.com/isthmus-mesh/isthmus/discovery/consul/agent"
 	"github.com/isthmus-mesh/isthmus/discovery/consul/consultest"
 	"github.com/isthmus-mesh/isthmus/e2e/tools"
 )
@@ -96,13 +97,14 @@ func endpoints(s *catalog.Snapshot, name string) []catalog.Endpoint {
 // as the runner does.
 func start(t *testing.T, cfg consul.Config) *recorder {
 	t.Helper()
-	s, err := consul.New(consul.Options{
+	all, err := consul.New(consul.Options{
 		Name: "consul", Config: cfg,
 		Locality: catalog.Locality{Cloud: "aws", Region: "us-east-1"},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s := all[0]
 	r := &recorder{source: s}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -119,14 +121,14 @@ func start(t *testing.T, cfg consul.Config) *recorder {
 	return r
 }
 
-func agent(t *testing.T, o consultest.Options) *consultest.Agent {
+func realAgent(t *testing.T, o consultest.Options) *consultest.Agent {
 	o.Binary = tools.Require(t, "consul")
 	return consultest.Start(t, o)
 }
 
 func TestRealConsulServicesFollowRegistrationsAndHealth(t *testing.T) {
-	a := agent(t, consultest.Options{Dev: true, Region: "eu-west-1", Zone: "euw1-az1"})
-	r := start(t, consul.Config{Address: a.Address(), LabelMeta: []string{"version"}, AddressTag: "wan"})
+	a := realAgent(t, consultest.Options{Dev: true, Region: "eu-west-1", Zone: "euw1-az1"})
+	r := start(t, consul.Config{Config: agent.Config{Address: a.Address()}, LabelMeta: []string{"version"}, AddressTag: "wan"})
 	r.await(t, "an empty catalog", func(s *catalog.Snapshot) bool { return s.Len() == 0 })
 
 	a.Register(&api.AgentServiceRegistration{
@@ -179,9 +181,9 @@ func TestRealConsulServicesFollowRegistrationsAndHealth(t *testing.T) {
 // An instance without a check, with the same name and tags as another one,
 // shows neither in the list of services nor among the checks.
 func TestRealConsulSweepFindsWhatTheTriggersDoNotShow(t *testing.T) {
-	a := agent(t, consultest.Options{Dev: true})
+	a := realAgent(t, consultest.Options{Dev: true})
 	a.Register(&api.AgentServiceRegistration{ID: "db-1", Name: "db", Address: "127.0.0.1", Port: 5432})
-	r := start(t, consul.Config{Address: a.Address()})
+	r := start(t, consul.Config{Config: agent.Config{Address: a.Address()}})
 	r.await(t, "db-1", func(s *catalog.Snapshot) bool { return len(endpoints(s, "db")) == 1 })
 	a.Register(&api.AgentServiceRegistration{ID: "db-2", Name: "db", Address: "127.0.0.2", Port: 5432})
 	r.await(t, "db-2", func(s *catalog.Snapshot) bool { return len(endpoints(s, "db")) == 2 })
@@ -193,11 +195,11 @@ func TestRealConsulSweepFindsWhatTheTriggersDoNotShow(t *testing.T) {
 }
 
 func TestRealConsulKilledAndRestoredLosesNothing(t *testing.T) {
-	a := agent(t, consultest.Options{})
+	a := realAgent(t, consultest.Options{})
 	for i := range 20 {
 		a.Register(&api.AgentServiceRegistration{ID: fmt.Sprintf("s-%d", i), Name: fmt.Sprintf("s-%d", i), Address: "127.0.0.1", Port: 9000 + i})
 	}
-	r := start(t, consul.Config{Address: a.Address()})
+	r := start(t, consul.Config{Config: agent.Config{Address: a.Address()}})
 	r.await(t, "20 services", func(s *catalog.Snapshot) bool { return s.Len() == 20 })
 	before := r.count()
 	a.Kill()
@@ -221,11 +223,11 @@ func TestRealConsulKilledAndRestoredLosesNothing(t *testing.T) {
 // A -dev agent that starts again has low indexes; the source must not wait for
 // the old, high one.
 func TestRealConsulIndexReset(t *testing.T) {
-	a := agent(t, consultest.Options{Dev: true})
+	a := realAgent(t, consultest.Options{Dev: true})
 	for i := range 30 {
 		a.Register(&api.AgentServiceRegistration{ID: "web", Name: "web", Address: "127.0.0.1", Port: 8000 + i})
 	}
-	r := start(t, consul.Config{Address: a.Address()})
+	r := start(t, consul.Config{Config: agent.Config{Address: a.Address()}})
 	r.await(t, "web", func(s *catalog.Snapshot) bool {
 		e := endpoints(s, "web")
 		return len(e) == 1 && e[0].Address.Port() == 8029

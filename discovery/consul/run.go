@@ -35,6 +35,11 @@ type run struct {
 	// seen is the index of each service's last answer: an older one, of a server
 	// that lags, is not applied.
 	seen map[string]uint64
+	// sidecars are those before each service, by the Consul service that they are
+	// instances of; mesh is what is known of the service mesh.
+	sidecars map[string]map[string][]sidecar
+	mesh     mesh
+	meshRead bool
 	// failed counts the attempts at services that could not be read; they are
 	// tried again at retryAt.
 	failed  map[string]int
@@ -59,6 +64,7 @@ func (r *run) loop(ctx context.Context, publish discovery.Publish) {
 		case <-ctx.Done():
 			return
 		case <-resync.C:
+			r.meshRead = false
 			if r.list(ctx) {
 				r.askSweep()
 				resync.Reset(jittered(resyncEvery, rand.Float64()))
@@ -104,6 +110,7 @@ func (r *run) list(ctx context.Context) bool {
 func (r *run) pass(ctx context.Context, w *work) {
 	if w.reset {
 		clear(r.seen)
+		r.meshRead = false // a datacenter that was made anew has another trust domain
 	}
 	dirty := w.dirty
 	if len(r.failed) > 0 && !time.Now().Before(r.retryAt) {
@@ -148,7 +155,7 @@ func (r *run) fetchAll(ctx context.Context, names []string, stale bool) bool {
 	var mu sync.Mutex
 	failures := 0
 	var pool errgroup.Group
-	pool.SetLimit(fetchers)
+	pool.SetLimit(r.view.fetchers)
 	for i, name := range names {
 		if name == machinery || !r.listed(name) {
 			continue // nothing to ask for: the list is the word
@@ -171,6 +178,16 @@ func (r *run) fetchAll(ctx context.Context, names []string, stale bool) bool {
 	}
 	_ = pool.Wait() // no function of the pool returns an error
 	var first error
+	for i := range results {
+		if res := &results[i]; res.err == nil && !res.skipped {
+			res.err = r.needMesh(ctx, res.entries)
+		}
+	}
+	for i, name := range names { // first of all: they say how instances of others are dialed
+		if res := &results[i]; res.err == nil && !res.skipped && !r.older(name, res.answer, stale) {
+			r.keepSidecars(name, res.entries, names)
+		}
+	}
 	for i, name := range names {
 		switch res := results[i]; {
 		case res.skipped, res.err != nil && errors.Is(res.err, context.Canceled):
@@ -190,6 +207,11 @@ func (r *run) fetchAll(ctx context.Context, names []string, stale bool) bool {
 	return failures < maxFailures
 }
 
+// older: the answer is of a server that lags behind what was read before.
+func (r *run) older(name string, a answer, stale bool) bool {
+	return stale && len(a.entries) > 0 && a.index < r.seen[name]
+}
+
 // keep converts an answer and lays it aside until all is read.
 func (r *run) keep(name string, a answer, stale bool) {
 	delete(r.failed, name)
@@ -199,11 +221,13 @@ func (r *run) keep(name string, a answer, stale bool) {
 		r.read[name] = nil
 		return
 	}
-	if stale && a.index < r.seen[name] {
+	if r.older(name, a, stale) {
 		return
 	}
 	r.seen[name] = a.index
-	service, bad := r.opts.Config.convert(name, a.entries, r.opts.Locality)
+	service, bad := r.opts.Config.convert(name, a.entries, around{
+		view: r.view, home: r.view.home(r.opts.Locality), mesh: r.mesh, sidecars: r.sidecarsBefore(name),
+	})
 	r.tellRejected(name, bad)
 	var nodes []string
 	for _, e := range a.entries {
@@ -275,7 +299,7 @@ func (r *run) snapshot() (*catalog.Snapshot, error) {
 	var upserts []*catalog.Service
 	var removes []catalog.ServiceName
 	for name, service := range r.read {
-		id, err := catalog.NewServiceName(name, r.opts.Config.Namespace)
+		id, err := catalog.NewServiceName(name, r.view.namespace)
 		switch {
 		case err != nil: // no catalog name, never was in
 		case service == nil:

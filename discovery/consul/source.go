@@ -13,15 +13,18 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery"
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/discovery/consul/agent"
 	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
 )
 
 // Options of New.
 type Options struct {
-	// Name of the source, a DNS label.
+	// Name of the source, a DNS label; of several sources what their names begin
+	// with.
 	Name   string
 	Config Config
-	// Locality is the cluster's: what Consul does not say of an instance.
+	// Locality is the cluster's: what neither Consul nor the configuration says of
+	// an instance.
 	Locality catalog.Locality
 	// Log receives the log; nil discards it.
 	Log *slog.Logger
@@ -29,9 +32,10 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Source is one Consul datacenter's catalog.
+// Source is the catalog of one Consul datacenter, and namespace.
 type Source struct {
 	opts    Options
+	view    view
 	log     *slog.Logger
 	metrics *metrics
 	reread  chan struct{}
@@ -61,32 +65,46 @@ var (
 	_ discovery.Rereader = (*Source)(nil)
 )
 
-// New checks the configuration; it connects to nothing and opens no file.
-func New(opts Options) (*Source, error) {
+// New checks the configuration; it connects to nothing and opens no file. There is
+// one source for each datacenter and namespace that the configuration lists, in
+// that order; they share nothing but the agent.
+func New(opts Options) ([]*Source, error) {
 	if err := opts.Config.Validate(); err != nil {
 		return nil, strictyaml.Within("consul", err)
-	}
-	if _, err := catalog.NewSnapshot(opts.Name, nil); err != nil {
-		return nil, err
 	}
 	opts.Config = opts.Config.WithDefaults()
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Source{
-		opts: opts, log: opts.Log.With("source", opts.Name), metrics: newMetrics(opts.Name),
-		reread: make(chan struct{}, 1), rejected: map[string]int{},
+	base := opts.Name
+	var sources []*Source
+	for _, v := range opts.Config.views() {
+		opts.Name = base + v.suffix
+		if _, err := catalog.NewSnapshot(opts.Name, nil); err != nil {
+			return nil, err
+		}
+		s := &Source{
+			opts: opts, view: v, log: opts.Log.With("source", opts.Name), metrics: newMetrics(opts.Name),
+			reread: make(chan struct{}, 1), rejected: map[string]int{},
+		}
+		if err := s.metrics.register(opts.Registerer); err != nil {
+			return nil, fmt.Errorf("consul metrics: %w", err)
+		}
+		sources = append(sources, s)
 	}
-	if err := s.metrics.register(opts.Registerer); err != nil {
-		return nil, fmt.Errorf("consul metrics: %w", err)
-	}
-	return s, nil
+	return sources, nil
 }
+
+// Name is the source's own.
+func (s *Source) Name() string { return s.opts.Name }
 
 // Run implements discovery.Source. It returns an error only where the files of
 // the TLS configuration cannot be used; everything else it lives through.
 func (s *Source) Run(ctx context.Context, publish discovery.Publish) error {
-	client, httpClient, err := s.opts.Config.newClient()
+	client, httpClient, err := agent.New(agent.Options{
+		Config: s.opts.Config.Config, View: s.view.View, Conns: s.view.conns(), Idle: 2 * s.opts.Config.Wait,
+		Requested: s.metrics.requests.Inc, Connected: func(open int) { s.metrics.connections.Set(float64(open)) },
+	})
 	if err != nil {
 		return fmt.Errorf("consul: %w", err)
 	}
@@ -95,6 +113,7 @@ func (s *Source) Run(ctx context.Context, publish discovery.Publish) error {
 	r := &run{
 		Source: s, triggers: newTriggers(),
 		read: map[string]*catalog.Service{}, seen: map[string]uint64{}, failed: map[string]int{},
+		sidecars: map[string]map[string][]sidecar{},
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { watch(ctx, s, partServices, s.listServices, r.sawServices) })

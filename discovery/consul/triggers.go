@@ -156,6 +156,7 @@ func (t *triggers) take(at time.Time, now bool) work {
 				w.swept = append(w.swept, name)
 			}
 		}
+		slices.Sort(w.swept)
 	}
 	for name := range t.dirty {
 		w.dirty = append(w.dirty, name)

@@ -45,7 +45,13 @@ func (s *Source) listServices(q *api.QueryOptions) (map[string][]string, *api.Qu
 	// that has not read its state yet, from something that is not Consul, or was
 	// filtered without saying so: to a request without a token Consul answers 200,
 	// an empty list, and no header.
-	if _, whole := names[machinery]; !whole && (!s.opts.Config.AcceptFiltered || len(names) == 0) {
+	// In another partition or namespace than the default one they are not: there
+	// an empty list is believed of those who say who they are.
+	_, whole := names[machinery]
+	if s.view.tenant() && s.opts.Config.TokenFile != "" {
+		whole = true
+	}
+	if !whole && (!s.opts.Config.AcceptFiltered || len(names) == 0) {
 		if err := s.opts.Config.trust(meta); err != nil {
 			return nil, nil, err
 		}

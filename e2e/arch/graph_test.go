@@ -25,6 +25,7 @@ var graph = []edge{
 	{from: "discovery", may: []string{"discovery/catalog"}, tests: []string{"discovery/..."}, reason: "the source contract knows values, not sources"},
 	{from: "discovery/strictyaml", may: []string{"discovery/catalog"}, reason: "a leaf that every configuration is read by"},
 	{from: "discovery/...", may: []string{"discovery", "discovery/catalog", "discovery/strictyaml"}, tests: []string{"discovery/..."}, reason: "a source reads one thing and publishes values by the contract; it knows no other source and no rule of federation"},
+	{from: "discovery/consul/...", may: []string{"discovery", "discovery/catalog", "discovery/strictyaml", "discovery/consul/..."}, tests: []string{"discovery/..."}, reason: "what reads Consul and what writes to it reach an agent in one way; neither knows a rule of federation"},
 	{from: "providers/...", may: []string{"discovery", "discovery/catalog", "discovery/strictyaml"}, tests: []string{"discovery/..."}, reason: "a provider is a source with a heavy SDK, nothing more"},
 	{from: "identity/...", may: []string{"identity/..."}, reason: "identity decides who, never what or where"},
 	{from: "federation/merge", may: []string{"discovery/catalog"}, reason: "merging is pure: catalogs in, one view out"},

@@ -16,7 +16,9 @@ import (
 // Source is one entry of federation.sources: exactly one of the kinds, and what
 // holds for all of them.
 type Source struct {
-	// Name is unique among the sources (DNS label); default: the kind.
+	// Name is unique among the sources (DNS label); default: the kind. Where consul
+	// lists datacenters or namespaces, each is a source that is called NAME-DATACENTER,
+	// NAME-NAMESPACE or NAME-DATACENTER-NAMESPACE.
 	Name string `yaml:"name"`
 	// Allow are the address ranges that the source may publish. Loopback,
 	// link-local and metadata addresses must be listed; none means every other
@@ -25,7 +27,7 @@ type Source struct {
 	// Guard says which withdrawals are held back, and for how long.
 	Guard Guard `yaml:"guard"`
 
-	// Consul reads a Consul datacenter.
+	// Consul reads Consul datacenters.
 	Consul *consul.Config `yaml:"consul"`
 	// File reads a YAML file.
 	File *file.Config `yaml:"file"`
@@ -79,12 +81,25 @@ func (s *Source) fill() {
 	}
 }
 
+// Names are the names of the sources that the entry makes: its own, or one for each
+// of several Consul datacenters.
+func (s *Source) Names() []string {
+	if s.Consul != nil {
+		return s.Consul.SourceNames(s.Name)
+	}
+	return []string{s.Name}
+}
+
 func (s *Source) validate() error {
 	var errs []error
 	if s.Kind() == "" {
 		errs = append(errs, strictyaml.Fail("", nil, "must have exactly one of consul, file, exec"))
-	} else if _, err := catalog.ParseClusterName(s.Name); err != nil { // the same rule: a DNS label
-		errs = append(errs, strictyaml.Fail("name", s.Name, "must be a DNS label"))
+	} else {
+		for _, name := range s.Names() {
+			if _, err := catalog.ParseClusterName(name); err != nil { // the same rule: a DNS label
+				errs = append(errs, strictyaml.Fail("name", name, "must be a DNS label"))
+			}
+		}
 	}
 	if s.Consul != nil {
 		errs = append(errs, strictyaml.Within("consul", s.Consul.Validate()))

@@ -60,10 +60,12 @@ func (c *Config) Validate() error {
 		for i, s := range f.Sources {
 			at := fmt.Sprintf("federation.sources[%d]", i)
 			errs = append(errs, strictyaml.Within(at, s.validate()))
-			if first, twice := names[s.Name]; twice {
-				fail(at+".name", s.Name, fmt.Sprintf("is the name of sources[%d] already; give each a name", first))
+			for _, name := range s.Names() {
+				if first, twice := names[name]; twice && first != i {
+					fail(at+".name", name, fmt.Sprintf("is the name of sources[%d] already; give each a name", first))
+				}
+				names[name] = i
 			}
-			names[s.Name] = i
 		}
 		for i, p := range f.Peers {
 			if string(p.Name) == c.Cluster.Name {

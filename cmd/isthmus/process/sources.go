@@ -22,9 +22,19 @@ func newSources(c *config.Config, log *slog.Logger, registry prometheus.Register
 	for _, s := range c.Federation.Sources {
 		var source discovery.Source
 		var err error
+		add := func(name string, source discovery.Source) {
+			out = append(out, federation.NamedSource{
+				Name: name, Kind: s.Kind(), Source: source,
+				Ranges: discovery.NewRanges(s.Allow...), Guard: s.Guard.Options(),
+			})
+		}
 		switch {
 		case s.Consul != nil:
-			source, err = consul.New(consul.Options{Name: s.Name, Config: *s.Consul, Locality: home, Log: log, Registerer: registry})
+			var all []*consul.Source
+			all, err = consul.New(consul.Options{Name: s.Name, Config: *s.Consul, Locality: home, Log: log, Registerer: registry})
+			for _, each := range all { // one for each datacenter
+				add(each.Name(), each)
+			}
 		case s.File != nil:
 			source, err = file.New(file.Options{Name: s.Name, Config: *s.File, Locality: home, Log: log})
 		case s.Exec != nil:
@@ -33,10 +43,9 @@ func newSources(c *config.Config, log *slog.Logger, registry prometheus.Register
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Name, err)
 		}
-		out = append(out, federation.NamedSource{
-			Name: s.Name, Kind: s.Kind(), Source: source,
-			Ranges: discovery.NewRanges(s.Allow...), Guard: s.Guard.Options(),
-		})
+		if source != nil {
+			add(s.Name, source)
+		}
 	}
 	return out, nil
 }

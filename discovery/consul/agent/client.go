@@ -1,23 +1,20 @@
-package consul
+package agent
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
-	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/consul/api"
 )
 
 const (
-	// fetchers bounds the reads of services at once: an agent allows 200
-	// connections a client by default, and there are other users.
-	fetchers = 16
 	// maxAnswer bounds one answer: the checks of a million instances.
 	maxAnswer = 1 << 30
 	// dialTimeout and keepAlive find a host that is gone while a query blocks.
@@ -33,26 +30,51 @@ const (
 	indexHeader   = "X-Consul-Index"
 )
 
-// newClient makes a client that takes nothing from the environment, though
-// consul/api would: neither address nor token, namespace or proxy.
-func (c Config) newClient() (*api.Client, *http.Client, error) {
-	tlsConfig, err := c.tls()
+// View is the part of Consul that a client sees. Partition and Namespace are
+// Consul Enterprise's, opaque here, and sent only where they are set: other
+// builds of Consul refuse requests that have them.
+type View struct {
+	Datacenter string
+	Partition  string
+	Namespace  string
+}
+
+// Options of New.
+type Options struct {
+	Config Config
+	View   View
+	// Conns bounds the connections to the agent, of which it allows a client 200
+	// by default. All of them are kept for Idle, so that none is closed between
+	// two queries.
+	Conns int
+	Idle  time.Duration
+	// Requested and Connected are told of every request, and how many connections
+	// there are; nil tells nobody.
+	Requested func()
+	Connected func(open int)
+}
+
+// New makes a client that takes nothing from the environment, though consul/api
+// would: neither address nor token, namespace or proxy. The caller closes the
+// idle connections of the second result.
+func New(o Options) (*api.Client, *http.Client, error) {
+	o.Config = o.Config.WithDefaults()
+	tlsConfig, err := o.Config.tls()
 	if err != nil {
 		return nil, nil, err
 	}
-	httpClient := &http.Client{Transport: &edge{
-		config: c,
-		next: &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext,
-			TLSClientConfig:     tlsConfig,
-			TLSHandshakeTimeout: dialTimeout,
-			MaxIdleConnsPerHost: fetchers + 2, // and the two watches: none is closed between two queries
-			MaxConnsPerHost:     2 * (fetchers + 2),
-			IdleConnTimeout:     2 * c.Wait,
-		},
-	}}
+	e := &edge{opts: o}
+	e.next = &http.Transport{
+		DialContext:         e.dial,
+		TLSClientConfig:     tlsConfig,
+		TLSHandshakeTimeout: dialTimeout,
+		MaxIdleConnsPerHost: o.Conns,
+		MaxConnsPerHost:     o.Conns,
+		IdleConnTimeout:     o.Idle,
+	}
+	httpClient := &http.Client{Transport: e}
 	client, err := api.NewClient(&api.Config{
-		Address: c.Address, Scheme: c.Scheme, Datacenter: c.Datacenter, HttpClient: httpClient,
+		Address: o.Config.Address, Scheme: o.Config.Scheme, HttpClient: httpClient,
 		Token: "none", // keeps the environment's from being taken; edge sets the real one
 	})
 	return client, httpClient, err
@@ -80,13 +102,14 @@ func (c Config) tls() (*tls.Config, error) {
 
 // edge stands between consul/api and the network.
 type edge struct {
-	config Config
-	next   *http.Transport
+	opts Options
+	next *http.Transport
+	open atomic.Int64
 }
 
-// RoundTrip sets the token as it is in its file now, and bounds the answer.
+// RoundTrip sets token and view, and bounds the answer.
 func (e *edge) RoundTrip(req *http.Request) (*http.Response, error) {
-	token, err := e.config.token()
+	token, err := e.opts.Config.token()
 	if err != nil {
 		return nil, fmt.Errorf("read the token file: %w", err)
 	}
@@ -96,9 +119,16 @@ func (e *edge) RoundTrip(req *http.Request) (*http.Response, error) {
 		req.Header.Set(tokenHeader, token)
 	}
 	q := req.URL.Query()
-	q.Del("ns") // of the environment
-	q.Del("partition")
+	for key, value := range map[string]string{"dc": e.opts.View.Datacenter, "partition": e.opts.View.Partition, "ns": e.opts.View.Namespace} {
+		q.Del(key) // of the environment
+		if value != "" {
+			q.Set(key, value)
+		}
+	}
 	req.URL.RawQuery = q.Encode()
+	if e.opts.Requested != nil {
+		e.opts.Requested()
+	}
 	resp, err := e.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
@@ -121,6 +151,29 @@ func (e *edge) RoundTrip(req *http.Request) (*http.Response, error) {
 // CloseIdleConnections is for http.Client's method of that name.
 func (e *edge) CloseIdleConnections() { e.next.CloseIdleConnections() }
 
+func (e *edge) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext(ctx, network, address)
+	if err != nil || e.opts.Connected == nil {
+		return c, err
+	}
+	e.opts.Connected(int(e.open.Add(1)))
+	return &counted{Conn: c, edge: e}, nil
+}
+
+// counted tells when a connection is closed.
+type counted struct {
+	net.Conn
+	edge   *edge
+	closed atomic.Bool
+}
+
+func (c *counted) Close() error {
+	if !c.closed.Swap(true) {
+		c.edge.opts.Connected(int(c.edge.open.Add(-1)))
+	}
+	return c.Conn.Close()
+}
+
 // bounded fails, rather than ends, where an answer is too long: half an answer
 // must not be taken for one.
 type bounded struct {
@@ -134,16 +187,4 @@ func (b *bounded) Read(p []byte) (int, error) {
 		return 0, fmt.Errorf("the answer is longer than %d bytes", int64(maxAnswer))
 	}
 	return n, err
-}
-
-// token reads the ACL token, "" without a file.
-func (c Config) token() (string, error) {
-	if c.TokenFile == "" {
-		return "", nil
-	}
-	data, err := os.ReadFile(c.TokenFile)
-	if err != nil {
-		return "", err
-	}
-	return strings.TrimSpace(string(data)), nil
 }
