@@ -35,4 +35,4 @@ bench-scale: ## one federation at 1, 10 and 100 % of its size (minutes, 6 GB)
 check: lint race ## before a commit: quick, but for the scenarios
 
 tools: ## build the pinned linters and peers (minutes, once)
-	go run ./e2e/tools/build consul spire-server spire-agent gofumpt golangci-lint gotestsum
+	go run ./e2e/tools/build consul spire-server spire-agent kube-apiserver gofumpt golangci-lint gotestsum

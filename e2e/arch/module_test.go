@@ -14,7 +14,10 @@ type pin struct {
 	later                 bool // need not be required yet: no package imports it
 }
 
-const product, consulTool, lintTool = "go.mod", "e2e/tools/consul/go.mod", "e2e/tools/lint/go.mod"
+const (
+	product, consulTool, lintTool = "go.mod", "e2e/tools/consul/go.mod", "e2e/tools/lint/go.mod"
+	kubeTool, manifests           = "e2e/tools/kube/go.mod", "e2e/tools/manifests/go.mod"
+)
 
 var pins = []pin{
 	{file: product, module: "github.com/quic-go/quic-go", version: "v0.65.0"},
@@ -27,6 +30,11 @@ var pins = []pin{
 	{file: product, module: "github.com/aws/aws-sdk-go-v2/config", version: "v1.33.15", later: true},
 	{file: product, module: "github.com/aws/aws-sdk-go-v2/service/ec2", version: "v1.344.1", later: true},
 	{file: product, module: "cloud.google.com/go/compute", version: "v1.75.0", later: true},
+	// One release of Kubernetes: the client and the server that it is tested with.
+	{file: product, module: "k8s.io/client-go", version: "v0.37.2"},
+	{file: kubeTool, module: "k8s.io/kubernetes", version: "v1.37.2"},
+	{file: manifests, module: "sigs.k8s.io/mcs-api", version: "v0.5.0"},
+	{file: manifests, module: "istio.io/api", version: "v1.29.0"},
 
 	// v1.22.0 requires submodules that the checksum database does not know.
 	{file: consulTool, module: "github.com/hashicorp/consul", version: "v1.21.0"},
@@ -37,7 +45,7 @@ var pins = []pin{
 
 // toolsOnly are modules that must not enter the product's graph: they would more
 // than double it, and one of them is under a licence that forbids shipping it.
-var toolsOnly = []string{"github.com/hashicorp/consul", "github.com/golangci/golangci-lint/v2", "gotest.tools/gotestsum", "mvdan.cc/gofumpt"}
+var toolsOnly = []string{"github.com/hashicorp/consul", "github.com/golangci/golangci-lint/v2", "gotest.tools/gotestsum", "mvdan.cc/gofumpt", "k8s.io/kubernetes"}
 
 // goMod is what go mod edit -json prints, as far as it is asked here.
 type goMod struct {

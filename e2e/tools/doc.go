@@ -1,5 +1,5 @@
 // Package tools provides the programs that the tests need and that are no
-// part of the product: real peers (Consul, SPIRE) and developer tools (linters, the
+// part of the product: real peers (Consul, SPIRE, Kubernetes) and developer tools (linters, the
 // test runner).
 //
 // Each program is pinned by a nested module beside this file, e2e/tools/NAME
