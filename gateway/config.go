@@ -104,6 +104,9 @@ type Listen struct {
 	// ControlAdvertise is the host:port told to the federation where it differs
 	// from Control (all addresses, a translated address).
 	ControlAdvertise string `yaml:"control_advertise,omitempty"`
+	// WaysAdvertise is the IP address by which workloads reach HTTP and TCP where
+	// these listen on all addresses; the federation is told, for its sync_out.
+	WaysAdvertise string `yaml:"ways_advertise,omitempty"`
 }
 
 // TCPListener is the way in of one service: every connection goes to it.
@@ -165,6 +168,9 @@ func (c Config) Validate() error {
 	p.address("listen.control", c.Control)
 	if c.ControlAdvertise != "" {
 		p.hostPort("listen.control_advertise", c.ControlAdvertise)
+	}
+	if a, err := netip.ParseAddr(c.WaysAdvertise); c.WaysAdvertise != "" && (err != nil || a.IsUnspecified() || a.Zone() != "") {
+		p.add("listen.ways_advertise", c.WaysAdvertise, "must be an IP address that workloads can dial")
 	}
 	if c.HTTP != "" {
 		p.way("listen.", "http", c.HTTP, "http_caller", c.HTTPCaller, "http_sources", c.HTTPSources)

@@ -136,7 +136,7 @@ func (r *reports) report() *route.Report {
 		Gateway: catalog.Gateway{
 			Name: g.config.Name, ID: g.ownID(), Addresses: g.config.Advertise, Draining: r.draining.Load(),
 		},
-		Control: controlAt, At: now, StartedAt: g.started, Build: g.o.Build, Locality: g.o.Locality, Links: g.linkReports(),
+		Control: controlAt, Ways: g.ways(), At: now, StartedAt: g.started, Build: g.o.Build, Locality: g.o.Locality, Links: g.linkReports(),
 		Authority: g.o.Identity.OwnAuthority(), SVIDNotAfter: g.o.Identity.NotAfter(),
 	}
 	if plan := g.board.Plan(); plan != nil {

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -14,6 +15,8 @@ type Report struct {
 	// Control is the host:port of the gateway's control listener (mTLS, HTTP
 	// CONNECT), through which the federation reaches its peers.
 	Control string `json:"control"`
+	// Ways are the listeners by which workloads call, as they are reached.
+	Ways []Way `json:"ways,omitempty"`
 	// Epoch and Version are the table that the gateway routes by.
 	Epoch   uint64    `json:"epoch"`
 	Version uint64    `json:"version"`
@@ -36,6 +39,22 @@ type Report struct {
 	// calls were not kept, since the start.
 	Callers        []Sighting `json:"callers,omitempty"`
 	CallersDropped uint64     `json:"callers_dropped,omitempty"`
+}
+
+// The kinds of Way.
+const (
+	WayTCP  = "tcp"
+	WayHTTP = "http"
+)
+
+// Way is one way in of a gateway: a TCP listener stands for one service, the HTTP
+// listener for all, by authority.
+type Way struct {
+	Kind    string         `json:"kind"`
+	Address netip.AddrPort `json:"address"`
+	// Service and Port (a name; "" is the only or default one) are a TCP listener's.
+	Service catalog.ServiceName `json:"service,omitzero"`
+	Port    string              `json:"port,omitempty"`
 }
 
 // ClusterReport is the evidence of the links to one cluster, as Compile read it.

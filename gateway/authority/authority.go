@@ -67,6 +67,10 @@ func Parse(s string) (Name, error) {
 	labels := strings.Split(host, ".")
 	switch {
 	case len(labels) == 2:
+	case len(labels) == 3 && labels[1] == "service" && labels[2] == "consul":
+		// As Consul's DNS calls what a federation has registered there, whose name
+		// in a URL becomes the authority. Only the default namespace has such names.
+		labels[1] = catalog.DefaultNamespace
 	case len(labels) == 3 && labels[2] == suffix[1:]:
 	case len(labels) == 4 && labels[3] == suffix[1:]:
 		cluster, err := catalog.ParseClusterName(labels[2])

@@ -26,6 +26,9 @@ func TestForms(t *testing.T) {
 		"_GRPC.billing.default:80":             name("billing.default", "grpc", ""),
 		"_grpc.billing.default.onprem.mesh.:9": name("billing.default", "grpc", "onprem"),
 		"billing.mesh":                         name("billing.mesh", "", ""), // a namespace may be called mesh
+		"billing.service.consul":               name("billing.default", "", ""), // Consul's DNS
+		"_grpc.Billing.service.consul.:7080":   name("billing.default", "grpc", ""),
+		"billing.service":                      name("billing.service", "", ""),
 		"mesh.mesh.mesh.mesh":                  name("mesh.mesh", "", "mesh"),
 		strings.Repeat("a", 63) + ".b":         name(strings.Repeat("a", 63)+".b", "", ""),
 	}
