@@ -70,6 +70,10 @@ type API struct {
 	// TokenFile holds the token of Address; empty means DataDir/api.token. It is
 	// written with mode 0600 and a random token if it does not exist.
 	TokenFile string `yaml:"token_file"`
+	// Admin is the ip:port of /metrics, /healthz and /readyz alone, which need no
+	// token; empty serves them on the other listeners only. On an address that others
+	// reach, they read the names of services and peers.
+	Admin string `yaml:"admin"`
 	// MTLS is a listener for clients on other hosts, known by their SPIFFE IDs.
 	MTLS api.MTLSConfig `yaml:"mtls"`
 	// Auth says who may use the API, and for what.
@@ -158,6 +162,9 @@ func (v *problems) api(a API) {
 		*v = append(*v, errs)
 	}
 	v.apiMTLS(a)
+	if _, err := netip.ParseAddrPort(a.Admin); a.Admin != "" && err != nil {
+		v.fail("api.admin", a.Admin, "must be ip:port")
+	}
 	if a.Address == "" {
 		return
 	}

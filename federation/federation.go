@@ -37,6 +37,7 @@ type Addrs struct {
 	API    net.Addr // nil where no address is configured
 	Socket net.Addr // nil where no socket is configured
 	MTLS   net.Addr // of the API; nil where it is not configured
+	Admin  net.Addr // of health and metrics, nil where none is configured
 	Bundle net.Addr // of the bundle endpoint, nil where none is configured
 }
 
@@ -70,11 +71,11 @@ func (f *Federation) Addrs() Addrs { return f.addrs }
 
 // doors are the bound listeners.
 type doors struct {
-	mesh, socket, loopback, mtls, bundle net.Listener
+	mesh, socket, loopback, mtls, admin, bundle net.Listener
 }
 
 func (d *doors) close() {
-	for _, l := range []net.Listener{d.mesh, d.socket, d.loopback, d.mtls, d.bundle} {
+	for _, l := range []net.Listener{d.mesh, d.socket, d.loopback, d.mtls, d.admin, d.bundle} {
 		if l != nil {
 			_ = l.Close()
 		}
@@ -158,6 +159,12 @@ func (f *Federation) open() (_ *doors, err error) {
 		}
 		f.addrs.MTLS = d.mtls.Addr()
 	}
+	if c.API.Admin != "" {
+		if d.admin, err = net.Listen("tcp", c.API.Admin); err != nil {
+			return nil, err
+		}
+		f.addrs.Admin = d.admin.Addr()
+	}
 	if address := c.BundleEndpoint.Address; address != "" {
 		if d.bundle, err = net.Listen("tcp", address); err != nil {
 			return nil, fmt.Errorf("bundle endpoint: %w", err)
@@ -219,6 +226,9 @@ func (f *Federation) serve(ctx context.Context, p *plane, d *doors) error {
 	}
 	if d.mtls != nil {
 		group.Go(func() error { return handler.Serve(run, d.mtls, api.MTLS) })
+	}
+	if d.admin != nil {
+		group.Go(func() error { return handler.Serve(run, d.admin, api.Health) })
 	}
 	if d.bundle != nil {
 		group.Go(func() error { return p.publisher.Serve(run, d.bundle) })

@@ -13,15 +13,30 @@ const maxBody = 1 << 20
 
 // Handler is everything that a request passes on its way in.
 func (s *Server) Handler(way Way) http.Handler {
+	if way == Health {
+		return s.metrics.count(canonicalPaths(onlyHealth(s.mux)))
+	}
 	h := s.gate(way, s.serveOperations())
 	switch way {
 	case Loopback:
 		h = guardOrigin(guardHost(h))
 	case MTLS:
 		h = guardOrigin(h)
-	case Socket:
+	case Socket, Health:
 	}
 	return s.metrics.count(canonicalPaths(h))
+}
+
+// onlyHealth passes on what the health listener answers.
+func onlyHealth(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/healthz", "/readyz", "/metrics":
+			next.ServeHTTP(w, r)
+		default:
+			writeProblem(w, http.StatusNotFound, CodeNotFound, "this listener has /healthz, /readyz and /metrics only")
+		}
+	})
 }
 
 // open paths need no token: they tell nothing of the cluster, or are scraped by

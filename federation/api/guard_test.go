@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -131,6 +132,25 @@ func TestForeignHostsAndSitesAreRefused(t *testing.T) {
 	}
 }
 
+func TestHealthListenerAnswersNothingElse(t *testing.T) {
+	s := newStand(t)
+	h := s.server.Handler(api.Health)
+	for path, want := range map[string]int{
+		"/healthz": 200, "/readyz": 200, "/metrics": 200, "//metrics": 404, "/v1/services": 404, "/openapi.json": 404, "/": 404, "/healthz/": 404,
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), "GET", "http://10.0.0.1:7481/", nil)
+		r.URL.Path = path
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != want {
+			t.Errorf("GET %s = %d, want %d", path, w.Code, want)
+		}
+	}
+	w := httptest.NewRecorder()
+	if h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "POST", "/readyz", nil)); w.Code == 200 {
+		t.Errorf("POST /readyz = 200")
+	}
+}
+
 func TestOpenPathsTellNothingOfTheCluster(t *testing.T) {
 	s := newStand(t)
 	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "{\"ready\":true}\n"} {
@@ -206,7 +226,7 @@ func TestLimits(t *testing.T) {
 func TestToken(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "data", "api.token")
-	first, err := api.LoadToken(path)
+	first, _, err := api.LoadToken(path)
 	if err != nil || len(first) < 43 {
 		t.Fatalf("LoadToken = %q, %v; want 32 random bytes", first, err)
 	}
@@ -214,10 +234,10 @@ func TestToken(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("token file has mode %v, %v", info.Mode().Perm(), err)
 	}
-	if again, err := api.LoadToken(path); err != nil || again != first {
+	if again, _, err := api.LoadToken(path); err != nil || again != first {
 		t.Fatalf("LoadToken again = %q, %v; want the same", again, err)
 	}
-	if other, err := api.LoadToken(filepath.Join(dir, "other.token")); err != nil || other == first {
+	if other, _, err := api.LoadToken(filepath.Join(dir, "other.token")); err != nil || other == first {
 		t.Fatalf("another file has the same token, %v", err)
 	}
 	for name, c := range map[string]struct {
@@ -234,7 +254,7 @@ func TestToken(t *testing.T) {
 		if err := errors.Join(os.WriteFile(bad, []byte(c.content), c.mode), os.Chmod(bad, c.mode)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := api.LoadToken(bad); err == nil {
+		if _, _, err := api.LoadToken(bad); err == nil {
 			t.Errorf("%s: was accepted", name)
 		} else if strings.Contains(err.Error(), first) {
 			t.Errorf("%s: the error tells the token", name)

@@ -54,7 +54,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, way Way) error {
 		}
 		srv.TLSConfig = s.opts.Identity.ServerTLS(alpn(), s.auth.authorize)
 		serve = func() error { return srv.ServeTLS(l, "", "") }
-	case Socket, Loopback:
+	case Socket, Loopback, Health:
 	}
 	served := make(chan error, 1)
 	go func() { served <- serve() }()

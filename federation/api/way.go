@@ -13,6 +13,9 @@ const (
 	Loopback
 	// MTLS is TLS with SPIFFE IDs at both ends, for other hosts.
 	MTLS
+	// Health is plain TCP for what watches and scrapes: it answers nothing else, and
+	// so asks nobody who he is.
+	Health
 )
 
 // String names the way as metrics and the audit log do.
@@ -24,6 +27,8 @@ func (w Way) String() string {
 		return "loopback"
 	case MTLS:
 		return "mtls"
+	case Health:
+		return "health"
 	default:
 		return "unknown"
 	}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +22,11 @@ func newRun() *cobra.Command {
 		Short: "Play the roles of the configuration file: federation, gateway or both",
 		Long: `Play the roles of the configuration file until SIGTERM or SIGINT, then drain: a
 gateway tells its peers, takes nothing new and lets what it carries finish. A second
-signal ends the process at once.`,
+signal ends the process at once.
+
+SIGHUP reads the file again: peers, exports, imports, intentions and traffic policies
+change at once. A file with a problem, or with a change that needs a restart, is
+refused whole, and what runs goes on.`,
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := config.Load(path)
@@ -30,11 +37,37 @@ signal ends the process at once.`,
 			context.AfterFunc(c.Context(), func() {
 				log.Info("stopping", "reason", context.Cause(c.Context()))
 			})
-			return process.Run(c.Context(), cfg, log, buildinfo.Read().Version)
+			changes := make(chan *config.Config)
+			go reread(c.Context(), path, changes, log)
+			return process.Run(c.Context(), cfg, changes, log, buildinfo.Read().Version)
 		},
 	}
 	configFlag(c, &path)
 	return c
+}
+
+// reread hands on what the file holds at each SIGHUP, until ctx ends.
+func reread(ctx context.Context, path string, changes chan<- *config.Config, log *slog.Logger) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+		}
+		c, err := config.Load(path)
+		if err != nil {
+			log.Error("configuration not taken", "err", err)
+			continue
+		}
+		select {
+		case changes <- c:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // newLogger writes to w in the form of the configuration, which is valid.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -22,17 +23,20 @@ import (
 )
 
 // Run plays the roles of the configuration until ctx ends, then stops them in
-// order and returns nil. It returns the first failure otherwise.
-func Run(ctx context.Context, c *config.Config, log *slog.Logger, build string) error {
+// order and returns nil. It returns the first failure otherwise. What changes brings
+// is taken while it runs, or refused whole with a line in the log.
+func Run(ctx context.Context, c *config.Config, changes <-chan *config.Config, log *slog.Logger, build string) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(buildGauge(build))
 	var roles []role
+	var plane *federation.Federation
 	if c.Federation != nil {
-		r, err := federationRole(c, log, registry, build)
+		r, f, err := federationRole(c, log, registry, build)
 		if err != nil {
 			return err
 		}
+		plane = f
 		roles = append(roles, r)
 	}
 	if c.Gateway != nil {
@@ -43,7 +47,12 @@ func Run(ctx context.Context, c *config.Config, log *slog.Logger, build string) 
 		roles = append(roles, r)
 	}
 	log.Info("starting", "cluster", c.Cluster.Name, "version", build, "pid", os.Getpid())
+	following, stop := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	wait.Go(func() { follow(following, c, plane, changes, log) })
 	err := runRoles(ctx, roles)
+	stop()
+	wait.Wait()
 	if err != nil {
 		log.Error("stopped", "err", err)
 		return err
@@ -104,18 +113,18 @@ func runRoles(ctx context.Context, roles []role) error {
 	return all.Wait()
 }
 
-func federationRole(c *config.Config, log *slog.Logger, registry *prometheus.Registry, build string) (role, error) {
+func federationRole(c *config.Config, log *slog.Logger, registry *prometheus.Registry, build string) (role, *federation.Federation, error) {
 	id, err := c.FederationID()
 	if err != nil {
-		return role{}, err
+		return role{}, nil, err
 	}
 	source, err := newIdentity(c, "federation", id, log, registry)
 	if err != nil {
-		return role{}, err
+		return role{}, nil, err
 	}
 	sources, err := newSources(c, log, registry)
 	if err != nil {
-		return role{}, err
+		return role{}, nil, err
 	}
 	locality := c.Cluster.Locality().WithZone("")
 	f, err := federation.New(federation.Options{
@@ -123,9 +132,9 @@ func federationRole(c *config.Config, log *slog.Logger, registry *prometheus.Reg
 		Identity: source, Sources: sources, Log: log, Registry: registry, Build: build,
 	})
 	if err != nil {
-		return role{}, err
+		return role{}, nil, err
 	}
-	return role{name: "federation", identity: source, run: f.Run}, nil
+	return role{name: "federation", identity: source, run: f.Run}, f, nil
 }
 
 func gatewayRole(c *config.Config, log *slog.Logger, registry *prometheus.Registry, build string) (role, error) {
@@ -149,7 +158,8 @@ func gatewayRole(c *config.Config, log *slog.Logger, registry *prometheus.Regist
 	}
 	g, err := gateway.New(gateway.Options{
 		Config: c.Gateway.Config, Cluster: c.Cluster.ClusterName(), Locality: c.Cluster.Locality(),
-		Identity: source, Tables: link, Reports: link, Log: log, Registry: registry, Build: build,
+		Identity: source, NoIdentityCache: c.Identity.NoCache, Tables: link, Reports: link,
+		Log: log, Registry: registry, Build: build,
 	})
 	if err != nil {
 		return role{}, err
