@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 )
 
 const (
@@ -30,7 +30,8 @@ const (
 	maxStoreFile = 1 << 30
 	storeMagic   = "isthmus-snapshot/1 crc32c="
 	storeSuffix  = ".snapshot"
-	storeTemp    = ".tmp"
+	// storePoint is the write point.
+	storePoint durable.Point = "sources"
 )
 
 // Store keeps the last good snapshots of one source on disk, so that a process
@@ -75,13 +76,13 @@ func (s *Store) Save(at time.Time, snapshot *catalog.Snapshot) error {
 	if len(files) > 0 {
 		next = max(next, files[0].sequence+1)
 	}
-	if err := writeSynced(s.path(next), func(f *os.File) error { return encodeSaved(f, at, snapshot) }); err != nil {
+	if err := storePoint.Replace(s.path(next), 0o600, func(f *durable.File) error { return encodeSaved(f, at, snapshot) }); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	s.last = next
 	var errs []error
 	for _, f := range files[min(len(files), storeKeep-1):] {
-		errs = append(errs, os.Remove(f.path))
+		errs = append(errs, storePoint.Remove(f.path))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("store: remove old snapshots: %w", err)
@@ -143,7 +144,7 @@ func storeHeader(sum uint32) []byte { return fmt.Appendf(nil, "%s%08x\n", storeM
 
 // encodeSaved writes a file service by service: a large catalog is not held in
 // memory once more as text. The header goes in last, over its place.
-func encodeSaved(f *os.File, at time.Time, snapshot *catalog.Snapshot) error {
+func encodeSaved(f *durable.File, at time.Time, snapshot *catalog.Snapshot) error {
 	if _, err := f.Write(storeHeader(0)); err != nil {
 		return err
 	}
@@ -216,48 +217,4 @@ func decodeSaved(data []byte) (Saved, error) {
 		return Saved{}, errors.New("holds no snapshot")
 	}
 	return v, nil
-}
-
-// writeSynced puts a file in place whole or not at all, also across a crash of
-// the machine.
-func writeSynced(path string, write func(*os.File) error) (err error) {
-	temp := path + storeTemp // one writer per store: the name is never used twice at once
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, ignoreMissing(os.Remove(temp)))
-		}
-	}()
-	if err := write(f); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// syncDir makes a rename durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -66,8 +66,32 @@ func (p *plane) Degraded() []string {
 			out = append(out, "store: "+notice)
 		}
 	}
+	out = append(out, p.damaged()...)
 	if rule := p.history.Broken(); rule != "" {
 		out = append(out, "history: the chain of records does not fit: "+rule+" (see GET /v1/history/verify)")
+	}
+	return out
+}
+
+// damaged names what was found damaged on disk, where what was good before serves,
+// and what cannot be written now.
+func (p *plane) damaged() []string {
+	var out []string
+	for _, s := range p.sources {
+		if rule := s.runner.Status().StoreErr; rule != "" {
+			out = append(out, "source "+s.Name+": its snapshots on disk: "+rule)
+		}
+	}
+	for _, q := range p.peers.all() {
+		if damage := q.kept.Damage(); damage != nil {
+			out = append(out, fmt.Sprintf("peer %s: its kept state: %v", q.name, damage))
+		}
+	}
+	if notice := p.audit.Notice(); notice != "" {
+		out = append(out, "audit: "+notice+" (see GET /v1/audit/verify)")
+	}
+	if p.tokenDamage != "" {
+		out = append(out, "api token: "+p.tokenDamage)
 	}
 	return out
 }

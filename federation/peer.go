@@ -16,6 +16,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/federation/store"
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
@@ -26,6 +27,9 @@ const (
 	saveGapPerPeer = time.Second
 	saveGapAtMost  = 5 * time.Minute
 )
+
+// peersPoint is the write point of the last good states of peers.
+const peersPoint durable.Point = "peers"
 
 // peer is one configured peer while it is configured.
 type peer struct {
@@ -59,7 +63,7 @@ func (p *plane) newPeer(c Peer) (*peer, error) {
 		identity: p.opts.Identity, cluster: p.id, peer: c.Name, peerID: id,
 		candidates: func() []*route.Report { return p.gateways.toward(c.Name, p.now()) },
 	}
-	if q.kept, err = store.NewLastGood(p.path("peers"), string(c.Name)); err != nil {
+	if q.kept, err = store.NewLastGood(peersPoint, p.path("peers"), string(c.Name)); err != nil {
 		return nil, err
 	}
 	opts := exchange.ImporterOptions{

@@ -36,17 +36,19 @@ type plane struct {
 	random   func() uint64
 	started  time.Time
 
-	id        spiffeid.ID
-	store     store.Store
-	history   *history.Log
-	audit     *audit.Log
-	epochs    counter
-	book      *rulebook.Book
-	events    *journal
-	lists     api.Lists
-	metrics   *metrics
-	importers *exchange.ImporterMetrics
-	bundles   *bundleendpoint.Metrics
+	id      spiffeid.ID
+	store   store.Store
+	history *history.Log
+	audit   *audit.Log
+	epochs  counter
+	// tokenDamage is what was found of the API's token at the start.
+	tokenDamage string
+	book        *rulebook.Book
+	events      *journal
+	lists       api.Lists
+	metrics     *metrics
+	importers   *exchange.ImporterMetrics
+	bundles     *bundleendpoint.Metrics
 
 	mesh      *mesh.Server
 	publisher *bundleendpoint.Server // nil where no bundle endpoint is configured

@@ -9,9 +9,13 @@ import (
 func (f *Federation) newAPI(p *plane) (*api.Server, error) {
 	var token string
 	if f.opts.Config.API.Address != "" {
-		var err error
-		if token, err = api.LoadToken(f.opts.Config.API.TokenFile); err != nil {
+		var damage, err error
+		if token, damage, err = api.LoadToken(f.opts.Config.API.TokenFile); err != nil {
 			return nil, err
+		}
+		if damage != nil {
+			f.log.Error("api token was damaged", "path", f.opts.Config.API.TokenFile, "err", damage)
+			p.tokenDamage = damage.Error()
 		}
 	}
 	config := f.opts.Config.API

@@ -147,14 +147,14 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	}); err != nil {
 		return err
 	}
-	g.endpoints = endpoint.New(endpoint.Options{Dial: g.o.Dial, Own: g.listeners.own()})
+	g.endpoints = endpoint.New(endpoint.Options{Dial: g.o.Dial, Secure: g.secure.Secure, Own: g.listeners.own()})
 	if g.origin, err = origin.New(origin.Options{
 		Cluster: g.o.Cluster, Identity: g.ownID, Router: g.router, Endpoints: g.endpoints, Splicer: g.splicer,
 		Account: g.account, Federation: g.federationAddress, Joining: g.joining, Report: g.board.TakeReport, Dial: g.o.Dial, Log: g.log,
 	}); err != nil {
 		return err
 	}
-	key, err := resetKey(g.config.DataDir)
+	key, err := resetKey(g.config.DataDir, g.log)
 	if err != nil {
 		return err
 	}

@@ -93,8 +93,8 @@ func TestBadCachesAreRefusedAndReplaced(t *testing.T) {
 		spoil func(t *testing.T, path string)
 		want  error
 	}{
-		{"a byte changed", func(t *testing.T, path string) {
-			edit(t, path, func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+		{"a byte of both copies changed", func(t *testing.T, path string) {
+			edit(t, path, func(b []byte) []byte { b[0] ^= 1; b[len(b)-1] ^= 1; return b })
 		}, identity.ErrCacheCorrupt},
 		{"cut short", func(t *testing.T, path string) {
 			edit(t, path, func(b []byte) []byte { return b[:len(b)-10] })
@@ -173,5 +173,37 @@ func TestExpiredCacheKeepsItsBundles(t *testing.T) {
 	}
 	if err := second.SetPeerBundle(b.TrustDomain(), b.BundleJSON(2)); !errors.Is(err, identity.ErrSequenceRollback) {
 		t.Fatalf("sequence was forgotten: %v", err)
+	}
+}
+
+// A byte of the cache flips while nobody is there to give an SVID: the second copy
+// serves, and the damage is logged and counted.
+func TestACacheWithAFlippedByteServes(t *testing.T) {
+	a := identitytest.NewCA("a.test")
+	gw := a.ID("/gateway")
+	path := filepath.Join(t.TempDir(), "cache")
+	w := identitytest.NewWorkloadAPI(t, identitytest.Answer{SVIDs: []*x509svid.SVID{a.SVID(gw)}, Bundles: bundles(a.Bundle())})
+	waitReady(t, run(t, identity.Options{WorkloadAPI: w.Address(), CacheFile: path}))
+	w.Kill()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[100] ^= 4
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reg, log := prometheus.NewRegistry(), &logBuffer{}
+	src, err := identity.New(identity.Options{
+		WorkloadAPI: "unix://" + filepath.Join(t.TempDir(), "nobody"), ID: gw, CacheFile: path, Registerer: reg, Log: log.logger(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := src.Ready(); err != nil || src.ID() != gw {
+		t.Errorf("%s is not ready: %v", src.ID(), err)
+	}
+	if counter(t, reg, "isthmus_identity_cache_errors_total") != 1 || !strings.Contains(log.String(), "identity cache was damaged") {
+		t.Errorf("nobody was told: %s", log)
 	}
 }

@@ -97,7 +97,7 @@ func newStand(t *testing.T, change ...func(*api.Options)) *stand {
 		Endpoints: deepFeed[resource.Endpoint](), Gateways: deepFeed[resource.Gateway](), Links: deepFeed[resource.Link](),
 		Sources: deepFeed[resource.Source](), Events: deepFeed[resource.Event](), Replicas: deepFeed[resource.Replica](),
 	}
-	if s.token, err = api.LoadToken(filepath.Join(dir, "api.token")); err != nil {
+	if s.token, _, err = api.LoadToken(filepath.Join(dir, "api.token")); err != nil {
 		t.Fatal(err)
 	}
 	s.dir = dir

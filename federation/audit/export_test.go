@@ -1,10 +1,10 @@
 package audit
 
-import "os"
+import "github.com/isthmus-mesh/isthmus/internal/durable"
 
 // SetOut replaces the file that entries are written to, and returns the one
 // before.
-func (l *Log) SetOut(f *os.File) (before *os.File) {
+func (l *Log) SetOut(f *durable.File) (before *durable.File) {
 	l.turn <- struct{}{}
 	defer func() { <-l.turn }()
 	before, l.out = l.out, f

@@ -58,12 +58,3 @@ func list(dir string) ([]file, error) {
 	slices.SortFunc(out, func(a, b file) int { return strings.Compare(a.path, b.path) })
 	return out, nil
 }
-
-// syncDir makes names of files outlive a power failure.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

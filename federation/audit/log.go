@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -18,6 +19,8 @@ const (
 	DefaultFileBytes = 32 << 20
 	// DefaultFiles are kept, 1 GiB: two million changes.
 	DefaultFiles = 32
+	// point is the write point.
+	point durable.Point = "audit"
 )
 
 // The errors that callers branch on.
@@ -52,7 +55,7 @@ type Log struct {
 	turn chan struct{}
 
 	// Of the holder of turn.
-	out      *os.File
+	out      *durable.File
 	size     int64 // of out, what is acknowledged
 	dirty    bool  // out may be longer than size
 	sequence uint64
@@ -62,6 +65,7 @@ type Log struct {
 	queue  []*pending
 	files  []file // as readers see them
 	failed error  // why the last write failed
+	notice string // what Open found
 	closed bool
 }
 
@@ -120,7 +124,7 @@ func (l *Log) load() error {
 	case len(problems) == 0:
 	case len(problems) == 1 && c.torn >= 0:
 		cutOff := newest.size - c.torn
-		if err := os.Truncate(newest.path, c.torn); err != nil {
+		if err := point.Truncate(newest.path, c.torn); err != nil {
 			return err
 		}
 		newest.size = c.torn
@@ -131,7 +135,7 @@ func (l *Log) load() error {
 		note = &Entry{Phase: Damaged, Detail: fmt.Sprintf("%s line %d: %s", filepath.Base(newest.path), problems[0].Line, problems[0].What)}
 	}
 	if note == nil || note.Phase == Repaired {
-		if l.out, err = os.OpenFile(newest.path, os.O_WRONLY, 0o600); err != nil {
+		if l.out, err = point.Open(newest.path, os.O_WRONLY, 0o600); err != nil {
 			return err
 		}
 		l.size = newest.size
@@ -141,6 +145,9 @@ func (l *Log) load() error {
 	}
 	if note == nil {
 		return nil
+	}
+	if note.Phase == Damaged { // a line that a crash has cut was acknowledged to nobody
+		l.notice = note.Detail
 	}
 	l.log.Error("audit log repaired", "path", newest.path, "reason", note.Detail)
 	l.metrics.problems.Inc()
@@ -270,11 +277,11 @@ func (l *Log) rotate(first uint64) error {
 	path := filepath.Join(l.opts.Dir, fileName(first))
 	// A file of that name is of an attempt that failed: nothing in it is
 	// acknowledged. One of damaged entries has another name.
-	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	out, err := point.Open(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	if err := syncDir(l.opts.Dir); err != nil {
+	if err := point.SyncDir(path); err != nil {
 		return errors.Join(err, out.Close())
 	}
 	if l.out != nil {
@@ -287,7 +294,7 @@ func (l *Log) rotate(first uint64) error {
 		l.files = append(l.files, file{path: path, first: first})
 	}
 	for len(l.files) > l.opts.Files {
-		if err := os.Remove(l.files[0].path); err != nil {
+		if err := point.Remove(l.files[0].path); err != nil {
 			l.log.Warn("old audit file stays on disk", "path", l.files[0].path, "err", err)
 			break
 		}
@@ -302,6 +309,9 @@ func (l *Log) Writable() error {
 	defer l.mu.Unlock()
 	return l.failed
 }
+
+// Notice is what was found damaged when the log was opened, "" for nothing.
+func (l *Log) Notice() string { return l.notice }
 
 // Verify checks the whole log as it is now.
 func (l *Log) Verify(ctx context.Context) (*Report, error) {

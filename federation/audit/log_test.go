@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/audit"
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 )
@@ -302,7 +303,7 @@ func TestDamageIsLeftAndTold(t *testing.T) {
 
 // A disk that is full refuses entries, and the file stays sound.
 func TestDiskFull(t *testing.T) {
-	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	full, err := durable.Point("test").Open("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Skipf("no /dev/full here: %v", err)
 	}

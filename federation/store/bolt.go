@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 	"go.etcd.io/bbolt"
 )
 
@@ -22,6 +23,10 @@ const (
 	dirMode    = 0o700
 	// lockWait is how long the process before us may take to let go of the file.
 	lockWait = 2 * time.Second
+
+	// The write points: the file, which bbolt writes, and its journal.
+	storePoint   durable.Point = "store"
+	journalPoint durable.Point = "store-journal"
 )
 
 // BoltOptions configure a Bolt.
@@ -35,13 +40,6 @@ type BoltOptions struct {
 	openFile func(string, int, os.FileMode) (*os.File, error)
 	// noSync leaves out fsync in tests that open very many files.
 	noSync bool
-}
-
-func (o BoltOptions) sync() func(*os.File) error {
-	if o.noSync {
-		return func(*os.File) error { return nil }
-	}
-	return (*os.File).Sync
 }
 
 // Bolt is a Store in a bbolt file, for one process.
@@ -187,13 +185,16 @@ func (b *Bolt) Apply(_ context.Context, writes ...Write) (uint64, error) {
 	err := b.unusable
 	if err == nil {
 		var refusal error
-		err = guarded(func() error {
-			return b.db.Update(func(tx *bbolt.Tx) error {
-				err := persist(tx, writes, revision)
-				refusal = refused(err)
-				return err
+		err = storePoint.Step(durable.OpOther, b.path)
+		if err == nil {
+			err = guarded(func() error {
+				return b.db.Update(func(tx *bbolt.Tx) error {
+					err := persist(tx, writes, revision)
+					refusal = refused(err)
+					return err
+				})
 			})
-		})
+		}
 		if refusal != nil {
 			return 0, refusal
 		}

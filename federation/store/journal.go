@@ -9,6 +9,8 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 )
 
 // The journal is the store's second copy, beside its file: a snapshot of
@@ -51,11 +53,12 @@ type frame struct {
 
 type journal struct {
 	path string
-	sync func(*os.File) error
-	file *os.File // nil: to be made anew at the next write
-	size int64
-	base int64 // of the snapshot
-	last uint64
+	// noSync leaves out fsync in tests.
+	noSync bool
+	file   *durable.File // nil: to be made anew at the next write
+	size   int64
+	base   int64 // of the snapshot
+	last   uint64
 }
 
 // journalState is what a journal holds.
@@ -149,18 +152,18 @@ func encodeFrame(fr frame) ([]byte, error) {
 }
 
 // openJournal goes on with a journal that is whole.
-func openJournal(path string, state journalState, sync func(*os.File) error) (*journal, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, fileMode)
+func openJournal(path string, state journalState, noSync bool) (*journal, error) {
+	f, err := journalPoint.Open(path, os.O_RDWR, fileMode)
 	if err != nil {
 		return nil, err
 	}
 	if err := errors.Join(f.Truncate(state.end), seekTo(f, state.end)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &journal{path: path, sync: sync, file: f, size: state.end, base: state.base, last: state.last}, nil
+	return &journal{path: path, noSync: noSync, file: f, size: state.end, base: state.base, last: state.last}, nil
 }
 
-func seekTo(f *os.File, at int64) error {
+func seekTo(f *durable.File, at int64) error {
 	_, err := f.Seek(at, io.SeekStart)
 	return err
 }
@@ -191,10 +194,18 @@ func (j *journal) append(fr frame) error {
 	return nil
 }
 
+// sync waits until f lasts.
+func (j *journal) sync(f *durable.File) error {
+	if j.noSync {
+		return nil
+	}
+	return f.Sync()
+}
+
 // snapshot replaces the file by one that holds items.
 func (j *journal) snapshot(items []Item, revision uint64) (err error) {
 	temp := j.path + ".tmp"
-	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, fileMode)
+	f, err := journalPoint.Open(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, fileMode)
 	if err != nil {
 		return err
 	}
@@ -211,10 +222,10 @@ func (j *journal) snapshot(items []Item, revision uint64) (err error) {
 	if err = j.sync(f); err != nil {
 		return err
 	}
-	if err = os.Rename(temp, j.path); err != nil {
+	if err = journalPoint.Rename(temp, j.path); err != nil {
 		return err
 	}
-	if err = withDir(j.path, j.sync); err != nil {
+	if err = syncDir(j.path, j.noSync); err != nil {
 		return err
 	}
 	if j.file != nil {

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 )
 
 const (
@@ -30,21 +32,24 @@ const (
 // checksum of the rest; it is written beside its place, synced and renamed.
 type LastGood struct {
 	dir, name string
+	point     durable.Point
 
 	mu   sync.Mutex
 	last uint64 // number of the newest file
+	// damage is what the last Load found, until it is written over.
+	damage error
 }
 
 // NewLastGood keeps the states called name (a DNS label) in dir, which it makes
-// if need be.
-func NewLastGood(dir, name string) (*LastGood, error) {
+// if need be; point is what they are to those who watch writes.
+func NewLastGood(point durable.Point, dir, name string) (*LastGood, error) {
 	if name == "" || strings.ContainsAny(name, "./\\") {
 		return nil, fmt.Errorf("last good %q: the name must be a DNS label", name)
 	}
 	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return nil, fmt.Errorf("last good %s: %w", name, err)
 	}
-	return &LastGood{dir: dir, name: name}, nil
+	return &LastGood{point: point, dir: dir, name: name}, nil
 }
 
 // Save keeps data as the newest and removes all but the last three. On an error
@@ -60,13 +65,20 @@ func (g *LastGood) Save(data []byte) error {
 	if len(files) > 0 {
 		next = max(next, files[0]+1)
 	}
-	if err := writeSynced(g.path(next), lastGoodHeader(data), data); err != nil {
+	err = g.point.Replace(g.path(next), fileMode, func(f *durable.File) error {
+		_, err := f.Write(lastGoodHeader(data))
+		if err == nil {
+			_, err = f.Write(data)
+		}
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("last good %s: %w", g.name, err)
 	}
-	g.last = next
+	g.last, g.damage = next, nil
 	var errs []error
 	for _, n := range files[min(len(files), lastGoodKeep-1):] {
-		errs = append(errs, os.Remove(g.path(n)))
+		errs = append(errs, g.point.Remove(g.path(n)))
 	}
 	return errors.Join(errs...)
 }
@@ -89,11 +101,20 @@ func (g *LastGood) Load(accept func([]byte) error) (skipped, err error) {
 			err = accept(data)
 		}
 		if err == nil {
-			return errors.Join(bad...), nil
+			g.damage = errors.Join(bad...)
+			return g.damage, nil
 		}
 		bad = append(bad, fmt.Errorf("last good %s: %w", g.path(n), err))
 	}
-	return nil, errors.Join(bad...)
+	g.damage = errors.Join(bad...)
+	return nil, g.damage
+}
+
+// Damage is what Load could not use, until a newer state is written.
+func (g *LastGood) Damage() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.damage
 }
 
 // Remove forgets every state.
@@ -102,7 +123,7 @@ func (g *LastGood) Remove() error {
 	defer g.mu.Unlock()
 	files, err := g.files()
 	for _, n := range files {
-		err = errors.Join(err, os.Remove(g.path(n)))
+		err = errors.Join(err, g.point.Remove(g.path(n)))
 	}
 	return err
 }
@@ -150,30 +171,6 @@ func readLastGood(path string) ([]byte, error) {
 		return nil, errRecord
 	}
 	return data, nil
-}
-
-// writeSynced puts a file in place whole or not at all.
-func writeSynced(path string, parts ...[]byte) (err error) {
-	temp := path + ".tmp" // one writer per LastGood
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
-	if err != nil {
-		return err
-	}
-	for _, p := range parts {
-		if err == nil {
-			_, err = f.Write(p)
-		}
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return errors.Join(err, ignoreMissing(os.Remove(temp)))
-	}
-	return syncDir(filepath.Dir(path))
 }
 
 func ignoreMissing(err error) error {

@@ -13,7 +13,7 @@ import (
 
 func lastGood(t *testing.T, dir, name string) *store.LastGood {
 	t.Helper()
-	g, err := store.NewLastGood(dir, name)
+	g, err := store.NewLastGood("test", dir, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestLastGoodSkipsWhatIsDamagedOrRefused(t *testing.T) {
 
 func TestLastGoodNames(t *testing.T) {
 	for _, name := range []string{"", "../x", "a.b", `a\b`} {
-		if _, err := store.NewLastGood(t.TempDir(), name); err == nil {
+		if _, err := store.NewLastGood("test", t.TempDir(), name); err == nil {
 			t.Errorf("name %q was accepted", name)
 		}
 	}

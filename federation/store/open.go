@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 )
@@ -77,6 +77,11 @@ func openFile(opts BoltOptions, readOnly bool) (*bbolt.DB, contents, error) {
 		opened []*os.File
 	)
 	err := guarded(func() (err error) {
+		if !readOnly {
+			if err := storePoint.Step(durable.OpOpen, opts.Path); err != nil {
+				return err
+			}
+		}
 		db, err = bbolt.Open(opts.Path, fileMode, &bbolt.Options{
 			Timeout: lockWait, ReadOnly: readOnly, NoSync: opts.noSync,
 			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
@@ -160,7 +165,7 @@ func prepare(db *bbolt.DB, path string) error {
 	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return syncDir(path, false)
 }
 
 // upgrade gives a file of format 1 what it lacks.
@@ -186,16 +191,12 @@ func upgrade(db *bbolt.DB) error {
 	})
 }
 
-// syncDir makes the file's name durable too.
-func syncDir(dir string) error { return withDir(filepath.Join(dir, "-"), (*os.File).Sync) }
-
-// withDir calls f with the directory of path.
-func withDir(path string, f func(*os.File) error) error {
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
+// syncDir makes the name of a file durable too.
+func syncDir(path string, noSync bool) error {
+	if noSync {
+		return nil
 	}
-	return errors.Join(f(d), d.Close())
+	return storePoint.SyncDir(path)
 }
 
 var (

@@ -41,7 +41,7 @@ func (b *Bolt) withJournal(opts BoltOptions, db *bbolt.DB, loaded contents, open
 		_ = guarded(db.Close)
 		db, loaded, err = rebuild(opts, state)
 	case err == nil && state.last == loaded.revision && !torn:
-		b.journal, err = openJournal(path, state, opts.sync())
+		b.journal, err = openJournal(path, state, opts.noSync)
 		if err == nil {
 			return db, loaded, nil
 		}
@@ -49,7 +49,7 @@ func (b *Bolt) withJournal(opts BoltOptions, db *bbolt.DB, loaded contents, open
 	case err == nil && state.last > loaded.revision:
 		// Another file than the journal's: restored from a backup. It holds.
 		b.log.Warn("store is older than its journal, the journal starts anew", "path", opts.Path, "version", loaded.revision)
-		err = os.Rename(path, path+".before-restore")
+		err = errors.Join(journalPoint.Rename(path, path+".before-restore"), syncDir(path, opts.noSync))
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		b.log.Error("journal of the store is not readable, it is made anew", "path", path, "err", err)
 		err = nil
@@ -59,7 +59,7 @@ func (b *Bolt) withJournal(opts BoltOptions, db *bbolt.DB, loaded contents, open
 	if err != nil {
 		return nil, contents{}, &OpenError{Path: opts.Path, Reason: NotAccessible, Err: err}
 	}
-	b.journal, b.db = &journal{path: path, sync: opts.sync()}, db
+	b.journal, b.db = &journal{path: path, noSync: opts.noSync}, db
 	if b.copyErr = b.resnap(loaded.items, loaded.revision); b.copyErr != nil {
 		b.log.Error("journal of the store is not written", "path", path, "err", b.copyErr)
 	}
@@ -119,7 +119,7 @@ func rebuild(opts BoltOptions, state journalState) (*bbolt.DB, contents, error) 
 		return nil, contents{}, fmt.Errorf("%d damaged files lie beside it already", maxDamaged)
 	}
 	temp := opts.Path + ".rebuilding"
-	if err := ignoreMissing(os.Remove(temp)); err != nil {
+	if err := storePoint.Remove(temp); err != nil {
 		return nil, contents{}, err
 	}
 	fresh := opts
@@ -138,10 +138,20 @@ func rebuild(opts BoltOptions, state journalState) (*bbolt.DB, contents, error) 
 		}
 	}
 	// Linked first, so that there is a file of the name at every moment.
-	if err := errors.Join(os.Link(opts.Path, aside), os.Rename(temp, opts.Path), withDir(opts.Path, opts.sync())); err != nil {
+	if err := putAside(opts, temp, aside); err != nil {
 		return nil, contents{}, err
 	}
 	return openFile(opts, false)
+}
+
+func putAside(opts BoltOptions, temp, aside string) error {
+	if err := storePoint.Link(opts.Path, aside); err != nil {
+		return err
+	}
+	if err := storePoint.Rename(temp, opts.Path); err != nil {
+		return err
+	}
+	return syncDir(opts.Path, opts.noSync)
 }
 
 func missing(path string) bool {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 )
 
 // Keep is how many tables stay on disk: the one in force and two to fall back
@@ -22,6 +22,8 @@ const Keep = 3
 const (
 	prefix = "table-"
 	suffix = ".snap"
+	// point is the write point.
+	point durable.Point = "gateway-tables"
 )
 
 // Store is a directory of tables. It is used by one goroutine at a time.
@@ -56,7 +58,7 @@ func Open(dir string, cluster catalog.ClusterName) (*Store, error) {
 		return nil, fmt.Errorf("table store %s: %w", dir, err)
 	}
 	for _, f := range leftovers {
-		_ = os.Remove(f) // one that stays costs its space and is never read
+		_ = point.Remove(f) // one that stays costs its space and is never read
 	}
 	return s, nil
 }
@@ -87,7 +89,11 @@ func (s *Store) Save(t *route.Table) error {
 	if err != nil {
 		return err
 	}
-	if err := s.write(s.path(s.next), data); err != nil {
+	err = point.Replace(s.path(s.next), 0o600, func(f *durable.File) error {
+		_, err := f.Write(data)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("save table %d.%d: %w", t.Epoch, t.Version, err)
 	}
 	s.next++
@@ -96,47 +102,11 @@ func (s *Store) Save(t *route.Table) error {
 		return err
 	}
 	for _, n := range numbers[min(Keep, len(numbers)):] {
-		if err := os.Remove(s.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := point.Remove(s.path(n)); err != nil {
 			return fmt.Errorf("remove old table: %w", err)
 		}
 	}
 	return nil
-}
-
-func (s *Store) write(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(s.dir, prefix+"*.tmp")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()           // what matters is the first error
-			_ = os.Remove(f.Name()) // or Open removes it
-		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(s.dir)
-}
-
-// syncDir makes the rename itself durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	return errors.Join(err, d.Close())
 }
 
 func (s *Store) read(path string) (*route.Table, error) {

@@ -9,12 +9,15 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/identity/internal/keep"
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 )
 
 const (
 	keptKind = "isthmus-bundle-endpoint 1"
 	// maxKeptBytes is a document of the largest size in base64, and the rest.
 	maxKeptBytes = 2 * identity.MaxBundleBytes
+	// keptPoint is the write point.
+	keptPoint durable.Point = "bundle-endpoint"
 )
 
 // kept is the JSON in a Follower's file.
@@ -42,18 +45,19 @@ func (f *Follower) load() {
 		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.opts.Metrics.damagedFile()
 		f.log.Warn("last good bundle of an endpoint is not usable", "path", f.opts.File, "err", err)
 	}
 }
 
 func (f *Follower) readKept() (kept, error) {
-	data, err := keep.ReadPrivate(f.opts.File, maxKeptBytes)
+	body, damage, err := keep.Load(keptPoint, f.opts.File, keptKind, maxKeptBytes)
 	if err != nil {
 		return kept{}, err
 	}
-	body, err := keep.Open(keptKind, data)
-	if err != nil {
-		return kept{}, err
+	if damage != nil {
+		f.log.Error("last good bundle of an endpoint was damaged, its second copy serves", "path", f.opts.File, "err", damage)
+		f.opts.Metrics.damagedFile()
 	}
 	var k kept
 	if err := json.Unmarshal(body, &k); err != nil {
@@ -73,7 +77,7 @@ func (f *Follower) save(document []byte, at time.Time) {
 		TrustDomain: f.opts.TrustDomain.Name(), URL: f.opts.Endpoint.URL, FetchedAt: at.UTC(), Document: document,
 	})
 	if err == nil {
-		err = keep.Write(f.opts.File, keep.Seal(keptKind, body), keep.Private)
+		err = keep.Save(keptPoint, f.opts.File, keptKind, body)
 	}
 	if err != nil {
 		f.log.Error("last good bundle of an endpoint is not kept", "path", f.opts.File, "err", err)

@@ -14,6 +14,7 @@ type Metrics struct {
 	fetches   *prometheus.CounterVec
 	fetchedAt *prometheus.GaugeVec
 	failing   *prometheus.GaugeVec
+	damaged   prometheus.Counter
 }
 
 // Outcomes of a fetch, the label of isthmus_bundle_fetches_total.
@@ -35,11 +36,14 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		}, []string{"trust_domain", "outcome"}),
 		fetchedAt: gauge("isthmus_bundle_fetched_seconds", "Unix time of the last good answer of the trust domain's bundle endpoint; 0 when there was none."),
 		failing:   gauge("isthmus_bundle_endpoint_failing", "1 while the trust domain's bundle endpoint fails, else 0."),
+		damaged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "isthmus_bundle_damaged_files_total", Help: "Files of last good bundles that were damaged when they were read.",
+		}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	return m, errors.Join(r.Register(m.fetches), r.Register(m.fetchedAt), r.Register(m.failing))
+	return m, errors.Join(r.Register(m.fetches), r.Register(m.fetchedAt), r.Register(m.failing), r.Register(m.damaged))
 }
 
 func (m *Metrics) begin(td spiffeid.TrustDomain, fetchedAt time.Time) {
@@ -54,6 +58,13 @@ func (m *Metrics) begin(td spiffeid.TrustDomain, fetchedAt time.Time) {
 		m.fetchedAt.WithLabelValues(td.Name()).Set(0)
 	} else {
 		m.fetchedAt.WithLabelValues(td.Name()).Set(float64(fetchedAt.Unix()))
+	}
+}
+
+// damagedFile counts a file that was damaged.
+func (m *Metrics) damagedFile() {
+	if m != nil {
+		m.damaged.Inc()
 	}
 }
 

@@ -115,7 +115,9 @@ func (c *CA) open() (release func() error, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.roots, err = loadRoots(c.cfg.Dir, c.cfg.TrustDomain); err == nil {
+	var damage error
+	if c.roots, damage, err = loadRoots(c.cfg.Dir, c.cfg.TrustDomain); err == nil {
+		c.damaged(damage)
 		// A step that fails, on a full disk say, is tried again by Run while the
 		// roots that there are can sign.
 		if _, rerr := c.rotate(c.now()); len(c.roots.list) == 0 {
@@ -125,9 +127,11 @@ func (c *CA) open() (release func() error, err error) {
 	if err != nil {
 		return nil, errors.Join(err, release())
 	}
-	if c.feder, err = loadFederation(c.cfg.Dir, c.cfg.Federated, c.now()); err != nil {
+	if c.feder, damage, err = loadFederation(c.cfg.Dir, c.cfg.Federated, c.now()); err != nil {
+		c.metrics.damaged.Inc()
 		c.log.Warn("remembered federated bundles refused", "err", err)
 	}
+	c.damaged(damage)
 	c.publish()
 	if c.cfg.Hosts.Address != "" && c.hosts == nil {
 		if c.hosts, err = loadHosts(c); err != nil {
@@ -135,6 +139,14 @@ func (c *CA) open() (release func() error, err error) {
 		}
 	}
 	return release, nil
+}
+
+// damaged tells of a file one of whose copies was damaged; nil: of none.
+func (c *CA) damaged(damage error) {
+	if damage != nil {
+		c.metrics.damaged.Inc()
+		c.log.Error("a file of the ca was damaged, its second copy serves", "path", c.cfg.Dir, "err", damage)
+	}
 }
 
 // Run serves the Workload API until ctx ends, then returns nil. It must be called
@@ -340,39 +352,6 @@ func (c *CA) SetEntries(entries []Entry) error {
 	c.table = slices.Clone(entries)
 	c.publish()
 	c.log.Info("entries replaced", "count", len(entries))
-	return nil
-}
-
-// Bundle returns the own bundle as a SPIFFE bundle document, with the roots that
-// sign and the one that will.
-func (c *CA) Bundle() ([]byte, error) {
-	hint := min(maxRefreshHint, max(time.Second, c.cfg.CATTL/(5*rootToSVID)))
-	return c.view.Load().roots.document(c.cfg.TrustDomain, hint)
-}
-
-// WriteBundle writes the own bundle to a file, atomically, readable by everybody.
-func (c *CA) WriteBundle(path string) error {
-	doc, err := c.Bundle()
-	if err != nil {
-		return err
-	}
-	if err := keep.Write(path, doc, bundleMode); err != nil {
-		c.metrics.writeErrors.Inc()
-		return fmt.Errorf("bundle file: %w", err)
-	}
-	return nil
-}
-
-// writeOwnBundle brings BundleFile up to date. It runs on one goroutine at a time.
-func (c *CA) writeOwnBundle() error {
-	sequence := c.view.Load().roots.sequence
-	if c.cfg.BundleFile == "" || c.wrote == sequence {
-		return nil
-	}
-	if err := c.WriteBundle(c.cfg.BundleFile); err != nil {
-		return err
-	}
-	c.wrote = sequence
 	return nil
 }
 

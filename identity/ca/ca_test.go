@@ -407,11 +407,54 @@ func TestRestartKeepsRootsAndSequence(t *testing.T) {
 	}
 }
 
+// One flipped byte of its keys does not stop a CA: the second copy serves, with
+// the roots and the number of before, and it is told.
+func TestOneFlippedByteOfTheRoots(t *testing.T) {
+	cfg := config(t, domainA)
+	first, err := ca.New(cfg, ca.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := first.Bundle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(cfg.Dir, "roots.state")
+	sealed, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const step = 13 // the format's own test has every byte
+	for i := 0; i < len(sealed); i += step {
+		flipped := bytes.Clone(sealed)
+		flipped[i] ^= 0x10
+		if err := os.WriteFile(path, flipped, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		reg := prometheus.NewRegistry()
+		c, err := ca.New(cfg, ca.Options{Registerer: reg})
+		if err != nil {
+			t.Fatalf("byte %d: %v", i, err)
+		}
+		if got, err := c.Bundle(); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("byte %d: the bundle is %s, %v", i, got, err)
+		}
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP isthmus_ca_damaged_files_total State files that were damaged when they were read.
+# TYPE isthmus_ca_damaged_files_total counter
+isthmus_ca_damaged_files_total 1
+`), "isthmus_ca_damaged_files_total"); err != nil {
+			t.Fatalf("byte %d: %v", i, err)
+		}
+	}
+}
+
 func TestUnusableStateStopsTheStart(t *testing.T) {
 	tests := map[string]func(path string, cfg *ca.Config) error{
 		"corrupt": func(path string, _ *ca.Config) error {
 			data, err := os.ReadFile(path)
-			data[len(data)-3] ^= 1
+			data[len(data)-3] ^= 1 // of each copy
+			data[3] ^= 1
 			return errors.Join(err, os.WriteFile(path, data, 0o600))
 		},
 		"empty":              func(path string, _ *ca.Config) error { return os.Truncate(path, 0) },

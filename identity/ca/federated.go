@@ -43,12 +43,12 @@ type federatedFile struct {
 // loadFederation starts from the documents that were good when the CA last ran, so
 // that their sequence numbers hold over a restart. A bad memory is reported and
 // forgotten: the files themselves are there.
-func loadFederation(dir string, configured []Federated, now time.Time) (*federation, error) {
-	f := &federation{dir: dir}
-	data, err := keep.ReadPrivate(filepath.Join(dir, federatedName), maxFederatedBytes)
+func loadFederation(dir string, configured []Federated, now time.Time) (f *federation, damage, err error) {
+	f = &federation{dir: dir}
+	body, damage, err := keep.Load(federatedPoint, filepath.Join(dir, federatedName), federatedKind, maxFederatedBytes)
 	documents := make(map[string][]byte)
 	if err == nil {
-		documents, err = parseFederated(data)
+		documents, err = parseFederated(body)
 	} else if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -63,14 +63,10 @@ func loadFederation(dir string, configured []Federated, now time.Time) (*federat
 		}
 		f.files = append(f.files, file)
 	}
-	return f, err
+	return f, damage, err
 }
 
-func parseFederated(data []byte) (map[string][]byte, error) {
-	body, err := keep.Open(federatedKind, data)
-	if err != nil {
-		return nil, err
-	}
+func parseFederated(body []byte) (map[string][]byte, error) {
 	var documents map[string][]byte
 	if err := json.Unmarshal(body, &documents); err != nil {
 		return nil, fmt.Errorf("%w: %w", keep.ErrCorrupt, err)
@@ -89,7 +85,7 @@ func (f *federation) save() error {
 	if err != nil {
 		return err
 	}
-	return keep.Write(filepath.Join(f.dir, federatedName), keep.Seal(federatedKind, body), keep.Private)
+	return keep.Save(federatedPoint, filepath.Join(f.dir, federatedName), federatedKind, body)
 }
 
 // reading is what became of one file that was looked at.

@@ -97,14 +97,11 @@ func loadHosts(c *CA) (*hosts, error) {
 		joins: rate.NewLimiter(joinsPerSecond, joinsBurst), changed: make(chan struct{}),
 	}
 	path := filepath.Join(c.cfg.Dir, hostsName)
-	data, err := keep.ReadPrivate(path, maxHostsBytes)
+	body, damage, err := keep.Load(hostsPoint, path, hostsKind, maxHostsBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return h, nil
 	}
-	var body []byte
-	if err == nil {
-		body, err = keep.Open(hostsKind, data)
-	}
+	c.damaged(damage)
 	var file hostsFile
 	if err == nil {
 		err = json.Unmarshal(body, &file)
@@ -155,7 +152,7 @@ func (h *hosts) save() error {
 	}
 	body, err := json.Marshal(file)
 	if err == nil {
-		err = keep.Write(filepath.Join(h.ca.cfg.Dir, hostsName), keep.Seal(hostsKind, body), keep.Private)
+		err = keep.Save(hostsPoint, filepath.Join(h.ca.cfg.Dir, hostsName), hostsKind, body)
 	}
 	if err != nil {
 		h.ca.metrics.writeErrors.Inc()

@@ -19,6 +19,7 @@ type metrics struct {
 	federatedUpdated *prometheus.GaugeVec
 	federatedRefused *prometheus.CounterVec
 	writeErrors      prometheus.Counter
+	damaged          prometheus.Counter
 	hosts            prometheus.Gauge
 	hostRequests     *prometheus.CounterVec
 }
@@ -52,6 +53,9 @@ func newMetrics() *metrics {
 		writeErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "isthmus_ca_write_errors_total", Help: "State and bundle files that could not be written.",
 		}),
+		damaged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "isthmus_ca_damaged_files_total", Help: "State files that were damaged when they were read.",
+		}),
 	}
 	m.hosts = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "isthmus_ca_hosts", Help: "Hosts that have joined.",
@@ -75,7 +79,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.issued, m.refused, m.streams, m.rootNotAfter, m.roots, m.sequence,
-		m.federatedUpdated, m.federatedRefused, m.writeErrors, m.hosts, m.hostRequests,
+		m.federatedUpdated, m.federatedRefused, m.writeErrors, m.damaged, m.hosts, m.hostRequests,
 	} {
 		errs = append(errs, r.Register(c))
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/identity/internal/keep"
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
@@ -25,6 +26,14 @@ const (
 	// in normal rotation, with about 1 KiB each.
 	maxStateBytes = 1 << 20
 	maxRoots      = 16
+)
+
+// The write points of a CA.
+const (
+	rootsPoint     durable.Point = "ca-roots"
+	hostsPoint     durable.Point = "ca-hosts"
+	federatedPoint durable.Point = "ca-federated"
+	bundlePoint    durable.Point = "ca-bundle"
 )
 
 // ErrState is the error for a state file that cannot be used. It stops the start,
@@ -66,27 +75,23 @@ func prepareDir(dir string) error {
 }
 
 // loadRoots reads the state; without a file there are no roots yet.
-func loadRoots(dir string, td spiffeid.TrustDomain) (roots, error) {
+// damage says that one of the file's two copies was damaged.
+func loadRoots(dir string, td spiffeid.TrustDomain) (r roots, damage, err error) {
 	path := filepath.Join(dir, stateName)
-	data, err := keep.ReadPrivate(path, maxStateBytes)
+	body, damage, err := keep.Load(rootsPoint, path, stateKind, maxStateBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		return roots{}, nil
+		return roots{}, nil, nil
 	}
 	if err != nil {
-		return roots{}, fmt.Errorf("%w: %w", ErrState, err)
+		return roots{}, nil, fmt.Errorf("%w: %w", ErrState, err)
 	}
-	r, err := parseRoots(data, td)
-	if err != nil {
-		return roots{}, fmt.Errorf("%w: %s: %w", ErrState, path, err)
+	if r, err = parseRoots(body, td); err != nil {
+		return roots{}, nil, fmt.Errorf("%w: %s: %w", ErrState, path, err)
 	}
-	return r, nil
+	return r, damage, nil
 }
 
-func parseRoots(data []byte, td spiffeid.TrustDomain) (roots, error) {
-	body, err := keep.Open(stateKind, data)
-	if err != nil {
-		return roots{}, err
-	}
+func parseRoots(body []byte, td spiffeid.TrustDomain) (roots, error) {
 	var file stateFile
 	if err := json.Unmarshal(body, &file); err != nil {
 		return roots{}, fmt.Errorf("%w: %w", keep.ErrCorrupt, err)
@@ -137,7 +142,7 @@ func (r roots) save(dir string, td spiffeid.TrustDomain) error {
 	if err != nil {
 		return err
 	}
-	if err := keep.Write(filepath.Join(dir, stateName), data, keep.Private); err != nil {
+	if err := keep.Save(rootsPoint, filepath.Join(dir, stateName), stateKind, data); err != nil {
 		return fmt.Errorf("ca state: %w", err)
 	}
 	return nil
@@ -154,11 +159,7 @@ func (r roots) marshal(td spiffeid.TrustDomain) ([]byte, error) {
 			Certificate: a.cert.Raw, Key: key, Created: a.created.UTC(), Activates: a.activates.UTC(),
 		})
 	}
-	body, err := json.Marshal(file)
-	if err != nil {
-		return nil, err
-	}
-	return keep.Seal(stateKind, body), nil
+	return json.Marshal(file)
 }
 
 // document is the bundle as it travels.

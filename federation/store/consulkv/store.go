@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/store"
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -56,6 +57,9 @@ type Store struct {
 	keptAt uint64 // its revision
 }
 
+// copyPoint is the write point of the copy.
+const copyPoint durable.Point = "consul-copy"
+
 // marker is the key that every whole list holds.
 func marker() store.Key { return store.Key{Kind: "meta", Name: "store"} }
 
@@ -79,7 +83,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return nil, fmt.Errorf("store: consul: %w", err)
 	}
 	if opts.CacheDir != "" {
-		if s.cache, err = store.NewLastGood(opts.CacheDir, "items"); err != nil {
+		if s.cache, err = store.NewLastGood(copyPoint, opts.CacheDir, "items"); err != nil {
 			return nil, err
 		}
 	}
@@ -287,12 +291,18 @@ func (s *Store) Writable() error {
 
 // Notices are what an operator must look at although the store serves.
 func (s *Store) Notices() []string {
+	var out []string
+	if s.cache != nil {
+		if damage := s.cache.Damage(); damage != nil {
+			out = append(out, fmt.Sprintf("the newest copy on disk is damaged, the one before was read: %v", damage))
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.stale {
-		return nil
+	if s.stale {
+		out = append(out, "Consul has not been read since the start: the last good copy on disk serves")
 	}
-	return []string{"Consul has not been read since the start: the last good copy on disk serves"}
+	return out
 }
 
 func (s *Store) isClosed() bool { return s.life.Err() != nil }

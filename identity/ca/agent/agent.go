@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -297,10 +296,7 @@ func isWrongCA(err error) bool {
 // forget deletes what the host was given.
 func (a *Agent) forget() error {
 	a.log.Error("host is revoked, what it was given is deleted", "path", a.path())
-	if err := os.Remove(a.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return statePoint.Remove(a.path())
 }
 
 // backoff is exponential with full jitter: the hosts of a trust domain must not

@@ -17,6 +17,7 @@ type metrics struct {
 	streams     prometheus.Gauge
 	refused     *prometheus.CounterVec
 	writeErrors prometheus.Counter
+	damaged     prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -37,6 +38,7 @@ func newMetrics() *metrics {
 			Name: "isthmus_ca_agent_refused_total", Help: "Connections and requests of workloads refused, by reason.",
 		}, []string{"reason"}),
 		writeErrors: counter("write_errors_total", "State files that could not be written."),
+		damaged:     counter("damaged_files_total", "State files that were damaged when they were read."),
 	}
 	for _, reason := range workload.Reasons() {
 		m.refused.WithLabelValues(reason)
@@ -49,7 +51,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 		return nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.notAfter, m.svids, m.signed, m.heard, m.caErrors, m.streams, m.refused, m.writeErrors} {
+	for _, c := range []prometheus.Collector{m.notAfter, m.svids, m.signed, m.heard, m.caErrors, m.streams, m.refused, m.writeErrors, m.damaged} {
 		errs = append(errs, r.Register(c))
 	}
 	return errors.Join(errs...)

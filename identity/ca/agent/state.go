@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/identity/ca/hostapi"
 	"github.com/isthmus-mesh/isthmus/identity/internal/keep"
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
@@ -25,6 +26,8 @@ const (
 	stateKind = "isthmus-ca-agent 1"
 	// maxStateBytes holds the answer of the CA and an SVID for each entry.
 	maxStateBytes = 2 * hostapi.MaxAnswer
+	// statePoint is the write point.
+	statePoint durable.Point = "ca-agent"
 )
 
 // state is what the host was given, and the JSON in its file. []byte is base64.
@@ -56,16 +59,16 @@ func (a *Agent) path() string { return filepath.Join(a.cfg.Dir, stateName) }
 // load reads what the host was given before. A file that cannot be used is an
 // error, and leaves nothing.
 func (a *Agent) load() error {
-	data, err := keep.ReadPrivate(a.path(), maxStateBytes)
+	body, damage, err := keep.Load(statePoint, a.path(), stateKind, maxStateBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	body, err := keep.Open(stateKind, data)
-	if err != nil {
-		return err
+	if damage != nil {
+		a.metrics.damaged.Inc()
+		a.log.Error("what the host was given was damaged, its second copy serves", "path", a.path(), "err", damage)
 	}
 	var s state
 	if err := json.Unmarshal(body, &s); err != nil {
@@ -88,7 +91,7 @@ func (a *Agent) load() error {
 func (a *Agent) save() error {
 	body, err := json.Marshal(a.state)
 	if err == nil {
-		err = keep.Write(a.path(), keep.Seal(stateKind, body), keep.Private)
+		err = keep.Save(statePoint, a.path(), stateKind, body)
 	}
 	if err != nil {
 		a.metrics.writeErrors.Inc()

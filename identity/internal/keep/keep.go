@@ -1,15 +1,12 @@
 package keep
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
+
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 )
 
 // Refusals of a file. They are wrapped with the path, the value and the rule.
@@ -17,48 +14,49 @@ var (
 	// ErrMode: others than the owner may read or write the file, or it is owned by somebody else, or no regular file.
 	ErrMode = errors.New("file is not private")
 	// ErrCorrupt: the digest, the format or a value in it is wrong.
-	ErrCorrupt = errors.New("file is corrupt")
+	ErrCorrupt = durable.ErrCorrupt
 )
 
 // Private is the mode of files that hold keys.
 const Private fs.FileMode = 0o600
 
-// Write replaces path by data: a temporary file beside it, synced, renamed over
-// it, and the directory synced, so that after a crash there is the old content or
-// the new one. The file has exactly the given mode, whatever the umask.
-func Write(path string, data []byte, mode fs.FileMode) (err error) {
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*") // created with 0600
-	if err != nil {
+// headerRoom is more than the header of a copy takes.
+const headerRoom = 1024
+
+// Write replaces path by data: after a crash there is the old content or the new
+// one. The file has exactly the given mode, whatever the umask.
+func Write(point durable.Point, path string, data []byte, mode fs.FileMode) error {
+	return point.Replace(path, mode, func(f *durable.File) error {
+		_, err := f.Write(data)
 		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(tmp.Name()))
-		}
-	}()
-	_, err = tmp.Write(data)
-	if err == nil {
-		err = tmp.Chmod(mode)
-	}
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err = errors.Join(err, tmp.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	})
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+// Save writes a private file that Load reads.
+func Save(point durable.Point, path, kind string, body []byte) error {
+	return Write(point, path, durable.Seal(kind, body), Private)
+}
+
+// Load reads what Save wrote. Where one of its two copies is damaged, damage says
+// so, and the file is written anew from the other one. Errors wrap fs.ErrNotExist,
+// ErrMode or ErrCorrupt.
+func Load(point durable.Point, path, kind string, limit int64) (body []byte, damage, err error) {
+	data, err := ReadPrivate(path, 2*(limit+headerRoom))
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	body, damage, err = durable.Open(kind, data)
+	if err == nil && int64(len(body)) > limit {
+		err = fmt.Errorf("%w: larger than %d bytes", ErrCorrupt, limit)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if damage != nil {
+		// What cannot be written now is good enough to be read.
+		damage = errors.Join(fmt.Errorf("%s: %w", path, damage), Save(point, path, kind, body))
+	}
+	return body, damage, nil
 }
 
 // ReadPrivate reads a file that must be a regular file of the process's own user
@@ -129,23 +127,4 @@ func ReadBounded(r io.Reader, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: larger than %d bytes", ErrCorrupt, limit)
 	}
 	return data, nil
-}
-
-// Seal prefixes body with a line that names its kind and its digest.
-func Seal(kind string, body []byte) []byte {
-	sum := sha256.Sum256(body)
-	return append(fmt.Appendf(nil, "%s sha256:%s\n", kind, hex.EncodeToString(sum[:])), body...)
-}
-
-// Open checks what Seal wrote and returns the body. Errors wrap ErrCorrupt.
-func Open(kind string, data []byte) ([]byte, error) {
-	line, body, ok := bytes.Cut(data, []byte{'\n'})
-	if !ok {
-		return nil, fmt.Errorf("%w: no header line", ErrCorrupt)
-	}
-	sum := sha256.Sum256(body)
-	if want := fmt.Appendf(nil, "%s sha256:%s", kind, hex.EncodeToString(sum[:])); !bytes.Equal(line, want) {
-		return nil, fmt.Errorf("%w: header does not fit kind %q and content", ErrCorrupt, kind)
-	}
-	return body, nil
 }
