@@ -8,7 +8,7 @@ variables {
 run "declares_each_to_the_other" {
   command = plan
   assert {
-    condition     = output.peers.aws[0].name == "dc1" && output.peers.aws[0].gateways == tolist([]) && output.peers.aws[0].bundle.file == "/etc/isthmus/corp.bundle.json"
+    condition     = output.peers.aws[0].name == "dc1" && length(output.peers.aws[0].gateways) == 0 && output.peers.aws[0].bundle.file == "/etc/isthmus/corp.bundle.json"
     error_message = "aws must know dc1, which dials it."
   }
   assert {
