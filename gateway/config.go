@@ -35,6 +35,8 @@ type Config struct {
 	Advertise []string `yaml:"advertise,omitempty"`
 	// Listen is what the gateway listens on.
 	Listen `yaml:"listen,omitempty"`
+	// Consul is the service mesh that the gateway joins; none by default.
+	Consul *Consul `yaml:"consul,omitempty"`
 	// DataDir keeps the last good route tables; default DefaultDataDir.
 	DataDir string `yaml:"data_dir,omitempty"`
 	// DrainTimeout is how long streams may finish after the stop signal;
@@ -97,6 +99,8 @@ type Listen struct {
 	HTTPSources []netip.Prefix `yaml:"http_sources,omitempty"`
 	// TCP are listeners of one service each.
 	TCP []TCPListener `yaml:"tcp,omitempty"`
+	// MTLS are listeners of one service each, for workloads that prove who they are.
+	MTLS []MTLSListener `yaml:"mtls,omitempty"`
 	// Admin serves metrics and readiness; default DefaultAdmin.
 	Admin string `yaml:"admin,omitempty"`
 	// Control lets the own federation reach its peers; default DefaultControl.
@@ -142,6 +146,9 @@ func (c Config) WithDefaults() Config {
 		c.DecisionLog.Allowed = decisions.Off
 	}
 	c.Limits = c.Limits.withDefaults()
+	if c.Consul != nil {
+		c.Consul = new(c.Consul.withDefaults())
+	}
 	return c
 }
 
@@ -183,6 +190,7 @@ func (c Config) Validate() error {
 		}
 		seen[l.Address] = i
 	}
+	c.validateMTLS(&p)
 	if c.DrainTimeout < 0 {
 		p.add("drain_timeout", c.DrainTimeout.String(), "must not be negative")
 	}
@@ -199,16 +207,5 @@ func (c Config) Validate() error {
 
 func (l TCPListener) validate(p *problems, at string) {
 	p.way(at, "address", l.Address, "caller", l.Caller, "sources", l.Sources)
-	name, err := catalog.ParseServiceName(l.Service)
-	switch {
-	case err != nil:
-		p.add(at+"service", l.Service, "must be name.namespace, or name in namespace default")
-	case name.IsFederation():
-		p.add(at+"service", l.Service, "federation.* is reserved for the federations themselves")
-	}
-	if l.Port != "" {
-		if _, err := catalog.ParseClusterName(l.Port); err != nil {
-			p.add(at+"port", l.Port, "must be a port name, which is a DNS label")
-		}
-	}
+	p.service(at, l.Service, l.Port)
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/tablestore"
 	"github.com/isthmus-mesh/isthmus/gateway/tcpway"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
+	"github.com/isthmus-mesh/isthmus/gateway/workload"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
@@ -53,10 +54,12 @@ type Gateway struct {
 	router    *attempt.Router
 	endpoints *endpoint.Pools
 	splicer   *splice.Splicer
+	mesh      *mesh
+	secure    *workload.Dialer
 	origin    *origin.Handler
 	node      *tunnel.Node
-	tcp       []*tcpway.Way
-	http      *httpway.Way // nil if off
+	tcp       []*tcpway.Way // those with mTLS after those without
+	http      *httpway.Way  // nil if off
 	control   *control.Server
 	admin     *admin.Server
 	reports   *reports
@@ -73,6 +76,7 @@ const (
 	conditionDisk       = "table_disk"
 	conditionFederation = "federation"
 	conditionLinks      = "links"
+	conditionMesh       = "mesh_identity"
 )
 
 // New checks the options, loads the last good table from disk and binds every
@@ -112,7 +116,7 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	reg := g.o.Registry
 	g.conditions = admin.NewConditions(
 		[]string{conditionIdentity, conditionTable, conditionServing},
-		[]string{conditionRenewal, conditionOffer, conditionDisk, conditionFederation, conditionLinks},
+		[]string{conditionRenewal, conditionOffer, conditionDisk, conditionFederation, conditionLinks, conditionMesh},
 	)
 	g.slots = accept.NewSlots(g.connectionLimit())
 	g.requests = accept.NewSlots(g.config.Limits.Streams)
@@ -133,8 +137,12 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	}); err != nil {
 		return err
 	}
+	if g.mesh, err = newMesh(g); err != nil {
+		return err
+	}
+	g.secure = workload.NewDialer(g.mesh.identities(g.o.Identity), g.mesh.live)
 	if g.checker, err = health.New(health.Options{
-		Dial: g.o.Dial, Random: rand.Uint64, Log: g.log, Registerer: reg,
+		Dial: g.o.Dial, Secure: g.secure.Secure, Random: rand.Uint64, Log: g.log, Registerer: reg,
 		Changed: func(k route.EndpointKey, s health.State) {
 			g.board.SetHealth(k, s)
 			g.reports.wake() // peers should hear of it before they find out
@@ -197,6 +205,9 @@ func (g *Gateway) buildWays() error {
 		}
 		g.tcp = append(g.tcp, way)
 	}
+	if err := g.buildMTLS(dialer); err != nil {
+		return err
+	}
 	if g.config.HTTP != "" {
 		accepted, err := g.listeners.httpListener(g)
 		if err != nil {
@@ -227,6 +238,37 @@ func (g *Gateway) buildWays() error {
 		Listener: watched, Gatherer: g.o.Registry, Conditions: g.conditions, Plan: g.board.Plan, Links: g.linkReports, Log: g.log,
 	})
 	return err
+}
+
+// buildMTLS makes the ways in of workloads that prove who they are.
+func (g *Gateway) buildMTLS(dialer *outbound.Dialer) error {
+	for i, l := range g.config.MTLS {
+		accepted, err := g.listeners.mtlsListener(g, i)
+		if err != nil {
+			return err
+		}
+		name, err := catalog.ParseServiceName(l.Service)
+		if err != nil {
+			return err
+		}
+		source := g.o.Identity
+		if l.Identity == IdentityConsul {
+			source = g.mesh.sources[l.consulService()]
+		}
+		door, err := workload.NewDoor(workload.DoorOptions{Source: source, ALPN: l.ALPN, Allowed: l.Callers, Live: g.mesh.live})
+		if err != nil {
+			return err
+		}
+		way, err := tcpway.New(tcpway.Options{
+			Listener: accepted, Service: name, Port: l.Port, Door: door,
+			Dialer: dialer, Splicer: g.splicer, Account: g.account,
+		})
+		if err != nil {
+			return err
+		}
+		g.tcp = append(g.tcp, way)
+	}
+	return nil
 }
 
 // connectionLimit is what the configuration says, but at most half of the file

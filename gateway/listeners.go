@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/isthmus-mesh/isthmus/gateway/accept"
 	"github.com/isthmus-mesh/isthmus/gateway/account"
@@ -20,7 +21,7 @@ const (
 type listeners struct {
 	link                 net.PacketConn
 	http, admin, control net.Listener // http may be nil
-	tcp                  []net.Listener
+	tcp, mtls            []net.Listener
 	addrs                Addrs
 }
 
@@ -67,6 +68,10 @@ func bind(c Config, o Options) (l *listeners, err error) {
 	for i := range c.TCP {
 		open(fmt.Sprintf("listen.tcp[%d]", i), c.TCP[i].Address, &l.tcp[i], &l.addrs.TCP[i])
 	}
+	l.mtls, l.addrs.MTLS = make([]net.Listener, len(c.MTLS)), make([]netip.AddrPort, len(c.MTLS))
+	for i := range c.MTLS {
+		open(fmt.Sprintf("listen.mtls[%d]", i), c.MTLS[i].Address, &l.mtls[i], &l.addrs.MTLS[i])
+	}
 	open("listen.http", c.HTTP, &l.http, &l.addrs.HTTP)
 	open("listen.control", c.Control, &l.control, &l.addrs.Control)
 	open("listen.admin", c.Admin, &l.admin, &l.addrs.Admin)
@@ -80,7 +85,7 @@ func unmapped(a netip.AddrPort) netip.AddrPort {
 
 // close closes what is open.
 func (l *listeners) close() {
-	for _, t := range append(l.tcp, l.http, l.control, l.admin) {
+	for _, t := range slices.Concat(l.tcp, l.mtls, []net.Listener{l.http, l.control, l.admin}) {
 		if t != nil {
 			_ = t.Close() // nothing was accepted that could be lost
 		}
@@ -92,7 +97,7 @@ func (l *listeners) close() {
 
 // own are the addresses that no endpoint may have.
 func (l *listeners) own() []netip.AddrPort {
-	own := append([]netip.AddrPort{l.addrs.HTTP, l.addrs.Control, l.addrs.Admin}, l.addrs.TCP...)
+	own := slices.Concat([]netip.AddrPort{l.addrs.HTTP, l.addrs.Control, l.addrs.Admin}, l.addrs.TCP, l.addrs.MTLS)
 	valid := own[:0]
 	for _, a := range own {
 		if a.IsValid() {
@@ -113,6 +118,10 @@ func (g *Gateway) limited(l net.Listener, way string, slots *accept.Slots, sourc
 
 func (l *listeners) tcpListener(g *Gateway, i int) (net.Listener, error) {
 	return g.limited(l.tcp[i], account.WayTCP, g.slots.Child(g.config.Limits.ConnectionsPerListener), g.config.TCP[i].Sources)
+}
+
+func (l *listeners) mtlsListener(g *Gateway, i int) (net.Listener, error) {
+	return g.limited(l.mtls[i], account.WayMTLS, g.slots.Child(g.config.Limits.ConnectionsPerListener), g.config.MTLS[i].Sources)
 }
 
 func (l *listeners) httpListener(g *Gateway) (net.Listener, error) {

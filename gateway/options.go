@@ -36,6 +36,8 @@ type Options struct {
 	Locality catalog.Locality
 	// Identity holds the gateway's SVID: <cluster id>/gateway/<name>.
 	Identity *identity.Source
+	// NoIdentityCache keeps keys and certificates of service meshes off the disk.
+	NoIdentityCache bool
 	// Tables is where route tables come from; nil serves from disk alone.
 	Tables TableSource
 	// Reports takes the reports; nil drops them.
@@ -61,6 +63,6 @@ type Options struct {
 // system chose for port 0. Those of listeners that are off are not valid.
 type Addrs struct {
 	Link, HTTP, Admin, Control netip.AddrPort
-	// TCP is in the order of Config.TCP.
-	TCP []netip.AddrPort
+	// TCP is in the order of Config.TCP, MTLS in that of Config.MTLS.
+	TCP, MTLS []netip.AddrPort
 }

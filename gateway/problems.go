@@ -48,9 +48,30 @@ func (p *problems) way(at, addressField, address, callerField, caller, sourcesFi
 	if ok && !a.Addr().IsLoopback() && len(sources) == 0 {
 		p.add(at+sourcesField, "", fmt.Sprintf("must list source ranges, since %s is not a loopback address and whoever connects is taken for %s", address, callerField))
 	}
+	p.prefixes(at+sourcesField, sources)
+}
+
+// prefixes checks source ranges.
+func (p *problems) prefixes(field string, sources []netip.Prefix) {
 	for i, s := range sources {
 		if !s.IsValid() || s != s.Masked() {
-			p.add(fmt.Sprintf("%s%s[%d]", at, sourcesField, i), s.String(), "must be a prefix without host bits, such as 10.0.0.0/8")
+			p.add(fmt.Sprintf("%s[%d]", field, i), s.String(), "must be a prefix without host bits, such as 10.0.0.0/8")
+		}
+	}
+}
+
+// service checks what a listener stands for.
+func (p *problems) service(at, service, port string) {
+	name, err := catalog.ParseServiceName(service)
+	switch {
+	case err != nil:
+		p.add(at+"service", service, "must be name.namespace, or name in namespace default")
+	case name.IsFederation():
+		p.add(at+"service", service, "federation.* is reserved for the federations themselves")
+	}
+	if port != "" {
+		if _, err := catalog.ParseClusterName(port); err != nil {
+			p.add(at+"port", port, "must be a port name, which is a DNS label")
 		}
 	}
 }

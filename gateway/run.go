@@ -80,6 +80,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	watched.run("admin", g.admin.Run)
 	watched.run("conditions", g.watch)
 	core.run("links", g.node.Run)
+	g.mesh.run(core, g.o.Identity)
 	core.run("plan", g.board.Run)
 	core.run("health", g.checker.Run)
 	core.run("link changes", g.followLinks)
@@ -91,7 +92,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	core.run("reports", g.reports.toFederation)
 	talk.run("control", g.control.Run)
 	for i, way := range g.tcp {
-		ways.run(fmt.Sprintf("listen.tcp[%d]", i), way.Run)
+		name := fmt.Sprintf("listen.tcp[%d]", i)
+		if j := i - len(g.config.TCP); j >= 0 {
+			name = fmt.Sprintf("listen.mtls[%d]", j)
+		}
+		ways.run(name, way.Run)
 	}
 	if g.http != nil {
 		ways.run("listen.http", g.http.Run)
@@ -187,6 +192,8 @@ func (g *Gateway) watch(ctx context.Context) error {
 	defer cancel()
 	for {
 		g.judgeIdentity(time.Now())
+		bad := g.mesh.standing()
+		g.conditions.Set(conditionMesh, bad == "", bad)
 		g.judgeLinks()
 		timer := time.NewTimer(watchInterval)
 		select {

@@ -149,7 +149,7 @@ func checks(table *route.Table) []health.Target {
 				continue // nothing that a connect could find out
 			}
 			targets = append(targets, health.Target{
-				Key: route.EndpointKey{Service: s.Name, Port: e.Port, ID: e.ID}, Address: e.Address, Check: check,
+				Key: route.EndpointKey{Service: s.Name, Port: e.Port, ID: e.ID}, Address: e.Address, Server: e.ServerID, Check: check,
 			})
 		}
 	}

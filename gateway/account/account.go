@@ -14,8 +14,10 @@ import (
 
 // The ways.
 const (
-	WayTCP     = "tcp"
-	WayHTTP    = "http"
+	WayTCP  = "tcp"
+	WayHTTP = "http"
+	// WayMTLS is a caller that proves who it is.
+	WayMTLS    = "mtls"
 	WayStream  = "stream"
 	WayRequest = "request"
 	WayControl = "control"
@@ -81,7 +83,7 @@ func New(o Options) (*Account, error) {
 		return nil, err
 	}
 	a := &Account{access: o.Access, log: o.Log, metrics: m, inFlight: make(map[string]*atomic.Int64)}
-	for _, way := range []string{WayTCP, WayHTTP, WayStream, WayRequest, WayControl, WayJoin} {
+	for _, way := range []string{WayTCP, WayHTTP, WayMTLS, WayStream, WayRequest, WayControl, WayJoin} {
 		a.inFlight[way] = new(atomic.Int64)
 		m.inFlight.WithLabelValues(way).Set(0)
 	}

@@ -2,7 +2,7 @@
 // and one access log line per connection or request, with the same closed words
 // whichever way it came in.
 //
-// The way is "tcp" or "http" for callers of this cluster, "stream" or "request"
+// The way is "tcp", "http" or "mtls" for callers of this cluster, "stream" or "request"
 // for what peers' gateways send, "control" for the own federation. The reason is
 // "ok" or the word of what ended it (attempt.Error, wire.Status, route.Verdict).
 //

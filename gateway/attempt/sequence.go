@@ -109,7 +109,7 @@ func (a *Attempt) Header(traceParent string, deadline time.Time) *wire.Header {
 		TraceParent: traceParent, Attempt: uint8(min(a.Number, 255)),
 	}
 	if h.Caller != "" {
-		h.Assurance = wire.AssuranceListener
+		h.Assurance = max(wire.AssuranceListener, a.sequence.call.Assurance)
 	}
 	if !deadline.IsZero() {
 		// A deadline that has just passed still needs a value: 0 means none.

@@ -32,6 +32,9 @@ const (
 	pingTimeout = 2 * time.Second
 )
 
+// ErrNoMTLS means that the endpoint speaks mTLS and these Pools cannot.
+var ErrNoMTLS = errors.New("the endpoint speaks mtls, and there is no identity to speak it with")
+
 // ErrOwnListener means that the endpoint's address is one of this gateway's listeners.
 var ErrOwnListener = errors.New("the endpoint is this gateway's own listener")
 
@@ -41,21 +44,32 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Own are the gateway's listeners.
 	Own []netip.AddrPort
+	// Secure makes a connection to an endpoint that must prove to be server an mTLS
+	// one, and closes it on errors; *workload.Dialer's. Nil: endpoints that speak mTLS
+	// cannot be reached. They are never spoken to in plaintext.
+	Secure func(ctx context.Context, c net.Conn, server string) (net.Conn, error)
 }
 
 // Pools are the connections to endpoints.
 type Pools struct {
-	dial  func(ctx context.Context, network, address string) (net.Conn, error)
-	own   []netip.AddrPort
-	http1 *http.Transport
-	http2 *http.Transport
+	dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	secure func(ctx context.Context, c net.Conn, server string) (net.Conn, error)
+	own    []netip.AddrPort
+	http1  *http.Transport
+	http2  *http.Transport
 }
 
 // New returns empty pools.
 func New(o Options) *Pools {
-	p := &Pools{dial: o.Dial, own: o.Own}
+	p := &Pools{dial: o.Dial, secure: o.Secure, own: o.Own}
 	if p.dial == nil {
 		p.dial = new(net.Dialer).DialContext
+	}
+	if p.secure == nil {
+		p.secure = func(_ context.Context, c net.Conn, _ string) (net.Conn, error) {
+			_ = c.Close() // nothing was sent
+			return nil, ErrNoMTLS
+		}
 	}
 	clearText := new(http.Protocols)
 	clearText.SetUnencryptedHTTP2(true)
@@ -87,7 +101,7 @@ func (p *Pools) Close() {
 
 // Connect opens a raw connection to e. Errors are *retry.ConnectError.
 func (p *Pools) Connect(ctx context.Context, e *catalog.Endpoint) (net.Conn, error) {
-	c, err := p.connect(ctx, e.Address)
+	c, err := p.connect(ctx, targetOf(e))
 	if err != nil {
 		return nil, &retry.ConnectError{Endpoint: e.ID, Err: err}
 	}
@@ -98,9 +112,11 @@ func (p *Pools) Connect(ctx context.Context, e *catalog.Endpoint) (net.Conn, err
 // by e's address; its Host stays. The request must not be used again until the
 // response's body is closed.
 func (p *Pools) RoundTrip(e *catalog.Endpoint, protocol catalog.Protocol, req *http.Request) (*http.Response, error) {
-	out := req.WithContext(req.Context()) // a shallow copy: its URL is ours
+	t := targetOf(e)
+	// A shallow copy: its URL is ours.
+	out := req.WithContext(context.WithValue(req.Context(), targetKey{}, t))
 	u := *req.URL
-	u.Scheme, u.Host = "http", e.Address.String()
+	u.Scheme, u.Host = "http", t.host()
 	out.URL = &u
 	transport := p.http1
 	if protocol == catalog.GRPC || IsGRPC(req) {
@@ -128,30 +144,34 @@ type dialError struct{ err error }
 func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 
-func (p *Pools) dialHTTP(ctx context.Context, _, address string) (net.Conn, error) {
-	a, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return nil, &dialError{err}
+func (p *Pools) dialHTTP(ctx context.Context, _, _ string) (net.Conn, error) {
+	t, ok := ctx.Value(targetKey{}).(target)
+	if !ok {
+		return nil, &dialError{errors.New("no endpoint")}
 	}
 	if spare, ok := ctx.Value(spareKey{}).(*Spare); ok {
-		if c := spare.take(a); c != nil {
+		if c := spare.take(t); c != nil {
 			return c, nil
 		}
 	}
-	c, err := p.connect(ctx, a)
+	c, err := p.connect(ctx, t)
 	if err != nil {
 		return nil, &dialError{err}
 	}
 	return c, nil
 }
 
-func (p *Pools) connect(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
-	if p.isOwn(a) {
+func (p *Pools) connect(ctx context.Context, t target) (net.Conn, error) {
+	if p.isOwn(t.address) {
 		return nil, ErrOwnListener
 	}
-	ctx, cancel := context.WithTimeout(ctx, ConnectTimeout)
-	defer cancel()
-	return p.dial(ctx, "tcp", a.String())
+	bounded, cancel := context.WithTimeout(ctx, ConnectTimeout)
+	c, err := p.dial(bounded, "tcp", t.address.String())
+	cancel()
+	if err != nil || t.transport == catalog.Plain {
+		return c, err
+	}
+	return p.secure(ctx, c, t.server)
 }
 
 // isOwn reports whether a is a listener of this gateway. A listener on all

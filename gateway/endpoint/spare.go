@@ -3,22 +3,24 @@ package endpoint
 import (
 	"context"
 	"net"
-	"net/netip"
 	"sync/atomic"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 )
 
 // Spare is a connection that was made to find out whether an endpoint answers,
 // for the first request to it.
 type Spare struct {
-	address netip.AddrPort
-	conn    atomic.Pointer[net.Conn]
+	target target
+	conn   atomic.Pointer[net.Conn]
 }
 
 type spareKey struct{}
 
-// NewSpare keeps c, a connection to address. Whoever makes a Spare calls Close.
-func NewSpare(address netip.AddrPort, c net.Conn) *Spare {
-	s := &Spare{address: address}
+// NewSpare keeps c, a connection to e that Connect made. Whoever makes a Spare calls
+// Close.
+func NewSpare(e *catalog.Endpoint, c net.Conn) *Spare {
+	s := &Spare{target: targetOf(e)}
 	s.conn.Store(&c)
 	return s
 }
@@ -28,9 +30,9 @@ func WithSpare(ctx context.Context, s *Spare) context.Context {
 	return context.WithValue(ctx, spareKey{}, s)
 }
 
-// take gives the connection away, once, to who asks for its address.
-func (s *Spare) take(address netip.AddrPort) net.Conn {
-	if address != s.address {
+// take gives the connection away, once, to who asks for its target.
+func (s *Spare) take(t target) net.Conn {
+	if t != s.target {
 		return nil
 	}
 	if c := s.conn.Swap(nil); c != nil {

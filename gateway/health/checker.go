@@ -29,6 +29,8 @@ const (
 type Options struct {
 	// Dial makes connections; nil is a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Secure makes a connection to an endpoint of transport mtls one; nil: none can be.
+	Secure func(ctx context.Context, c net.Conn, server string) (net.Conn, error)
 	// Changed is called after an endpoint's state changed, from several
 	// goroutines; it must not block for long. Nil is told nothing.
 	Changed func(route.EndpointKey, State)
@@ -75,7 +77,7 @@ func New(o Options) (*Checker, error) {
 		return nil, err
 	}
 	return &Checker{
-		o: o, log: log, metrics: m, probes: newProbes(o.Dial), stall: newStallWatch(),
+		o: o, log: log, metrics: m, probes: newProbes(o.Dial, o.Secure), stall: newStallWatch(),
 		wake: make(chan struct{}, 1), running: make(chan struct{}, MaxConcurrent),
 		entries: make(map[route.EndpointKey]*entry),
 	}, nil

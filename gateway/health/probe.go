@@ -30,13 +30,27 @@ type probes struct {
 	http2 *http.Transport
 }
 
-func newProbes(dial func(ctx context.Context, network, address string) (net.Conn, error)) *probes {
+func newProbes(dial func(ctx context.Context, network, address string) (net.Conn, error),
+	secure func(ctx context.Context, c net.Conn, server string) (net.Conn, error),
+) *probes {
+	within := func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		server, ok := ctx.Value(serverKey{}).(string)
+		switch {
+		case err != nil || !ok:
+			return c, err
+		case secure == nil:
+			_ = c.Close() // nothing was sent
+			return nil, errors.New("the endpoint speaks mtls")
+		}
+		return secure(ctx, c, server)
+	}
 	clearText := new(http.Protocols)
 	clearText.SetUnencryptedHTTP2(true)
 	return &probes{
 		dial:  dial,
-		http1: &http.Transport{DialContext: dial, DisableKeepAlives: true, MaxResponseHeaderBytes: maxAnswer},
-		http2: &http.Transport{DialContext: dial, DisableKeepAlives: true, MaxResponseHeaderBytes: maxAnswer, Protocols: clearText},
+		http1: &http.Transport{DialContext: within, DisableKeepAlives: true, MaxResponseHeaderBytes: maxAnswer},
+		http2: &http.Transport{DialContext: within, DisableKeepAlives: true, MaxResponseHeaderBytes: maxAnswer, Protocols: clearText},
 	}
 }
 
@@ -45,8 +59,13 @@ func (p *probes) close() {
 	p.http2.CloseIdleConnections()
 }
 
+type serverKey struct{}
+
 // probe returns nil if the endpoint passes.
 func (p *probes) probe(ctx context.Context, t Target) error {
+	if t.Server != "" {
+		ctx = context.WithValue(ctx, serverKey{}, t.Server)
+	}
 	switch t.Check.Type {
 	case typeTCP:
 		c, err := p.dial(ctx, "tcp", t.Address.String())

@@ -12,6 +12,10 @@ import (
 type Target struct {
 	Key     route.EndpointKey
 	Address netip.AddrPort
+	// Server is the SPIFFE ID that an endpoint of transport mtls must prove, "" of one in
+	// plaintext. Checks of type tcp only connect: what the endpoint's mesh allows the
+	// gateway says nothing of its health.
+	Server string
 	// Check says how; zero fields are the policy's defaults. Type "none" is not
 	// checked.
 	Check policy.HealthCheck

@@ -107,9 +107,9 @@ func (h *Handler) serveHTTPStream(ctx context.Context, in *tunnel.Inbound, f *fa
 func (h *Handler) ServeLocal(s *splice.PipeConn, call attempt.Call, e *catalog.Endpoint, spare net.Conn) error {
 	c := &streamConn{
 		byteStream: s, closed: make(chan struct{}),
-		facts: facts{header: wire.Header{Service: call.Service.String(), Port: call.Port, Caller: call.Caller}, local: true},
+		facts: facts{header: wire.Header{Service: call.Service.String(), Port: call.Port, Caller: call.Caller, Assurance: call.Assurance}, local: true},
 	}
-	c.spare.Store(endpoint.NewSpare(e.Address, spare))
+	c.spare.Store(endpoint.NewSpare(e, spare))
 	if !h.streams.put(c) {
 		_ = spare.Close() // it was never used
 		return net.ErrClosed

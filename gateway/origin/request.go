@@ -142,7 +142,7 @@ func (h *Handler) RoundTrip(r *http.Request) (*http.Response, error) {
 // next is the attempt that has its connection already, or another one.
 func (x *exchange) next(ctx context.Context) (*attempt.Attempt, context.Context, func(), error) {
 	if o := x.facts.takeFirst(); o != nil {
-		spare := endpoint.NewSpare(o.attempt.Choice.Endpoint.Address, o.conn)
+		spare := endpoint.NewSpare(o.attempt.Choice.Endpoint, o.conn)
 		return o.attempt, endpoint.WithSpare(ctx, spare), spare.Close, nil
 	}
 	a, err := x.sequence.Next()

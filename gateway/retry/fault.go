@@ -11,6 +11,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
+	"github.com/isthmus-mesh/isthmus/gateway/workload"
 )
 
 // Fault is what the error of one attempt means.
@@ -66,6 +67,11 @@ func Classify(ctx context.Context, err error) Fault {
 	}
 	if e, ok := errors.AsType[*tunnel.LinkError](err); ok {
 		return Fault{Status: e.Status, Undelivered: !e.Delivered, Outcome: route.LinkFailure}
+	}
+	if _, ok := errors.AsType[*workload.DeniedError](err); ok {
+		// The endpoint's mesh has said no, before anything was delivered. Another
+		// endpoint would be a way around it, and the service is well.
+		return Fault{Status: wire.Denied, Undelivered: true, Final: true, Outcome: route.Refusal}
 	}
 	if e, ok := errors.AsType[*ConnectError](err); ok {
 		return Fault{Status: e.Status(), Undelivered: true, Outcome: route.ServiceFailure}

@@ -51,6 +51,9 @@ func (c *TCPConn) Reset(wire.Status) {
 		return
 	}
 	inner := c.Conn
+	if t, ok := inner.(interface{ Inner() *tls.Conn }); ok { // an endpoint's (workload.Conn)
+		inner = t.Inner()
+	}
 	if t, ok := inner.(*tls.Conn); ok {
 		inner = t.NetConn() // past the close_notify that would say an orderly end
 	}
@@ -58,6 +61,12 @@ func (c *TCPConn) Reset(wire.Status) {
 		_ = l.SetLinger(0) // fails only on a connection that is already gone
 	}
 	_ = inner.Close() // the reset is the message; there is nobody to tell more
+}
+
+// statusError is a failure that knows its code.
+type statusError interface {
+	error
+	Status() wire.Status
 }
 
 // statusOf is the code that tells the other end why this end failed.
@@ -70,6 +79,9 @@ func statusOf(err error) wire.Status {
 	}
 	if e, ok := errors.AsType[*tunnel.LinkError](err); ok {
 		return e.Status
+	}
+	if e, ok := errors.AsType[statusError](err); ok {
+		return e.Status()
 	}
 	return wire.Reset
 }

@@ -12,13 +12,15 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/outbound"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
+	"github.com/isthmus-mesh/isthmus/gateway/workload"
 )
 
 // firstBytes is how many bytes that have already arrived ride with the header:
 // what fits into the first packets of a flight.
 const firstBytes = 4 << 10
 
-// Options configure a Way. All fields but Port and Pin are required.
+// Options configure a Way. All fields but Port are required, and of Caller and Door
+// one.
 type Options struct {
 	// Listener is what connections come from; its Accept gives only those that
 	// may be served (accept.Listener).
@@ -28,6 +30,8 @@ type Options struct {
 	Service catalog.ServiceName
 	Port    string
 	Caller  string
+	// Door takes the place of Caller: who connects proves who it is.
+	Door    *workload.Door
 	Dialer  *outbound.Dialer
 	Splicer *splice.Splicer
 	Account *account.Account
@@ -43,7 +47,7 @@ type Way struct {
 
 // New returns a Way. It serves nothing before Run.
 func New(o Options) (*Way, error) {
-	if o.Listener == nil || o.Service.IsZero() || o.Caller == "" || o.Dialer == nil || o.Splicer == nil || o.Account == nil {
+	if o.Listener == nil || o.Service.IsZero() || (o.Caller == "") == (o.Door == nil) || o.Dialer == nil || o.Splicer == nil || o.Account == nil {
 		return nil, errors.New("tcp way: an option is missing")
 	}
 	return &Way{
@@ -77,13 +81,29 @@ func (w *Way) Run(ctx context.Context) error {
 }
 
 func (w *Way) serve(ctx context.Context, c net.Conn) {
-	near := splice.TCP(c)
-	e := w.o.Account.Begin(account.WayTCP)
+	way, call := account.WayTCP, attempt.Call{Service: w.o.Service, Port: w.o.Port, Caller: w.o.Caller}
+	if w.o.Door != nil {
+		way = account.WayMTLS
+	}
+	e := w.o.Account.Begin(way)
 	e.Listener, e.Service, e.Port, e.Caller = w.address, w.o.Service, w.o.Port, w.o.Caller
 	defer e.End()
+	if w.o.Door != nil {
+		entered, guest, err := w.o.Door.Enter(ctx, c)
+		if err != nil {
+			e.Reason, e.Err = workload.Reason(err), err
+			_ = c.Close() // TLS has told the caller what it may know
+			return
+		}
+		defer guest.Leave()
+		ctx, c = entered, guest.Conn
+		call.Caller, call.Assurance = guest.Caller, wire.AssuranceMTLS
+		e.Caller = guest.Caller
+	}
+	near := splice.TCP(c)
 
 	sent, received := e.Counters()
-	far, err := w.dial(ctx, c, sent)
+	far, err := w.dial(ctx, c, call, sent)
 	if err != nil {
 		e.Reason, e.Err = reasonOf(err), err
 		near.Reset(wire.Refused)
@@ -112,18 +132,20 @@ func ending(ctx context.Context) func() wire.Status {
 		if attempt.Withdrawn(ctx) != nil {
 			return wire.Denied
 		}
+		if workload.Revoked(ctx) != nil {
+			return wire.Revoked
+		}
 		return wire.Draining
 	}
 }
 
 // dial opens the connection to the service with what the caller has sent already.
-func (w *Way) dial(ctx context.Context, c net.Conn, sent splice.Counter) (*outbound.Conn, error) {
+func (w *Way) dial(ctx context.Context, c net.Conn, call attempt.Call, sent splice.Counter) (*outbound.Conn, error) {
 	buffer := w.first.Get().(*[firstBytes]byte)
 	defer w.first.Put(buffer)
 	n := available(c, buffer[:])
 	far, err := w.o.Dialer.Dial(ctx, outbound.Request{
-		Call:  attempt.Call{Service: w.o.Service, Port: w.o.Port, Caller: w.o.Caller},
-		First: buffer[:n],
+		Call: call, First: buffer[:n],
 	})
 	if err == nil && n > 0 {
 		sent.Add(float64(n))
