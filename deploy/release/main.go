@@ -12,6 +12,7 @@ import (
 )
 
 func main() {
+	syscall.Umask(0o022) // modes of files are part of the result
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])
 	stop()

@@ -59,7 +59,7 @@ func (r *release) settle(info *nfpm.Info, deploy string) {
 			c.FileInfo = &files.ContentFileInfo{}
 		}
 		c.FileInfo.MTime, c.FileInfo.Owner, c.FileInfo.Group = r.source.time, "root", "root"
-		if c.FileInfo.Mode == 0 {
+		if c.FileInfo.Mode == 0 && c.Type != files.TypeTree { // a tree's are those of its files
 			c.FileInfo.Mode = 0o644
 		}
 	}
