@@ -6,7 +6,7 @@ type metrics struct {
 	fetches, failures, sweeps, requests prometheus.Counter
 
 	connections prometheus.Gauge
-	rejected                  *prometheus.CounterVec
+	rejected    *prometheus.CounterVec
 }
 
 func newMetrics(name string) *metrics {

@@ -4,35 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/isthmus-mesh/isthmus/discovery/consul/agent"
 )
 
-// maxLag is how long a server may be without a word from its leader before its
-// answers are not believed.
-const maxLag = time.Minute
-
-// What makes an answer of status 200 a false one.
+// What makes an answer of status 200 a false one, besides what agent.Trust says.
 var (
-	errNoLeader  = errors.New("the answer comes from a server that knows no leader")
-	errLagging   = errors.New("the answer comes from a server that has not heard its leader for a minute")
-	errFiltered  = errors.New("the answer was filtered by ACLs: the token needs service:read and node:read on everything (or set accept_filtered)")
 	errNotWhole  = errors.New("the list of services lacks Consul's own, so it is not the whole catalog (without an ACL token Consul answers like this)")
 	errNoneThere = errors.New("the answer has no instance of a service that the catalog lists")
 )
 
 // trust returns why Consul does not vouch for an answer, or nil.
 func (c Config) trust(meta *api.QueryMeta) error {
-	switch {
-	case !meta.KnownLeader:
-		return errNoLeader
-	case meta.LastContact > maxLag:
-		return errLagging
-	case meta.ResultsFilteredByACLs && !c.AcceptFiltered:
-		return errFiltered
+	err := agent.Trust(meta)
+	if c.AcceptFiltered && errors.Is(err, agent.ErrFiltered) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // listServices asks for the names of all services and their tags.

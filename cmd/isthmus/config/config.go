@@ -98,6 +98,9 @@ type Federation struct {
 	// Sources are what the cluster's catalog is read from, merged in this order.
 	// Each has exactly one of consul, file and exec.
 	Sources []Source `yaml:"sources"`
+	// SyncOut writes imported services back into a registry of the own cluster; left
+	// out, nothing is written anywhere.
+	SyncOut *SyncOut `yaml:"sync_out"`
 }
 
 // Gateway is the gateway role.

@@ -67,6 +67,9 @@ func (c *Config) Validate() error {
 				names[name] = i
 			}
 		}
+		if f.SyncOut != nil {
+			errs = append(errs, strictyaml.Within("federation.sync_out", f.SyncOut.validate()))
+		}
 		for i, p := range f.Peers {
 			if string(p.Name) == c.Cluster.Name {
 				fail(fmt.Sprintf("federation.peers[%d].name", i), string(p.Name), "is the own cluster's name")

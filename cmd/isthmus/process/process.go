@@ -134,7 +134,11 @@ func federationRole(c *config.Config, log *slog.Logger, registry *prometheus.Reg
 	if err != nil {
 		return role{}, nil, err
 	}
-	return role{name: "federation", identity: source, run: f.Run}, f, nil
+	run, err := withSyncOut(c, f, log, registry)
+	if err != nil {
+		return role{}, nil, err
+	}
+	return role{name: "federation", identity: source, run: run}, f, nil
 }
 
 func gatewayRole(c *config.Config, log *slog.Logger, registry *prometheus.Registry, build string) (role, error) {

@@ -66,6 +66,8 @@ func fixedSections(have, next *config.Config) []string {
 		out = append(out, "federation")
 	case have.Federation != nil && !reflect.DeepEqual(have.Federation.Sources, next.Federation.Sources):
 		out = append(out, "federation.sources")
+	case have.Federation != nil && !reflect.DeepEqual(have.Federation.SyncOut, next.Federation.SyncOut):
+		out = append(out, "federation.sync_out")
 	}
 	return out
 }

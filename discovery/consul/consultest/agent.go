@@ -115,6 +115,11 @@ func (a *Agent) Address() string {
 	return net.JoinHostPort(a.opts.Bind, strconv.Itoa(a.ports["http"]))
 }
 
+// DNS is the host:port of the agent's DNS, over UDP and TCP.
+func (a *Agent) DNS() string {
+	return net.JoinHostPort(a.opts.Bind, strconv.Itoa(a.ports["dns"]))
+}
+
 // Client speaks to the agent, with the management token where there is one.
 func (a *Agent) Client() *api.Client { return a.client }
 
