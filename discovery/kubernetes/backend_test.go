@@ -231,3 +231,8 @@ func (r *running) wantTrouble(what string, says ...string) {
 		return true
 	})
 }
+
+// listedPage are requests for a list's later pages.
+func listedPage(resource string) func(*http.Request) bool {
+	return func(r *http.Request) bool { return listed(resource)(r) && r.URL.Query().Get("continue") != "" }
+}

@@ -22,9 +22,10 @@ import (
 const (
 	// settle lets changes that come together be published together.
 	settle = 20 * time.Millisecond
-	// patience is how long a feed that is in trouble holds the others back: after an
-	// outage the one that is back first knows of slices that went with their service,
-	// and not of the service. Endpoints' health must not wait for longer.
+	// patience is how long a Service without any slice is left as it was. Services and
+	// slices come by two watches, of which one may be ahead, after an outage by much: a
+	// Service that has just been made, or has just gone, looks like that. One that stays
+	// without endpoints has a slice that lists none.
 	patience = 5 * time.Second
 )
 
@@ -40,9 +41,10 @@ type run struct {
 	// first publishes also what is empty; repeat, once all was listed again, also what
 	// did not change: the answer to a Reread.
 	first, repeat bool
-	// troubled is how many feeds are in trouble, since when it is no more than that.
+	// bare are those of them that have no slice, and since when.
+	bare map[key]time.Time
+	// troubled is how many feeds were in trouble when they were last looked at.
 	troubled int
-	since    time.Time
 }
 
 func newRun(s *Source, client kubernetes.Interface) (*run, error) {
@@ -52,7 +54,7 @@ func newRun(s *Source, client kubernetes.Interface) (*run, error) {
 	}
 	r := &run{
 		Source: s, objects: newObjects(s.opts.Config.NamespaceSelector != ""), wake: make(chan struct{}, 1),
-		last: empty, pending: map[key]bool{}, first: true,
+		last: empty, pending: map[key]bool{}, bare: map[key]time.Time{}, first: true,
 	}
 	r.follow(client)
 	return r, nil
@@ -148,8 +150,7 @@ func (r *run) loop(ctx context.Context, publish discovery.Publish) {
 	}
 }
 
-// next returns what is to be published, if anything, or how long to wait for a feed
-// that is in trouble.
+// next returns what is to be published, if anything, and when to look again, if ever.
 func (r *run) next(now time.Time) (*catalog.Snapshot, time.Duration) {
 	synced, fresh := true, true
 	var troubled []*kubeapi.Feed
@@ -160,84 +161,82 @@ func (r *run) next(now time.Time) (*catalog.Snapshot, time.Duration) {
 			troubled = append(troubled, f)
 		}
 	}
-	wait := r.hold(now, troubled)
-	if !synced || wait > 0 {
-		return nil, wait
+	if len(troubled) < r.troubled { // where one is well again, the others need not back off
+		for _, f := range troubled {
+			f.Reread()
+		}
 	}
-	next, err := r.apply()
+	if r.troubled = len(troubled); !synced {
+		return nil, 0
+	}
+	next, wait, err := r.apply(now)
 	r.note(err)
 	repeat := r.repeat && fresh
 	if err != nil || (next == r.last && !r.first && !repeat) {
-		return nil, 0
+		return nil, wait
 	}
 	r.last, r.first = next, false
 	if repeat {
 		r.repeat = false
 	}
-	return next, 0
-}
-
-// hold says how long feeds in trouble still hold the others back. When one of
-// several is well again the others have reason to try at once, and get the time to.
-func (r *run) hold(now time.Time, troubled []*kubeapi.Feed) time.Duration {
-	n := len(troubled)
-	switch {
-	case n == 0:
-		r.troubled = 0
-		return 0
-	case r.troubled == 0:
-		r.since = now
-	case n < r.troubled:
-		r.since = now
-		for _, f := range troubled {
-			f.Reread()
-		}
-	}
-	r.troubled = n
-	return patience - now.Sub(r.since)
+	return next, wait
 }
 
 // apply converts what changed; it returns the last snapshot where nothing did.
-func (r *run) apply() (*catalog.Snapshot, error) {
+func (r *run) apply(now time.Time) (next *catalog.Snapshot, wait time.Duration, err error) {
 	for _, k := range r.objects.take() {
 		r.pending[k] = true
 	}
 	if len(r.pending) == 0 {
-		return r.last, nil
+		return r.last, 0, nil
 	}
 	nodes := r.objects.nodesNow()
 	var upserts []*catalog.Service
 	var removes []catalog.ServiceName
+	bare := map[key]time.Time{}
 	for k := range r.pending {
 		name, err := catalog.NewServiceName(k.Name, k.Namespace)
 		if err != nil {
 			continue // Kubernetes lets none of these be made
 		}
-		now, was := r.service(k, nodes), r.last.Get(name)
+		svc, of := r.objects.of(k)
+		if svc != nil && len(of) == 0 && !r.first {
+			since, known := r.bare[k]
+			if !known {
+				since = now
+			}
+			if left := patience - now.Sub(since); left > 0 {
+				if bare[k] = since; wait == 0 || left < wait {
+					wait = left
+				}
+				continue
+			}
+		}
+		is, was := r.convert(k, svc, of, nodes), r.last.Get(name)
 		switch {
-		case now == nil && was != nil:
+		case is == nil && was != nil:
 			removes = append(removes, name)
-		case now != nil && (was == nil || !sameService(was, now)):
-			upserts = append(upserts, now)
+		case is != nil && (was == nil || !sameService(was, is)):
+			upserts = append(upserts, is)
 		}
 	}
-	next := r.last
+	next = r.last
 	if len(upserts)+len(removes) > 0 {
-		var err error
 		if next, err = r.last.With(upserts, removes); err != nil {
-			return nil, fmt.Errorf("kubernetes: %w", err)
+			return nil, 0, fmt.Errorf("kubernetes: %w", err) // all of it stays pending
 		}
 	}
 	clear(r.pending)
-	return next, nil
+	r.bare = bare
+	for k := range bare {
+		r.pending[k] = true
+	}
+	return next, wait, nil
 }
 
-func (r *run) service(k key, nodes map[string]catalog.Locality) *catalog.Service {
-	if slices.Contains(r.opts.Config.ExcludeNamespaces, k.Namespace) {
-		return nil
-	}
-	svc, of := r.objects.of(k)
-	if svc == nil {
+// convert is nil where there is no such service, or it is left out.
+func (r *run) convert(k key, svc *corev1.Service, of []*discoveryv1.EndpointSlice, nodes map[string]catalog.Locality) *catalog.Service {
+	if svc == nil || slices.Contains(r.opts.Config.ExcludeNamespaces, k.Namespace) {
 		r.tellRejected(k.String(), nil)
 		return nil
 	}

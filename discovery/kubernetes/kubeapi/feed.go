@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -138,14 +139,16 @@ func (f *Feed) list(ctx context.Context, o metav1.ListOptions) (runtime.Object, 
 // watch opens a watch; one that streams the list first (WatchList) counts once it
 // has said that the list is complete.
 func (f *Feed) watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	streams := o.SendInitialEvents != nil && *o.SendInitialEvents
 	w, err := f.opts.Watch(ctx, o)
 	if err != nil {
-		if ctx.Err() == nil {
+		// One that does not stream (its etcd is old) says that the request is invalid;
+		// the reflector then lists.
+		if ctx.Err() == nil && !(streams && apierrors.IsInvalid(err)) {
 			f.failed(&f.watchErr, err)
 		}
 		return nil, err
 	}
-	streams := o.SendInitialEvents != nil && *o.SendInitialEvents
 	if !streams {
 		f.ok(&f.watchErr)
 	}

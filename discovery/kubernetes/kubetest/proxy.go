@@ -30,6 +30,8 @@ type Fault struct {
 	RetryAfter int
 	// Cut breaks the body of the answer off after so many bytes.
 	Cut int
+	// Empty answers success with no body at all.
+	Empty bool
 }
 
 // Proxy stands in front of the API server; it has a certificate of the same CA.
@@ -70,8 +72,11 @@ func (c *ControlPlane) Proxy(t testing.TB) *Proxy {
 	}
 	p.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.count(r)
-		if f, ok := p.fault(r); ok && f.Status != 0 {
+		switch f, ok := p.fault(r); {
+		case ok && f.Status != 0:
 			refuse(w, f)
+			return
+		case ok && f.Empty:
 			return
 		}
 		reverse.ServeHTTP(w, r)
