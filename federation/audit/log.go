@@ -60,6 +60,7 @@ type Log struct {
 	dirty    bool  // out may be longer than size
 	sequence uint64
 	head     string
+	unopened error // why the newest file could not be opened, or repaired
 
 	mu     sync.Mutex
 	queue  []*pending
@@ -95,64 +96,87 @@ func Open(opts Options) (*Log, error) {
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	if err := l.load(); err != nil {
+	note, err := l.load()
+	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
+	}
+	if l.unopened != nil {
+		// What is there can be read. Entries are refused, each after another try.
+		l.failed = l.unopened
+		l.log.Error("audit log takes no entries", "path", opts.Dir, "err", l.unopened)
+		return l, nil
+	}
+	if note == nil {
+		return l, nil
+	}
+	if _, err := l.Append(*note); err != nil {
+		l.log.Error("audit log takes no entries", "path", opts.Dir, "err", err)
 	}
 	return l, nil
 }
 
-// load finds the end of the log and repairs what a crash left there.
-func (l *Log) load() error {
+// load finds the end of the log and repairs what a crash left there; note is to be
+// kept of it. The error is of reading; what cannot be written is unopened.
+func (l *Log) load() (note *Entry, err error) {
 	files, err := list(l.opts.Dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	l.files = files
+	defer l.show(files) // as they are then
 	if len(files) == 0 {
-		return nil
+		return nil, nil
 	}
 	// The newest file only: a look at all of them is Verify's.
 	newest := &files[len(files)-1]
 	c := newChecker()
 	if err := c.file(context.Background(), *newest); err != nil {
-		return err
+		return nil, err
 	}
 	l.sequence, l.head = max(c.report.Last, newest.first-1), c.report.Head
-	var note *Entry
 	problems := c.report.Problems
 	switch {
 	case len(problems) == 0:
 	case len(problems) == 1 && c.torn >= 0:
 		cutOff := newest.size - c.torn
-		if err := point.Truncate(newest.path, c.torn); err != nil {
-			return err
-		}
-		newest.size = c.torn
+		newest.size = c.torn // for readers, too
 		note = &Entry{Phase: Repaired, Detail: fmt.Sprintf("%s: the last line, cut off after %d bytes by a crash and never acknowledged, was taken away", filepath.Base(newest.path), cutOff)}
+		if l.unopened = point.Truncate(newest.path, c.torn); l.unopened != nil {
+			return nil, nil
+		}
 	default:
 		// The file stays as it is, and the next one must not have its name.
 		l.sequence = max(l.sequence, newest.first)
 		note = &Entry{Phase: Damaged, Detail: fmt.Sprintf("%s line %d: %s", filepath.Base(newest.path), problems[0].Line, problems[0].What)}
 	}
 	if note == nil || note.Phase == Repaired {
-		if l.out, err = point.Open(newest.path, os.O_WRONLY, 0o600); err != nil {
-			return err
-		}
 		l.size = newest.size
 		if l.sequence < newest.first { // nothing is left in it: its first entry is still to come
 			l.head = l.headBefore(files)
 		}
+		if l.out, l.unopened = point.Open(newest.path, os.O_WRONLY, 0o600); l.unopened != nil {
+			l.out = nil
+			return nil, nil
+		}
 	}
+	l.unopened = nil
 	if note == nil {
-		return nil
+		return nil, nil
 	}
 	if note.Phase == Damaged { // a line that a crash has cut was acknowledged to nobody
+		l.mu.Lock()
 		l.notice = note.Detail
+		l.mu.Unlock()
 	}
 	l.log.Error("audit log repaired", "path", newest.path, "reason", note.Detail)
 	l.metrics.problems.Inc()
-	_, err = l.Append(*note)
-	return err
+	return note, nil
+}
+
+// show lets readers see files.
+func (l *Log) show(files []file) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.files = files
 }
 
 // headBefore is the head of the file before the newest, for one that is empty.
@@ -227,6 +251,15 @@ func (l *Log) commit() {
 // write encodes, writes and flushes; it changes nothing that a failure would have
 // to take back but what dirty names.
 func (l *Log) write(batch []*pending) (sequence uint64, head string, size int64, err error) {
+	if l.unopened != nil { // the disk may be writable again
+		note, err := l.load()
+		if err = errors.Join(err, l.unopened); err != nil {
+			return 0, "", 0, err
+		}
+		if note != nil {
+			batch = append([]*pending{{entry: *note}}, batch...)
+		}
+	}
 	sequence, head = l.sequence, l.head
 	var buf []byte
 	now := l.opts.Now().UTC()
@@ -311,7 +344,11 @@ func (l *Log) Writable() error {
 }
 
 // Notice is what was found damaged when the log was opened, "" for nothing.
-func (l *Log) Notice() string { return l.notice }
+func (l *Log) Notice() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.notice
+}
 
 // Verify checks the whole log as it is now.
 func (l *Log) Verify(ctx context.Context) (*Report, error) {

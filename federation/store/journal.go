@@ -204,7 +204,7 @@ func (j *journal) sync(f *durable.File) error {
 
 // snapshot replaces the file by one that holds items.
 func (j *journal) snapshot(items []Item, revision uint64) (err error) {
-	temp := j.path + ".tmp"
+	temp := durable.Temp(j.path)
 	f, err := journalPoint.Open(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, fileMode)
 	if err != nil {
 		return err
@@ -225,7 +225,7 @@ func (j *journal) snapshot(items []Item, revision uint64) (err error) {
 	if err = journalPoint.Rename(temp, j.path); err != nil {
 		return err
 	}
-	if err = syncDir(j.path, j.noSync); err != nil {
+	if err = syncDir(journalPoint, j.path, j.noSync); err != nil {
 		return err
 	}
 	if j.file != nil {

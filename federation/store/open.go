@@ -165,7 +165,7 @@ func prepare(db *bbolt.DB, path string) error {
 	if err != nil {
 		return err
 	}
-	return syncDir(path, false)
+	return syncDir(storePoint, path, false)
 }
 
 // upgrade gives a file of format 1 what it lacks.
@@ -192,11 +192,11 @@ func upgrade(db *bbolt.DB) error {
 }
 
 // syncDir makes the name of a file durable too.
-func syncDir(path string, noSync bool) error {
+func syncDir(point durable.Point, path string, noSync bool) error {
 	if noSync {
 		return nil
 	}
-	return storePoint.SyncDir(path)
+	return point.SyncDir(path)
 }
 
 var (

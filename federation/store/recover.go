@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/isthmus-mesh/isthmus/internal/durable"
 	"go.etcd.io/bbolt"
 )
 
@@ -43,13 +44,16 @@ func (b *Bolt) withJournal(opts BoltOptions, db *bbolt.DB, loaded contents, open
 	case err == nil && state.last == loaded.revision && !torn:
 		b.journal, err = openJournal(path, state, opts.noSync)
 		if err == nil {
+			removeLeft(durable.Temp(path))
 			return db, loaded, nil
 		}
-		b.copyErr = err
+		// The file is whole and serves; the journal is made anew, now or later.
+		b.log.Error("journal of the store cannot be opened", "path", path, "err", err)
+		err = nil
 	case err == nil && state.last > loaded.revision:
 		// Another file than the journal's: restored from a backup. It holds.
 		b.log.Warn("store is older than its journal, the journal starts anew", "path", opts.Path, "version", loaded.revision)
-		err = errors.Join(journalPoint.Rename(path, path+".before-restore"), syncDir(path, opts.noSync))
+		err = errors.Join(journalPoint.Rename(path, path+".before-restore"), syncDir(journalPoint, path, opts.noSync))
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		b.log.Error("journal of the store is not readable, it is made anew", "path", path, "err", err)
 		err = nil
@@ -57,6 +61,9 @@ func (b *Bolt) withJournal(opts BoltOptions, db *bbolt.DB, loaded contents, open
 		err = nil
 	}
 	if err != nil {
+		if db != nil {
+			_ = guarded(db.Close) // or it stays locked
+		}
 		return nil, contents{}, &OpenError{Path: opts.Path, Reason: NotAccessible, Err: err}
 	}
 	b.journal, b.db = &journal{path: path, noSync: opts.noSync}, db
@@ -64,6 +71,13 @@ func (b *Bolt) withJournal(opts BoltOptions, db *bbolt.DB, loaded contents, open
 		b.log.Error("journal of the store is not written", "path", path, "err", b.copyErr)
 	}
 	return db, loaded, nil
+}
+
+// removeLeft removes what a crash has left of an attempt.
+func removeLeft(path string) {
+	if !missing(path) {
+		_ = journalPoint.Remove(path) // the next attempt writes over it
+	}
 }
 
 // copy puts a transaction into the journal. The file has it already: an error
@@ -151,7 +165,7 @@ func putAside(opts BoltOptions, temp, aside string) error {
 	if err := storePoint.Rename(temp, opts.Path); err != nil {
 		return err
 	}
-	return syncDir(opts.Path, opts.noSync)
+	return syncDir(storePoint, opts.Path, opts.noSync)
 }
 
 func missing(path string) bool {
