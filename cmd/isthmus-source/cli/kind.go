@@ -39,7 +39,7 @@ type kind struct {
 
 // kinds are the sources of this command, in the order of its help.
 func kinds() []kind {
-	return []kind{}
+	return []kind{kubernetesKind}
 }
 
 func (k kind) command() *cobra.Command {
