@@ -40,6 +40,9 @@ func (g *Guard) changes(read *catalog.Snapshot) []change {
 
 func (g *Guard) compare(name catalog.ServiceName, old, read *catalog.Service) change {
 	c := change{name: name}
+	if old != nil && read != nil && len(g.held[name]) == 0 && sameInstances(old.Endpoints, read.Endpoints) {
+		return c // the same endpoints in other health: nobody is gone, and nobody new
+	}
 	before, after := byID(old), byID(read)
 	usable := 0
 	for id, e := range after {
@@ -60,6 +63,20 @@ func (g *Guard) compare(name catalog.ServiceName, old, read *catalog.Service) ch
 	}
 	c.last = usable == 0 && len(c.gone) > 0
 	return c
+}
+
+// sameInstances reports whether both lists, which are in order, have endpoints of
+// the same IDs.
+func sameInstances(a, b []catalog.Endpoint) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].ID != b[i].ID {
+			return false
+		}
+	}
+	return true
 }
 
 func byID(s *catalog.Service) map[string]*catalog.Endpoint {
@@ -166,20 +183,21 @@ func (g *Guard) confirm(now time.Time, read *catalog.Snapshot) {
 // held of them.
 func (g *Guard) compose(read *catalog.Snapshot, touched map[catalog.ServiceName]bool) error {
 	var upserts []*catalog.Service
-	var removes []catalog.ServiceName
+	var taken []catalog.ServiceName // as they are read
 	for name := range touched {
-		old := g.effective.Get(name)
-		switch svc := g.withHeld(old, read.Get(name), g.held[name]); {
-		case svc == nil:
-			removes = append(removes, name)
+		old, now := g.effective.Get(name), read.Get(name)
+		switch svc := g.withHeld(old, now, g.held[name]); {
+		case svc == now && svc != nil && old != nil && svc.Equal(old):
+		case svc == now:
+			taken = append(taken, name)
 		case old == nil || !svc.Equal(old):
 			upserts = append(upserts, svc)
 		}
 	}
-	if len(upserts) == 0 && len(removes) == 0 {
+	if len(upserts) == 0 && len(taken) == 0 {
 		return nil
 	}
-	next, err := g.effective.With(upserts, removes)
+	next, err := g.effective.Take(read, taken, upserts)
 	if err != nil {
 		return err
 	}

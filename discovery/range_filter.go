@@ -32,16 +32,22 @@ func (f *rangeFilter) apply(s *catalog.Snapshot) (*catalog.Snapshot, error) {
 		f.raw, f.clean = empty, empty
 	}
 	d := catalog.Diff(f.raw, s)
-	upserts := make([]*catalog.Service, len(d.Upserts))
+	var upserts []*catalog.Service
+	taken := d.Removes // as the source has them, or lacks them
 	refused := make([]map[Refusal]int, len(d.Upserts))
 	for i, svc := range d.Upserts {
-		upserts[i], refused[i] = f.service(svc)
+		var allowed *catalog.Service
+		if allowed, refused[i] = f.service(svc); allowed == svc {
+			taken = append(taken, svc.Name)
+		} else {
+			upserts = append(upserts, allowed)
+		}
 	}
-	clean, err := f.clean.With(upserts, d.Removes)
+	clean, err := f.clean.Take(s, taken, upserts)
 	if err != nil {
 		return nil, err
 	}
-	for i, svc := range upserts {
+	for i, svc := range d.Upserts {
 		f.note(svc.Name, refused[i])
 	}
 	for _, name := range d.Removes {

@@ -44,6 +44,8 @@ func (p *plane) notePeerCatalogs() {
 func offerChanges(before, now []*catalog.Summary) (came, went []string) {
 	for len(before) > 0 || len(now) > 0 {
 		switch {
+		case len(before) > 0 && len(now) > 0 && before[0] == now[0]:
+			before, now = before[1:], now[1:]
 		case len(before) == 0 || len(now) > 0 && now[0].Service.Compare(before[0].Service) < 0:
 			came, now = append(came, now[0].Service.String()), now[1:]
 		case len(now) == 0 || now[0].Service.Compare(before[0].Service) > 0:

@@ -32,15 +32,15 @@ func (p *plane) explainHere(q resource.ExplainQuery, scrub func(*route.Table, *r
 		return nil, err
 	}
 	r := h.report
-	table := p.tables.at(r.Epoch, r.Version)
-	if table == nil {
+	edition := p.tables.at(r.Epoch, r.Version)
+	if edition == nil {
 		return nil, &api.ExplainError{Reason: api.NoGateway, Cluster: p.opts.Cluster, Err: errors.New("no table is published yet")}
 	}
-	now := p.now()
+	now, table := p.now(), edition.Table()
 	e := &resource.Explanation{
 		Cluster: p.opts.Cluster, Gateway: r.Gateway.Name, ReportAge: now.Sub(h.at),
 		Epoch: table.Epoch, Version: table.Version,
-		Lagging: table.Epoch != r.Epoch || table.Version != r.Version || table != p.tables.current(),
+		Lagging: table.Epoch != r.Epoch || table.Version != r.Version || edition != p.tables.current(),
 	}
 	if scrub != nil {
 		table, r = scrub(table, r, q.Service)

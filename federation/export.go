@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -67,7 +68,10 @@ func (p *plane) ownBundle() json.RawMessage {
 		p.log.Error("own bundle is not told to peers", "err", err)
 		return nil
 	}
-	return document
+	if !bytes.Equal(document, p.loop.bundle) {
+		p.loop.bundle = document // else one that comes again is the same
+	}
+	return p.loop.bundle
 }
 
 // noteRefusal says once that a peer goes on being told what it was.

@@ -46,16 +46,16 @@ type gateways struct {
 func newGateways() *gateways { return &gateways{last: make(map[string]heard)} }
 
 // take keeps a report whose sender is who it says, and tells whether the
-// gateway is new.
-func (g *gateways) take(r *route.Report, now time.Time) (joined bool, err error) {
+// gateway is new, and whether the report says more than the one before.
+func (g *gateways) take(r *route.Report, now time.Time) (joined, news bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	before, known := g.last[r.Gateway.Name]
 	if !known && len(g.last) >= maxGateways {
-		return false, fmt.Errorf("gateway %s: %w: at most %d", r.Gateway.Name, errTooManyGateways, maxGateways)
+		return false, false, fmt.Errorf("gateway %s: %w: at most %d", r.Gateway.Name, errTooManyGateways, maxGateways)
 	}
 	g.last[r.Gateway.Name] = heard{report: r, at: now}
-	return !known || now.Sub(before.at) > aliveFor, nil
+	return !known || now.Sub(before.at) > aliveFor, !known || saysMore(before.report, r), nil
 }
 
 // sweep forgets gateways that have been silent for long, and says which.

@@ -2,14 +2,15 @@ package federation
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/api"
 	"github.com/isthmus-mesh/isthmus/federation/api/feed"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
+	"github.com/isthmus-mesh/isthmus/federation/exchange"
 )
 
 // newLists makes the lists of the REST API. What moves all the time without
@@ -30,7 +31,7 @@ func newLists(base uint64, j *journal) api.Lists {
 			a.ReportedAt = b.ReportedAt
 			return reflect.DeepEqual(a, b)
 		}),
-		Links: deepFeed[resource.Link](base),
+		Links: feed.New(base, sameLink),
 		Sources: feed.New(base, func(a, b resource.Source) bool {
 			a.Age, a.LastSuccess = b.Age, b.LastSuccess
 			return reflect.DeepEqual(a, b)
@@ -52,6 +53,18 @@ func sameEndpoint(a, b resource.Endpoint) bool {
 		maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Verdicts, b.Verdicts)
 }
 
+// sameLink is written out, too: every gateway has a link to every cluster, and
+// reports all of them every second.
+func sameLink(a, b resource.Link) bool {
+	for _, t := range []struct{ x, y *time.Time }{{&a.Since, &b.Since}, {&a.Expires, &b.Expires}, {&a.PeerNotAfter, &b.PeerNotAfter}} {
+		if !t.x.Equal(*t.y) {
+			return false
+		}
+		*t.y = *t.x // of one zone
+	}
+	return a == b
+}
+
 // refreshLists brings the lists in line with what the changes touch.
 func (p *plane) refreshLists(c change) {
 	now := p.now()
@@ -69,8 +82,8 @@ func (p *plane) refreshLists(c change) {
 		p.refreshServices(nil)
 		p.failHeld(p.loop.verdicts)
 	}
-	// Peers say something all the time, and look tells it every second at least.
-	if now.Sub(p.loop.peersListed) >= peersEvery || !slices.Equal(names, p.loop.census.names) {
+	// Peers say something all the time: look lists them, once a second.
+	if !slices.Equal(names, p.loop.census.names) {
 		p.refreshPeers()
 	}
 }
@@ -78,9 +91,14 @@ func (p *plane) refreshLists(c change) {
 // refreshGateways lists gateways and links, silent gateways included.
 func (p *plane) refreshGateways() {
 	now := p.now()
+	all := p.gateways.all()
 	var list []feed.Entry[resource.Gateway]
-	var links []feed.Entry[resource.Link]
-	for _, h := range p.gateways.all() {
+	count := 0
+	for _, h := range all {
+		count += len(h.report.Links)
+	}
+	links := make([]feed.Entry[resource.Link], 0, count)
+	for _, h := range all {
 		r := h.report
 		g := resource.Gateway{
 			Name: r.Gateway.Name, ID: r.Gateway.ID, Addresses: r.Gateway.Addresses, Draining: r.Gateway.Draining,
@@ -104,7 +122,7 @@ func (p *plane) refreshGateways() {
 			if l.Dialed {
 				side = "dialed"
 			}
-			key := fmt.Sprintf("%s/%s/%s/%s/%s", g.Name, l.Cluster, cmp.Or(l.Gateway, "-"), side, l.Address)
+			key := g.Name + "/" + string(l.Cluster) + "/" + cmp.Or(l.Gateway, "-") + "/" + side + "/" + l.Address
 			links = append(links, feed.Entry[resource.Link]{Key: key, Item: resource.Link{Key: key, From: g.Name, LinkReport: l}})
 		}
 	}
@@ -161,7 +179,6 @@ func (p *plane) refreshPeers() {
 	p.listing.Lock()
 	defer p.listing.Unlock()
 	now := p.now()
-	p.loop.peersListed = now
 	count := &p.loop.census
 	gateways := 0
 	for _, h := range p.gateways.fresh(now) {
@@ -191,22 +208,51 @@ func (p *plane) refreshPeers() {
 	p.lists.Clusters.Replace(unique(clusters))
 }
 
+// listed is a peer's item in the list with what it was made of.
+type listed struct {
+	status   exchange.Status // without HeardAt
+	snapshot *exchange.Snapshot
+	spec     *Peer
+	via      string
+	imported int
+	stored   resource.Stored
+	item     resource.Peer
+}
+
+// peerItem is the peer as it is listed: mostly as before, but for when it was
+// heard. The caller holds listing.
 func (p *plane) peerItem(q *peer, imported int) resource.Peer {
-	st, snapshot, spec := q.importer.Status(), q.importer.Snapshot(), q.spec.Load()
+	st := q.importer.Status()
+	heard := st.HeardAt
+	if !heard.IsZero() {
+		heard = heard.UTC()
+	}
+	st.HeardAt = time.Time{}
+	now := listed{status: st, snapshot: q.importer.Snapshot(), spec: q.spec.Load(), via: q.dialer.lastVia(), imported: imported}
+	if rule, ok := p.book.PeerRules().Feed().Get(string(q.name)); ok {
+		now.stored = rule.Stored
+	}
+	if was := q.listed; was != nil && !q.foreign && was.status.Err == nil && st.Err == nil && was.status == now.status && was.snapshot == now.snapshot && was.spec == now.spec &&
+		was.via == now.via && was.imported == now.imported && reflect.DeepEqual(was.stored, now.stored) {
+		item := was.item
+		item.HeardAt = heard
+		return item
+	}
+	now.item = p.newPeerItem(q, &now)
+	q.listed = &now
+	now.item.HeardAt = heard
+	return now.item
+}
+
+func (p *plane) newPeerItem(q *peer, of *listed) resource.Peer {
+	st, spec := of.status, of.spec
 	item := resource.Peer{
 		Name: q.name, ID: spec.ID, TrustDomain: q.id.TrustDomain().Name(), Locality: spec.Locality(),
-		State: resource.PeerState(st.State), ControlLost: st.ControlLost, HeardAt: st.HeardAt.UTC(),
-		Epoch: st.Position.Epoch, Version: st.Position.Version, Via: q.dialer.lastVia(),
-		Bootstrap: spec.Gateways, Gateways: snapshot.Gateways(), Asserts: spec.Asserts,
-		Offered: len(snapshot.Services()), Imported: imported, Conflicts: snapshot.Conflicts(),
-	}
-	item.Trust = p.trustItem(q)
-	item.Spec = *spec
-	if rule, ok := p.book.PeerRules().Feed().Get(string(q.name)); ok {
-		item.Stored = rule.Stored
-	}
-	if st.HeardAt.IsZero() {
-		item.HeardAt = st.HeardAt
+		State: resource.PeerState(st.State), ControlLost: st.ControlLost,
+		Epoch: st.Position.Epoch, Version: st.Position.Version, Via: of.via,
+		Bootstrap: spec.Gateways, Gateways: of.snapshot.Gateways(), Asserts: spec.Asserts,
+		Offered: len(of.snapshot.Services()), Imported: of.imported, Conflicts: of.snapshot.Conflicts(),
+		Trust: p.trustItem(q), Spec: *spec, Stored: of.stored,
 	}
 	if st.Err != nil {
 		item.Reason = st.Err.Error()

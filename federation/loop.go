@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -16,15 +17,6 @@ import (
 )
 
 const (
-	// coalesce is the least time between two rounds of work, so that a burst costs
-	// few; settle is how long the first change waits for those that come with it.
-	coalesce = 100 * time.Millisecond
-	settle   = 5 * time.Millisecond
-	// workShare makes the pause a multiple of what the last round took, up to
-	// coalesceAtMost: in a large catalog under constant change rounds take a
-	// bounded share of a core, and a change is still seen well within a second.
-	workShare      = 15
-	coalesceAtMost = 300 * time.Millisecond
 	// lookEvery is how often what changes by time alone is looked at: gateways
 	// that fall silent, ages of sources, leases.
 	lookEvery = time.Second
@@ -35,9 +27,6 @@ const (
 	// rosterGrace is how long a start waits for the gateways of before: they
 	// report every second, and come back within a few.
 	rosterGrace = 5 * time.Second
-	// peersEvery is the least time between two listings of peers: each of their
-	// batches moves a position.
-	peersEvery = 500 * time.Millisecond
 	// bundleLook is how often bundle files are read again.
 	bundleLook = 30 * time.Second
 )
@@ -47,7 +36,7 @@ type loopState struct {
 	epoch, version uint64
 	index          *policy.Index
 	view           *merge.View
-	table          *route.Table
+	table          *route.Edition
 	builder        tables.Builder
 	exports        tables.Exports
 	readiness      *tables.Readiness
@@ -57,15 +46,18 @@ type loopState struct {
 	expected       []string
 	served         time.Time // when the doors opened
 	lastBundleLook time.Time
-	peersListed    time.Time
 
 	verdicts verdicts
 	alive    map[string]bool
 	states   map[catalog.ClusterName]exchange.PeerState
 	epochs   map[catalog.ClusterName]uint64
 	linkUp   map[catalog.ClusterName]bool
-	// strangers are the rules of which noteStrangers has spoken.
-	strangers map[string]bool
+	// strangers are the rules of which noteStrangers has spoken, by the index and
+	// the peers of then.
+	strangers      map[string]bool
+	strangersIndex *policy.Index
+	strangersPeers []catalog.ClusterName
+	bundle         json.RawMessage // the own one, as peers are told it
 }
 
 // runLoop works out what follows from what has changed, until ctx ends.
@@ -73,31 +65,9 @@ func (p *plane) runLoop(ctx context.Context) error {
 	p.loop.served = p.now()
 	p.loop.lastBundleLook = p.now()
 	p.loop.expected = p.loadExpected(ctx)
-	look := time.NewTicker(lookEvery)
-	defer look.Stop()
-	gather := time.NewTimer(0) // the first round is due at once
-	defer gather.Stop()
-	waiting, worked, interval := true, time.Time{}, coalesce
 	p.touch(catalogChanged)
-	for {
-		select {
-		case <-p.inbox.wake:
-			if !waiting {
-				gather.Reset(max(settle, interval-time.Since(worked)))
-				waiting = true
-			}
-		case <-gather.C:
-			waiting = false
-			began := time.Now()
-			p.work(ctx)
-			worked = time.Now()
-			interval = min(max(coalesce, workShare*worked.Sub(began)), coalesceAtMost)
-		case <-look.C:
-			p.look()
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	rounds{wake: p.inbox.wake, work: func() { p.work(ctx) }, look: p.look, listeners: p.exporter.Listeners}.run(ctx)
+	return nil
 }
 
 // work brings everything in line with the changes that have gathered.
@@ -184,15 +154,16 @@ func (p *plane) publishTable() {
 	if t == p.loop.table {
 		return
 	}
+	epoch, version := t.Head().Epoch, t.Head().Version
 	if err := p.mesh.Publish(t); err != nil {
-		p.log.Error("table not published, gateways keep the one before", "epoch", t.Epoch, "version", t.Version, "err", err)
-		p.events.note(eventTableNotPublish, fmt.Sprintf("(%d, %d)", t.Epoch, t.Version), err.Error())
+		p.log.Error("table not published, gateways keep the one before", "epoch", epoch, "version", version, "err", err)
+		p.events.note(eventTableNotPublish, fmt.Sprintf("(%d, %d)", epoch, version), err.Error())
 		return
 	}
-	p.loop.version, p.loop.table = t.Version, t
+	p.loop.version, p.loop.table = version, t
 	p.tables.add(t)
 	p.metrics.table(t)
-	p.log.Debug("table published", "epoch", t.Epoch, "version", t.Version, "count", len(t.Services))
+	p.log.Debug("table published", "epoch", epoch, "version", version, "count", len(t.Rows()))
 }
 
 // raiseEpoch is told that a gateway has a table of an epoch that is not below
@@ -226,6 +197,7 @@ func (p *plane) goAbove(ctx context.Context, epoch uint64) {
 func (p *plane) look() {
 	now := p.now()
 	p.noteGateways(now)
+	p.refreshGateways()
 	p.noteSources()
 	p.noteCatalogs()
 	p.notePeerCatalogs()

@@ -61,10 +61,10 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	return m, errors.Join(errs...)
 }
 
-func (m *metrics) table(t *route.Table) {
-	m.epoch.Set(float64(t.Epoch))
-	m.version.Set(float64(t.Version))
-	m.tableServices.Set(float64(len(t.Services)))
+func (m *metrics) table(t *route.Edition) {
+	m.epoch.Set(float64(t.Head().Epoch))
+	m.version.Set(float64(t.Head().Version))
+	m.tableServices.Set(float64(len(t.Rows())))
 }
 
 func (m *metrics) catalog(c *census) {

@@ -45,6 +45,7 @@ type peer struct {
 
 	trust   peerTrust
 	offered []*catalog.Summary // of the loop: what the journal was told
+	listed  *listed            // of who holds plane.listing
 }
 
 // newPeer builds the peer's importer and loads its last good state; it connects

@@ -214,8 +214,13 @@ func (p *plane) dropPeer(q *peer, next map[catalog.ClusterName]*peer) {
 // noteStrangers says once of each rule that names a cluster that is no peer: it
 // does nothing before that peer is joined.
 func (p *plane) noteStrangers() {
+	peers := p.peers.precedence()
+	if p.loop.strangersIndex == p.loop.index && slices.Equal(p.loop.strangersPeers, peers) {
+		return
+	}
+	p.loop.strangersIndex, p.loop.strangersPeers = p.loop.index, peers
 	known := make(map[string]bool)
-	for _, name := range p.peers.precedence() {
+	for _, name := range peers {
 		known[string(name)] = true
 	}
 	said := make(map[string]bool)

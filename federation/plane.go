@@ -222,7 +222,7 @@ func (p *plane) Version() resource.Version {
 		Degraded: p.Degraded(),
 	}
 	if t := p.tables.current(); t != nil {
-		v.Epoch, v.TableVersion = t.Epoch, t.Version
+		v.Epoch, v.TableVersion = t.Head().Epoch, t.Head().Version
 	}
 	return v
 }

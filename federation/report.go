@@ -2,6 +2,7 @@ package federation
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -16,18 +17,31 @@ func (p *plane) takeReport(r *route.Report) error {
 		return err
 	}
 	p.takeCallers(r)
-	joined, err := p.gateways.take(r, p.now())
+	joined, news, err := p.gateways.take(r, p.now())
 	if err != nil {
 		return err
 	}
 	if joined {
 		p.events.note(eventGatewayJoined, r.Gateway.Name, "")
 	}
-	if t := p.tables.current(); t != nil && ahead(r, t) {
+	if t := p.tables.current(); t != nil && ahead(r, t.Head()) {
 		p.raiseEpoch(r.Gateway.Name, r.Epoch)
 	}
-	p.touch(evidenceChanged)
+	if joined || news {
+		p.touch(evidenceChanged)
+	}
 	return nil
+}
+
+// saysMore reports whether a gateway's report leads to more than new figures in
+// the lists, which look brings: it has another word on itself, on an endpoint or on
+// which clusters can be reached.
+func saysMore(was, is *route.Report) bool {
+	return !was.Gateway.Equal(is.Gateway) || was.Control != is.Control || was.Locality != is.Locality ||
+		!slices.EqualFunc(was.Endpoints, is.Endpoints, func(a, b route.EndpointReport) bool {
+			return a.Endpoint == b.Endpoint && a.Known == b.Known && a.Healthy == b.Healthy && a.Reason == b.Reason && a.Since.Equal(b.Since)
+		}) ||
+		!slices.EqualFunc(was.Links, is.Links, func(a, b route.LinkReport) bool { return a.Cluster == b.Cluster && a.State == b.State })
 }
 
 // ahead: the gateway routes by a table that this federation has not made.

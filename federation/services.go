@@ -66,14 +66,77 @@ type listEdits[T any] struct {
 
 func (e *listEdits[T]) put(g feed.Group[T]) { e.puts = append(e.puts, g) }
 
-func serviceGroup(s *merge.Service, of serviceVerdicts, index *policy.Index, names []catalog.ClusterName) feed.Group[resource.Service] {
-	key := s.Name.String()
-	return feed.Group[resource.Service]{Prefix: key, Len: 1, Make: func() []feed.Entry[resource.Service] {
-		return []feed.Entry[resource.Service]{{Key: key, Item: serviceItem(s, of, index, names)}}
-	}}
+// serviceOf is what a service is listed by.
+type serviceOf struct {
+	service  *merge.Service
+	verdicts serviceVerdicts
+	index    *policy.Index
+	names    []catalog.ClusterName
 }
 
-func serviceItem(s *merge.Service, of serviceVerdicts, index *policy.Index, names []catalog.ClusterName) resource.Service {
+func serviceGroup(s *merge.Service, of serviceVerdicts, index *policy.Index, names []catalog.ClusterName) feed.Group[resource.Service] {
+	now := serviceOf{s, of, index, names}
+	return feed.Group[resource.Service]{
+		Prefix: s.Name.String(), Len: 1, Of: now, Make: now.entries,
+		Differ: func(was *feed.Group[resource.Service]) (old, fresh []feed.Entry[resource.Service], ok bool) {
+			return now.differ(was.Of.(serviceOf))
+		},
+	}
+}
+
+func (x serviceOf) entries() []feed.Entry[resource.Service] {
+	return []feed.Entry[resource.Service]{{Key: x.service.Name.String(), Item: serviceItem(x.service, x.verdicts, x.index, x.names)}}
+}
+
+// differ is the entry where it says something else than was does. What it was is
+// not made: that there is another is enough to tell.
+func (x serviceOf) differ(was serviceOf) (old, fresh []feed.Entry[resource.Service], ok bool) {
+	a, b := was.service, x.service
+	if was.index != x.index || !slices.Equal(was.names, x.names) || a.Name != b.Name {
+		return nil, nil, false
+	}
+	same := slices.Equal(a.Ports, b.Ports) && slices.EqualFunc(a.Conflicts, b.Conflicts, merge.Conflict.Equal) &&
+		slices.EqualFunc(a.Offers, b.Offers, merge.Offer.Equal) && slices.Equal(was.sources(), x.sources()) && was.count() == x.count()
+	if same {
+		return nil, nil, true
+	}
+	return nil, x.entries(), true
+}
+
+// counted are the numbers of a service's endpoints.
+type counted struct {
+	local            bool
+	endpoints, ready int
+}
+
+func (x serviceOf) count() (n counted) {
+	if n.local = x.service.Local != nil; !n.local {
+		return n
+	}
+	n.endpoints = len(x.service.Local.Endpoints)
+	for i := range x.service.Local.Endpoints {
+		if x.verdicts.ready(&x.service.Local.Endpoints[i]) {
+			n.ready++
+		}
+	}
+	return n
+}
+
+// sources are those that an endpoint of the service is of, sorted.
+func (x serviceOf) sources() (names []string) {
+	if x.service.Local == nil {
+		return nil
+	}
+	for i := range x.service.Local.Endpoints {
+		if s := x.service.Local.Endpoints[i].Source; !slices.Contains(names, s) {
+			names = append(names, s)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func serviceItem(s *merge.Service, verdicts serviceVerdicts, index *policy.Index, names []catalog.ClusterName) resource.Service {
 	item := resource.Service{Name: s.Name, Ports: s.Ports, Conflicts: s.Conflicts}
 	if t := index.TrafficFor(s.Name); t.Name != "" {
 		item.TrafficPolicy = t.Name
@@ -90,17 +153,9 @@ func serviceItem(s *merge.Service, of serviceVerdicts, index *policy.Index, name
 		return item
 	}
 	item.ExportedTo = index.ExportedTo(s.Name, names)
-	for i := range s.Local.Endpoints {
-		e := &s.Local.Endpoints[i]
-		item.Endpoints++
-		if of.ready(e) {
-			item.Ready++
-		}
-		if !slices.Contains(item.Sources, e.Source) {
-			item.Sources = append(item.Sources, e.Source)
-		}
-	}
-	slices.Sort(item.Sources)
+	of := serviceOf{service: s, verdicts: verdicts}
+	n := of.count()
+	item.Endpoints, item.Ready, item.Sources = n.endpoints, n.ready, of.sources()
 	return item
 }
 

@@ -14,10 +14,10 @@ const historyLen = 4
 // tableHistory holds the last tables, for explanations.
 type tableHistory struct {
 	mu   sync.Mutex
-	last []*route.Table // the newest last
+	last []*route.Edition // the newest last
 }
 
-func (h *tableHistory) add(t *route.Table) {
+func (h *tableHistory) add(t *route.Edition) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last = append(h.last, t)
@@ -26,7 +26,7 @@ func (h *tableHistory) add(t *route.Table) {
 	}
 }
 
-func (h *tableHistory) current() *route.Table {
+func (h *tableHistory) current() *route.Edition {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.last) == 0 {
@@ -36,11 +36,11 @@ func (h *tableHistory) current() *route.Table {
 }
 
 // at returns the table of that position, or else the newest.
-func (h *tableHistory) at(epoch, version uint64) *route.Table {
+func (h *tableHistory) at(epoch, version uint64) *route.Edition {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, t := range slices.Backward(h.last) {
-		if t.Epoch == epoch && t.Version == version {
+		if h := t.Head(); h.Epoch == epoch && h.Version == version {
 			return t
 		}
 	}

@@ -156,13 +156,18 @@ func (s *Snapshot) All() iter.Seq[*Service] {
 // service is none. Only upserts are validated. s itself is unchanged, and what
 // did not change is shared.
 func (s *Snapshot) With(upserts []*Service, removes []ServiceName) (*Snapshot, error) {
-	var p problems
 	edits := make([]edit, 0, len(upserts)+len(removes))
-	for _, u := range adopt(&p, upserts) {
-		edits = append(edits, edit{u.Name, u})
-	}
 	for _, n := range removes {
 		edits = append(edits, edit{n, nil})
+	}
+	return s.with(edits, upserts)
+}
+
+// with makes edits, and those that put upserts, which are validated.
+func (s *Snapshot) with(edits []edit, upserts []*Service) (*Snapshot, error) {
+	var p problems
+	for _, u := range adopt(&p, upserts) {
+		edits = append(edits, edit{u.Name, u})
 	}
 	slices.SortStableFunc(edits, func(a, b edit) int { return a.name.Compare(b.name) })
 	for i := 1; i < len(edits); i++ {
@@ -176,6 +181,17 @@ func (s *Snapshot) With(upserts []*Service, removes []ServiceName) (*Snapshot, e
 		return nil, fmt.Errorf("snapshot of source %q: %w", s.Source(), err)
 	}
 	return next, nil
+}
+
+// Take is With of the named services as from has them, or lacks them, beside
+// upserts of other names. What from has was validated as it entered that one, and
+// is not again.
+func (s *Snapshot) Take(from *Snapshot, names []ServiceName, upserts []*Service) (*Snapshot, error) {
+	edits := make([]edit, 0, len(names)+len(upserts))
+	for _, n := range names {
+		edits = append(edits, edit{n, from.Get(n)})
+	}
+	return s.with(edits, upserts)
 }
 
 // edit puts a service in place of the one of that name, or (nil) removes it.

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,12 +63,12 @@ func ParseEvent(line []byte) (*Event, error) {
 	if !utf8.Valid(line) {
 		return nil, refuse(ReasonProtocol, "line is not UTF-8")
 	}
-	if err := checkNames(line); err != nil {
-		return nil, &RefusedError{Reason: ReasonProtocol, What: "line is no event", Err: err}
-	}
 	e := new(Event)
-	if err := json.Unmarshal(line, e); err != nil {
-		return nil, &RefusedError{Reason: ReasonProtocol, What: "line is no event", Err: err}
+	err := json.Unmarshal(line, e)
+	if err != nil || !plainNames(line) {
+		if err := cmp.Or(checkNames(line), err); err != nil {
+			return nil, &RefusedError{Reason: ReasonProtocol, What: "line is no event", Err: err}
+		}
 	}
 	if e.Type == "" {
 		return nil, refuse(ReasonProtocol, "type: is missing")

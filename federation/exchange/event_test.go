@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/federation/exchange"
+	"pgregory.net/rapid"
 )
 
 func TestParseEventIsStrictAboutFormAndOpenAboutTheFuture(t *testing.T) {
@@ -140,4 +141,60 @@ func FuzzApplier(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What the quick look passes, the slow one passes: over lines of all kinds, cut
+// and stirred.
+func TestPlainNamesAreNames(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		line := drawJSON(t, 0)
+		var v any
+		if json.Unmarshal([]byte(line), &v) != nil {
+			t.Skip("is no JSON")
+		}
+		plain, err := exchange.PlainNames([]byte(line)), exchange.CheckNames([]byte(line))
+		if plain && err != nil {
+			t.Fatalf("%s: passes, but %v", line, err)
+		}
+		if !plain && err == nil && !strings.ContainsAny(line, "\\ſé") {
+			t.Fatalf("%s: is looked at slowly", line)
+		}
+	})
+}
+
+// drawJSON draws a value that may have names twice, in any case, at any depth.
+func drawJSON(t *rapid.T, depth int) string {
+	name := rapid.SampledFrom([]string{`"a"`, `"A"`, `"b"`, `"c"`, `"services"`, `"ſervices"`, `"é"`, `"\u0061"`, `","`, `"{"`, `"]"`, `":"`})
+	kinds := []string{"object", "object", "array", "text", "number", "word"}
+	if depth > 18 {
+		kinds = kinds[3:]
+	}
+	kind := "object"
+	if depth > 0 {
+		kind = rapid.SampledFrom(kinds).Draw(t, "kind")
+	}
+	most := 4
+	if depth > 4 {
+		most = 1
+	}
+	switch kind {
+	case "object":
+		var parts []string
+		for range rapid.IntRange(0, most).Draw(t, "names") {
+			parts = append(parts, name.Draw(t, "name")+rapid.SampledFrom([]string{":", " : "}).Draw(t, "colon")+drawJSON(t, depth+1))
+		}
+		return "{" + strings.Join(parts, ",") + "}"
+	case "array":
+		var parts []string
+		for range rapid.IntRange(0, most).Draw(t, "items") {
+			parts = append(parts, drawJSON(t, depth+1))
+		}
+		return "[" + strings.Join(parts, ", ") + "]"
+	case "text":
+		return name.Draw(t, "text")
+	case "number":
+		return rapid.SampledFrom([]string{"1", "-2.5e3", "0"}).Draw(t, "number")
+	default:
+		return rapid.SampledFrom([]string{"true", "null"}).Draw(t, "word")
+	}
 }

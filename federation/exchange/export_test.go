@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
@@ -54,6 +55,14 @@ func (o *outgoing) lines() (lines []string) {
 		}
 		lines = append(lines, line)
 	}
+	if body := ""; o.body != nil {
+		for _, e := range o.entries {
+			body += string(e.line)
+		}
+		if body != string(o.body) {
+			panic("what is written in one piece is not what is written line by line")
+		}
+	}
 	return append(lines, mustLine(&o.sync))
 }
 
@@ -64,6 +73,9 @@ func mustLine(e *Event) string {
 	b, err := json.Marshal(e)
 	if err != nil {
 		panic(err)
+	}
+	if line, err := e.append(nil); err != nil || string(line) != string(b)+"\n" {
+		panic(fmt.Sprintf("%s is not %s: %v", line, b, err))
 	}
 	return string(b)
 }
@@ -76,3 +88,7 @@ const Silence = silence
 
 // MaxTombs bounds the removals that a feed remembers.
 const MaxTombs = maxTombs
+
+// PlainNames and CheckNames are the quick and the slow look at the names of a line.
+func PlainNames(line []byte) bool  { return plainNames(line) }
+func CheckNames(line []byte) error { return checkNames(line) }

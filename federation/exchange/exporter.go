@@ -71,6 +71,8 @@ type Exporter struct {
 	isDone bool
 
 	watches int // of all peers
+	// singles are those of the last SetAll.
+	singles map[ownName]*singles
 }
 
 // told is one peer's feed and those who watch it.
@@ -78,10 +80,13 @@ type told struct {
 	peer     catalog.ClusterName
 	feed     *feed
 	next     State         // of the SetAll that is under way
+	own      ownName       // of next
 	changed  chan struct{} // closed at the next change
 	gone     chan struct{} // closed when the peer is removed
 	watches  int
 	explains bucket
+	// services and version are the peer's gauges.
+	services, version prometheus.Gauge
 }
 
 // NewExporter checks the options.
@@ -123,8 +128,11 @@ func (e *Exporter) Set(peer catalog.ClusterName, s State) error {
 func (e *Exporter) announce(peer catalog.ClusterName, t *told) {
 	close(t.changed)
 	t.changed = make(chan struct{})
-	e.metrics.services.WithLabelValues(string(peer)).Set(float64(t.feed.list.totals.services))
-	e.metrics.version.WithLabelValues(string(peer)).Set(float64(t.feed.at.Version))
+	if t.services == nil {
+		t.services, t.version = e.metrics.services.WithLabelValues(string(peer)), e.metrics.version.WithLabelValues(string(peer))
+	}
+	t.services.Set(float64(t.feed.list.totals.services))
+	t.version.Set(float64(t.feed.at.Version))
 }
 
 // firstEpoch is one above any that this exporter remembers.

@@ -16,7 +16,8 @@ type State struct {
 	// Pointers that come again are taken as unchanged, and so is the slice: neither
 	// is changed once it was given.
 	Services []*catalog.Summary
-	// Gateways are the own roster, in any order.
+	// Gateways are the own roster, in any order. It and Conflicts are not changed
+	// once they were given: slices that come again are taken as unchanged.
 	Gateways []catalog.Gateway
 	// Bundle is the own trust domain's SPIFFE bundle document; nil where the peer
 	// shares the trust domain.
@@ -38,8 +39,8 @@ type feed struct {
 	// floor is the oldest version that a delta can start from.
 	floor uint64
 	list  *list
-	// own are the roster, the conflicts and the bundle.
-	own map[string]*entry
+	// own are the roster, the conflicts and the bundle, by key.
+	own []*entry
 	// marks say which version of the list was which of the feed; a version each.
 	marks []mark
 }
@@ -47,7 +48,7 @@ type feed struct {
 type mark struct{ version, list uint64 }
 
 func newFeed(cluster catalog.ClusterName, epoch uint64) *feed {
-	return &feed{cluster: cluster, at: Position{Epoch: epoch}, list: newList(), own: make(map[string]*entry)}
+	return &feed{cluster: cluster, at: Position{Epoch: epoch}, list: newList()}
 }
 
 // set replaces the state and reports whether anything changed. On an error
@@ -57,7 +58,11 @@ func (f *feed) set(s State, l Limits) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	own, err := f.prepareOwn(s, c.totals, l)
+	singles, err := singleEntries(s, l)
+	if err != nil {
+		return false, err
+	}
+	own, err := f.prepareOwn(singles, c.totals, l)
 	if err != nil {
 		return false, err
 	}
@@ -65,21 +70,16 @@ func (f *feed) set(s State, l Limits) (changed bool, err error) {
 }
 
 // prepareOwn makes the entries of what is told to this peer alone, beside
-// services of the given totals; those with a version are unchanged.
-func (f *feed) prepareOwn(s State, services totals, l Limits) (map[string]*entry, error) {
-	singles, err := singleEntries(s, l)
-	if err != nil {
-		return nil, err
-	}
-	next := make(map[string]*entry, len(singles))
-	for _, e := range singles {
-		if len(e.value) > l.Line/2 {
-			return nil, exceeds(e.key+": bytes", len(e.value), l.Line/2)
-		}
+// services of the given totals, of singles, which other peers may be told too;
+// those with a version are unchanged.
+func (f *feed) prepareOwn(singles []*entry, services totals, l Limits) ([]*entry, error) {
+	next := make([]*entry, len(singles))
+	for i, e := range singles {
 		if old := f.entry(e.key); old != nil && old.hash == e.hash {
-			e = old
+			next[i] = old
+		} else {
+			next[i] = new(*e) // whose version is this feed's
 		}
-		next[e.key] = e
 		services.add(e.totals)
 	}
 	return next, services.check(l)
@@ -90,19 +90,25 @@ func (f *feed) entry(key string) *entry {
 	if f == nil {
 		return nil
 	}
-	return f.own[key]
+	for _, e := range f.own {
+		if e.key == key {
+			return e
+		}
+	}
+	return nil
 }
 
 // advance takes the entries of prepareOwn and begins a new version where they or
 // the list have changed.
-func (f *feed) advance(listChanged bool, own map[string]*entry) bool {
-	changed, vanished := listChanged, false
-	for key := range f.own {
-		vanished = vanished || own[key] == nil // there is no event for it
-	}
+func (f *feed) advance(listChanged bool, own []*entry) bool {
+	changed, kept := listChanged, 0
 	for _, e := range own {
 		changed = changed || e.changed == 0
+		if f.entry(e.key) != nil {
+			kept++
+		}
 	}
+	vanished := kept < len(f.own) // there is no event for it
 	f.own = own
 	if f.at.Version > 0 && !changed && !vanished {
 		return false
@@ -131,6 +137,7 @@ func (f *feed) digest() digest {
 	return d
 }
 
+// singleEntries are the values of what a state says beside services, by key.
 func singleEntries(s State, l Limits) ([]*entry, error) {
 	if n := len(s.Gateways); n > l.Gateways {
 		return nil, exceeds("gateways", n, l.Gateways)
@@ -149,6 +156,9 @@ func singleEntries(s State, l Limits) ([]*entry, error) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
+		if len(value) > l.Line/2 {
+			return exceeds(key+": bytes", len(value), l.Line/2)
+		}
 		out = append(out, &entry{key: key, value: value, hash: hashItem(key, value), totals: totals{bytes: len(value)}})
 		return nil
 	}
@@ -160,18 +170,15 @@ func singleEntries(s State, l Limits) ([]*entry, error) {
 	if conflicts == nil {
 		conflicts = []merge.Conflict{}
 	}
-	if err := add(rosterKey, roster); err != nil {
-		return nil, err
-	}
-	if err := add(conflictsKey, conflicts); err != nil {
-		return nil, err
-	}
 	if s.Bundle != nil {
 		if err := add(bundleKey, s.Bundle); err != nil {
 			return nil, err
 		}
 	}
-	return out, nil
+	if err := add(conflictsKey, conflicts); err != nil {
+		return nil, err
+	}
+	return out, add(rosterKey, roster)
 }
 
 // raise moves the epoch above one that the listener has seen and this feed does
@@ -192,6 +199,7 @@ type outgoing struct {
 	removes []catalog.ServiceName
 	own     []*entry // what this peer alone is told, by key
 	entries []*entry // services, by key
+	body    []byte   // their lines, where these are together
 	sync    Event
 }
 
@@ -213,13 +221,12 @@ func (f *feed) since(p Position, full bool) *outgoing {
 	} else {
 		services, _ = f.list.since(0, true)
 	}
-	o.removes, o.entries = services.removes, services.entries
+	o.removes, o.entries, o.body = services.removes, services.entries, services.lines()
 	for _, e := range f.own {
 		if e.changed > from {
 			o.own = append(o.own, e)
 		}
 	}
-	slices.SortFunc(o.own, func(a, b *entry) int { return cmp.Compare(a.key, b.key) })
 	return o
 }
 

@@ -12,7 +12,9 @@ func (i *Importer) watchLease(ctx context.Context) {
 	for {
 		left := i.leaseLeft()
 		if left <= 0 {
-			i.loseControl()
+			if !i.loseControl() {
+				continue // it was renewed
+			}
 			select {
 			case <-i.heard:
 				continue
@@ -37,13 +39,14 @@ func (i *Importer) leaseLeft() time.Duration {
 	return i.leaseFrom.Add(Lease).Sub(i.opts.Now())
 }
 
-func (i *Importer) loseControl() {
+// loseControl reports whether the lease has run out, and marks the peer then.
+func (i *Importer) loseControl() bool {
 	changed := false
 	i.mu.Lock()
 	// The lease may have been renewed since it was looked at.
 	if i.leaseFrom.Add(Lease).After(i.opts.Now()) {
 		i.mu.Unlock()
-		return
+		return false
 	}
 	if !i.status.ControlLost {
 		changed, i.status.ControlLost = true, true
@@ -58,4 +61,5 @@ func (i *Importer) loseControl() {
 		i.log.Warn("control lost", "duration", i.opts.Now().Sub(since).Round(time.Second))
 		i.notify(true)
 	}
+	return true
 }

@@ -55,16 +55,9 @@ func DefaultLimits() Limits {
 }
 
 // batchGap keeps an exporter well below UpdatesPerSecond: changes that come
-// faster travel together.
+// faster travel together. It is the least time between two batches of one stream,
+// whatever the pace at which the owner sets states.
 const batchGap = 150 * time.Millisecond
-
-// gapPerWatch and maxBatchGap widen the gap with the number of streams, so that a
-// change that all of them are told costs a bounded share of a core: each batch is
-// a write with its encryption, whatever is in it.
-const (
-	gapPerWatch = 2 * time.Millisecond
-	maxBatchGap = 600 * time.Millisecond
-)
 
 // bucket is a token bucket whose clock is passed in.
 type bucket struct {

@@ -80,16 +80,34 @@ func byService(a, b *catalog.Summary) int { return a.Service.Compare(b.Service) 
 
 // prepare works out what makes services the content; the list stays as it is.
 func (t *list) prepare(services []*catalog.Summary, l Limits) (*change, error) {
-	if !slices.IsSortedFunc(services, byService) {
-		services = slices.Clone(services)
-		slices.SortStableFunc(services, byService)
+	c, inOrder, err := t.compare(services, l)
+	if inOrder || err != nil {
+		return c, err
 	}
-	c := &change{source: services, digest: t.digest, totals: t.totals}
-	a, b := t.source, services
-	for len(a) > 0 || len(b) > 0 {
-		if len(b) > 1 && b[0].Service == b[1].Service {
-			return nil, fmt.Errorf("%s: is given twice", serviceKey(b[0].Service))
+	services = slices.Clone(services)
+	slices.SortStableFunc(services, byService)
+	c, inOrder, err = t.compare(services, l)
+	if err == nil && !inOrder {
+		for i := 1; i < len(services); i++ {
+			if services[i-1].Service == services[i].Service {
+				return nil, fmt.Errorf("%s: is given twice", serviceKey(services[i].Service))
+			}
 		}
+	}
+	return c, err
+}
+
+// compare is prepare of services in order, each once, and otherwise tells that
+// they are not. The content of before is: only neighbours of what is new have to
+// be looked at.
+func (t *list) compare(services []*catalog.Summary, l Limits) (c *change, inOrder bool, err error) {
+	c = &change{source: services, digest: t.digest, totals: t.totals}
+	a, b := t.source, services
+	inPlace := func() bool { // b[0] among its neighbours
+		i := len(services) - len(b)
+		return (i == 0 || byService(services[i-1], b[0]) < 0) && (len(b) == 1 || byService(b[0], b[1]) < 0)
+	}
+	for len(a) > 0 || len(b) > 0 {
 		switch {
 		case len(a) > 0 && len(b) > 0 && a[0] == b[0]:
 			a, b = a[1:], b[1:]
@@ -97,17 +115,19 @@ func (t *list) prepare(services []*catalog.Summary, l Limits) (*change, error) {
 			c.drop(t.entries[a[0].Service])
 			c.removes, c.news = append(c.removes, a[0].Service), true
 			a = a[1:]
+		case !inPlace():
+			return nil, false, nil
 		default:
 			if len(a) > 0 && byService(a[0], b[0]) == 0 {
 				a = a[1:]
 			}
 			if err := c.put(t.entries[b[0].Service], b[0], l); err != nil {
-				return nil, err
+				return nil, true, err
 			}
 			b = b[1:]
 		}
 	}
-	return c, nil
+	return c, true, nil
 }
 
 func (c *change) drop(old *entry) {
@@ -175,6 +195,29 @@ type said struct {
 	full     bool
 	removes  []catalog.ServiceName
 	entries  []*entry // by key
+	body     []byte   // of lines
+}
+
+// maxBody bounds what is written in one piece, and kept for the next who asks: a
+// change of some hundred services, and not a full list.
+const maxBody = 64 << 10
+
+// lines are those of the entries in one piece, or nil where they are too many.
+func (s *said) lines() []byte {
+	if s.body != nil {
+		return s.body
+	}
+	size := 0
+	for _, e := range s.entries {
+		if size += len(e.line); size > maxBody {
+			return nil
+		}
+	}
+	s.body = make([]byte, 0, size)
+	for _, e := range s.entries {
+		s.body = append(s.body, e.line...)
+	}
+	return s.body
 }
 
 // since returns what changed after version from, or everything; false where the

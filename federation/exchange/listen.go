@@ -74,7 +74,9 @@ func (i *Importer) took(effect Effect, now time.Time) {
 		i.snapshot = i.applier.Snapshot()
 	}
 	i.mu.Unlock()
+	wasLost := false
 	changed := i.update(func(s *Status) {
+		wasLost = s.ControlLost
 		s.HeardAt, s.ControlLost = now, false
 		if effect.Synced {
 			s.State, s.Err = StateOK, nil
@@ -82,9 +84,13 @@ func (i *Importer) took(effect Effect, now time.Time) {
 			s.State = StateConnecting
 		}
 	})
-	signal(i.heard)
-	i.metrics.heard.WithLabelValues(peer).Set(float64(now.UnixMilli()) / 1e3)
-	i.metrics.lost.WithLabelValues(peer).Set(0)
+	if wasLost {
+		signal(i.heard) // who watches the lease waits for this only then
+	}
+	if effect.Synced || wasLost { // once for the lines of a batch
+		i.metrics.heard.WithLabelValues(peer).Set(float64(now.UnixMilli()) / 1e3)
+		i.metrics.lost.WithLabelValues(peer).Set(0)
+	}
 	if effect.Synced {
 		i.metrics.connected.WithLabelValues(peer).Set(1)
 	}

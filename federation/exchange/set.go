@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/merge"
 )
 
 // SetAll is Set for several peers at once. Peers whose Services are one and the
@@ -17,6 +17,8 @@ func (e *Exporter) SetAll(states map[catalog.ClusterName]State) map[catalog.Clus
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	errs := make(map[catalog.ClusterName]error)
+	before := e.singles
+	e.singles = make(map[ownName]*singles, len(before))
 	moves := make(map[move][]*told)
 	var order []move // by the first peer's name, so that what is shared depends on no map
 	for _, peer := range slices.Sorted(maps.Keys(states)) {
@@ -25,6 +27,14 @@ func (e *Exporter) SetAll(states map[catalog.ClusterName]State) map[catalog.Clus
 			t = &told{peer: peer, changed: make(chan struct{}), gone: make(chan struct{}), explains: newBucket(explainsPerSecond, explainBurst)}
 		}
 		t.next = s
+		t.own = nameOfOwn(s)
+		if e.singles[t.own] == nil {
+			if e.singles[t.own] = before[t.own]; before[t.own] == nil {
+				made := new(singles)
+				made.entries, made.err = singleEntries(s, e.opts.Limits)
+				e.singles[t.own] = made
+			}
+		}
 		m := move{from: t.list(), to: nameOf(s.Services)}
 		if moves[m] == nil {
 			order = append(order, m)
@@ -41,6 +51,36 @@ func (e *Exporter) SetAll(states map[catalog.ClusterName]State) map[catalog.Clus
 type move struct {
 	from *list
 	to   sliceName
+}
+
+// singles are the entries of what is said beside services: mostly all peers are
+// told the same, and the same again.
+type singles struct {
+	entries []*entry
+	err     error
+}
+
+// ownName tells what is said beside services apart without a look at it.
+type ownName struct {
+	gateways  *catalog.Gateway
+	conflicts *merge.Conflict
+	bundle    *byte
+	lens      [3]int
+	none      bool // no bundle, which is not an empty one
+}
+
+func nameOfOwn(s State) ownName {
+	return ownName{
+		gateways: firstOf(s.Gateways), conflicts: firstOf(s.Conflicts), bundle: firstOf(s.Bundle),
+		lens: [3]int{len(s.Gateways), len(s.Conflicts), len(s.Bundle)}, none: s.Bundle == nil,
+	}
+}
+
+func firstOf[T any](list []T) *T {
+	if len(list) == 0 {
+		return nil
+	}
+	return &list[0]
 }
 
 // sliceName tells slices of pointers apart without a look at their content.
@@ -70,12 +110,16 @@ func (e *Exporter) move(m move, peers []*told, errs map[catalog.ClusterName]erro
 	services := peers[0].next.Services
 	l, owners := e.owned(m)
 	c, err := l.prepare(services, e.opts.Limits)
-	own := make(map[*told]map[string]*entry, len(peers))
+	own := make(map[*told][]*entry, len(peers))
 	for _, t := range peers {
-		var entries map[string]*entry
+		var entries []*entry
 		fault := err
+		said := e.singles[t.own]
 		if fault == nil {
-			entries, fault = t.feed.prepareOwn(t.next, c.totals, e.opts.Limits)
+			fault = said.err
+		}
+		if fault == nil {
+			entries, fault = t.feed.prepareOwn(said.entries, c.totals, e.opts.Limits)
 		}
 		if t.next = (State{}); fault != nil {
 			errs[t.peer] = fmt.Errorf("export to %s: %w", t.peer, fault)
@@ -121,7 +165,7 @@ func (e *Exporter) owned(m move) (l *list, owners int) {
 }
 
 // take makes services and entries what a peer is told.
-func (e *Exporter) take(t *told, l *list, entries map[string]*entry) {
+func (e *Exporter) take(t *told, l *list, entries []*entry) {
 	if t.feed == nil {
 		epoch, err := e.firstEpoch(t.peer)
 		if err != nil {
@@ -145,9 +189,10 @@ func (f *feed) listed() uint64 {
 	return f.marks[len(f.marks)-1].list
 }
 
-// gap is the least time between two batches of one stream.
-func (e *Exporter) gap() time.Duration {
+// Listeners counts the streams of all peers: a change that all are told is
+// written so many times, which an owner can set the pace by.
+func (e *Exporter) Listeners() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return min(max(batchGap, time.Duration(e.watches)*gapPerWatch), maxBatchGap)
+	return e.watches
 }

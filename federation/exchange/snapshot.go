@@ -201,6 +201,11 @@ func (s *Snapshot) with(b *batch) *Snapshot {
 	}
 	slices.SortFunc(puts, func(a, b *item) int { return a.name().Compare(b.name()) })
 	next.takeRows(rows, puts, b)
+	if b.delta && len(b.removes) == 0 {
+		next.takeServices(s, puts)
+	} else {
+		next.takeServices(nil, nil)
+	}
 	if len(b.gateways) > 0 {
 		next.gateways = b.gateways
 	}
@@ -246,6 +251,25 @@ func (s *Snapshot) takeRows(before, puts []*item, b *batch) {
 		s.rows = append(s.rows, put)
 	}
 	s.stay(before, b)
+}
+
+// takeServices makes the list of summaries from that of the snapshot before: a
+// value that came anew in the place of one of its name is put into a copy.
+func (s *Snapshot) takeServices(before *Snapshot, puts []*item) {
+	if before != nil && len(s.rows) == len(before.rows) && len(before.services) == len(before.rows) {
+		s.services = slices.Clone(before.services)
+		for _, put := range puts {
+			i, found := slices.BinarySearchFunc(s.rows, put.name(), func(r *item, n catalog.ServiceName) int { return r.name().Compare(n) })
+			if !found || before.rows[i].name() != put.name() || s.rows[i].summary == nil {
+				s.services = nil
+				break
+			}
+			s.services[i] = s.rows[i].summary
+		}
+		if s.services != nil {
+			return
+		}
+	}
 	s.services = make([]*catalog.Summary, 0, len(s.rows))
 	for _, r := range s.rows {
 		if r.summary != nil {

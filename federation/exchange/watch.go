@@ -2,15 +2,16 @@ package exchange
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // The reasons of an exporter's refusals: metric labels and problem types.
@@ -130,6 +131,7 @@ type stream struct {
 	out      *lineWriter
 	sent     Position
 	full     bool
+	deltas   prometheus.Counter
 }
 
 var errStreamClosed = errors.New("stream is closed by the exporter")
@@ -151,7 +153,7 @@ func (s *stream) run(r *http.Request, watch bool) error {
 			return err
 		}
 		heartbeat.Reset(HeartbeatEvery)
-		pause.Reset(s.exporter.gap())
+		pause.Reset(batchGap)
 		for waiting := true; waiting; {
 			select {
 			case <-changed:
@@ -197,11 +199,14 @@ func (s *stream) batch() (changed <-chan struct{}, err error) {
 	if err := s.out.flush(); err != nil {
 		return nil, err
 	}
-	kind := "full"
 	if o.begin.Delta {
-		kind = "delta"
+		if s.deltas == nil {
+			s.deltas = e.metrics.batches.WithLabelValues(string(s.peer), "delta")
+		}
+		s.deltas.Inc()
+	} else {
+		e.metrics.batches.WithLabelValues(string(s.peer), "full").Inc()
 	}
-	e.metrics.batches.WithLabelValues(string(s.peer), kind).Inc()
 	s.sent, s.full = at, false
 	return changed, nil
 }
@@ -225,37 +230,56 @@ const lineBuffer = 16 << 10
 
 // lineWriter writes events to a client that may read slowly, but reads.
 type lineWriter struct {
-	w   http.ResponseWriter
-	rc  *http.ResponseController
-	buf *bufio.Writer
+	w    http.ResponseWriter
+	rc   *http.ResponseController
+	buf  *bufio.Writer
+	line []byte // room for one
+
+	// stall ends the stream when a write takes writeTimeout. A deadline of each
+	// write would be a message to the connection's goroutine each time.
+	stall    *time.Timer
+	mu       sync.Mutex
+	released bool
 }
 
 func newLineWriter(w http.ResponseWriter) *lineWriter {
 	l := &lineWriter{w: w, rc: http.NewResponseController(w)}
 	l.buf = bufio.NewWriterSize(l, lineBuffer)
+	l.stall = time.AfterFunc(writeTimeout, l.cut)
+	l.stall.Stop()
 	return l
 }
 
-// Write is the buffer's way out: each chunk has its own deadline.
-func (l *lineWriter) Write(p []byte) (int, error) {
-	if err := l.rc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return 0, err
+// cut ends a write that goes on.
+func (l *lineWriter) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.released { // the answer is no longer ours then
+		_ = l.rc.SetWriteDeadline(time.Unix(1, 0))
 	}
+}
+
+// Write is the buffer's way out: each chunk has its own time.
+func (l *lineWriter) Write(p []byte) (int, error) {
+	l.stall.Reset(writeTimeout)
+	defer l.stall.Stop()
 	return l.w.Write(p)
 }
 
-// release takes the deadline off a connection that may serve another request.
-func (l *lineWriter) release() { _ = l.rc.SetWriteDeadline(time.Time{}) }
+// release gives the answer back: its connection may serve another request.
+func (l *lineWriter) release() {
+	l.stall.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.released = true
+}
 
-func (l *lineWriter) write(e *Event) error {
-	line, err := json.Marshal(e)
-	if err != nil {
+func (l *lineWriter) write(e *Event) (err error) {
+	if l.line, err = e.append(l.line[:0]); err != nil {
 		return fmt.Errorf("event %s: %w", e.Type, err)
 	}
-	if _, err := l.buf.Write(line); err != nil {
-		return err
-	}
-	return l.buf.WriteByte('\n')
+	_, err = l.buf.Write(l.line)
+	return err
 }
 
 // batch writes a batch; the lines of services are there already.
@@ -264,6 +288,12 @@ func (l *lineWriter) batch(o *outgoing) error {
 		if err := l.write(ev); err != nil {
 			return err
 		}
+	}
+	if o.body != nil {
+		if _, err := l.buf.Write(o.body); err != nil {
+			return err
+		}
+		return l.write(&o.sync)
 	}
 	for _, e := range o.entries {
 		if _, err := l.buf.Write(e.line); err != nil {
@@ -277,6 +307,8 @@ func (l *lineWriter) flush() error {
 	if err := l.buf.Flush(); err != nil {
 		return err
 	}
+	l.stall.Reset(writeTimeout)
+	defer l.stall.Stop()
 	if err := l.rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}

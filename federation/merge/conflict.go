@@ -69,7 +69,8 @@ func (c *Conflict) Parties() []catalog.ClusterName {
 	return parties
 }
 
-func (c Conflict) equal(o Conflict) bool {
+// Equal reports whether both say the same.
+func (c Conflict) Equal(o Conflict) bool {
 	return c.Service == o.Service && c.Field == o.Field && c.Winner == o.Winner && c.Why == o.Why &&
 		c.Disagree == o.Disagree && c.Of == o.Of && slices.Equal(c.Losers, o.Losers)
 }
@@ -84,6 +85,10 @@ type claim struct {
 // wins. The ports are sorted by name, won holds the winning side of each, and
 // there is one conflict per port whose protocol is disputed.
 func unionPorts(service catalog.ServiceName, claims []claim, why func(winner, loser Side) Why) (ports []catalog.Port, won []Side, conflicts []Conflict) {
+	if len(claims) > 0 && !slices.ContainsFunc(claims, func(c claim) bool { return c.port != claims[0].port }) {
+		// By far the most common case: one port, of which all say the same.
+		return []catalog.Port{claims[0].port}, []Side{claims[0].side}, nil
+	}
 	byName := make(map[string][]claim)
 	for _, c := range claims {
 		byName[c.port.Name] = append(byName[c.port.Name], c)

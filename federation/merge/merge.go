@@ -203,15 +203,14 @@ func build(cluster catalog.ClusterName, name catalog.ServiceName, g *group, ours
 	s.Offers = offers
 	s.Conflicts = append(s.Conflicts, clashes...)
 
-	ordered := make(map[catalog.ClusterName]bool, len(g.remote))
-	for _, c := range g.remote {
-		ordered[c.cluster] = c.ordered
+	ordered := func(n catalog.ClusterName) bool {
+		return slices.ContainsFunc(g.remote, func(c candidate) bool { return c.cluster == n && c.ordered })
 	}
 	ports, won, conflicts := unionPorts(name, append(claims, remoteClaims...), func(winner, _ Side) Why {
 		switch {
 		case winner.Cluster == cluster:
 			return ByOwnCluster
-		case ordered[winner.Cluster]:
+		case ordered(winner.Cluster):
 			return ByClusterOrder
 		default:
 			return ByName
@@ -246,6 +245,7 @@ func lastOfEach(list []Provenance) []Provenance {
 func mergeOffers(name catalog.ServiceName, candidates []candidate) (offers []Offer, claims []claim, conflicts []Conflict) {
 	if len(candidates) > 0 {
 		offers = make([]Offer, 0, len(candidates)) // there are very many, and they stay
+		claims = make([]claim, 0, len(candidates))
 	}
 	for len(candidates) > 0 {
 		first := candidates[0]

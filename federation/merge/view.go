@@ -130,10 +130,11 @@ func (s *Service) Equal(o *Service) bool {
 	}
 	return s.Name == o.Name && slices.Equal(s.Ports, o.Ports) && slices.Equal(s.Provenance, o.Provenance) &&
 		(s.Local == nil) == (o.Local == nil) && (s.Local == nil || s.Local.Equal(o.Local)) &&
-		slices.EqualFunc(s.Offers, o.Offers, Offer.equal) && slices.EqualFunc(s.Conflicts, o.Conflicts, Conflict.equal)
+		slices.EqualFunc(s.Offers, o.Offers, Offer.Equal) && slices.EqualFunc(s.Conflicts, o.Conflicts, Conflict.Equal)
 }
 
-func (f Offer) equal(o Offer) bool {
+// Equal reports whether both offers say the same.
+func (f Offer) Equal(o Offer) bool {
 	return f.Cluster == o.Cluster && f.Name == o.Name && f.Rule == o.Rule && f.ControlLost == o.ControlLost &&
 		slices.Equal(f.Ports, o.Ports) && slices.Equal(f.Rows, o.Rows)
 }

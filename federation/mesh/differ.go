@@ -15,32 +15,38 @@ import (
 // null is how a traffic policy that is gone is said.
 const null = "null"
 
-// advance makes the patch from the state's table to next, and the state next's.
-// Lists that both tables share cost the comparison of their heads. On an error
-// the state is spoilt.
-func (s *state) advance(next *route.Table) (*Patch, error) {
-	old := s.table
-	p := &Patch{Epoch: next.Epoch, Version: next.Version, Since: old.Version}
+// advance makes the patch from the state's table to the next, and the state that
+// one's. Rows that both share cost the comparison of two pointers. On an error the
+// state is spoilt.
+func (s *state) advance(e *route.Edition) (*Patch, error) {
+	next := e.Head()
+	p := &Patch{Epoch: next.Epoch, Version: next.Version, Since: s.table.Version}
 	if err := s.advanceHead(p, next); err != nil {
 		return nil, err
 	}
 	s.advancePeers(p, next)
 	sets := setsOf(p)
 	var err error
-	walk(old.Services, next.Services, serviceName, (*route.Service).Shares, func(was, is *route.Service) {
+	name := func(row **route.Service) catalog.ServiceName { return (*row).Name }
+	same := func(was, is **route.Service) bool { return *was == *is || (*was).Shares(*is) }
+	row := func(at **route.Service) *route.Service {
+		if at == nil {
+			return nil
+		}
+		return *at
+	}
+	walk(s.rows, e.Rows(), name, same, func(was, is **route.Service) {
 		if err == nil {
-			err = s.advanceService(p, sets, was, is)
+			err = s.advanceService(p, sets, row(was), row(is))
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.table = next
-	p.Count, p.Digest = len(next.Services), s.sum.String()
+	s.table, s.rows = next, e.Rows()
+	p.Count, p.Digest = len(s.rows), s.sum.String()
 	return p, nil
 }
-
-func serviceName(s *route.Service) catalog.ServiceName { return s.Name }
 
 func (s *state) advanceHead(p *Patch, next *route.Table) error {
 	head, err := encodeHead(next)
@@ -91,12 +97,9 @@ func samePeer(a, b *route.Peer) bool {
 }
 
 func (s *state) advanceService(p *Patch, sets *sets, was, is *route.Service) error {
-	var before route.Digest
-	if was != nil {
-		before = s.part(was)
-	}
 	if is == nil {
-		s.sum.Toggle(before)
+		s.sum.Toggle(s.parts[was.Name])
+		delete(s.parts, was.Name)
 		delete(s.traffic, was.Name)
 		p.RemovedServices = append(p.RemovedServices, was.Name)
 		return nil
@@ -112,14 +115,16 @@ func (s *state) advanceService(p *Patch, sets *sets, was, is *route.Service) err
 	default:
 		s.traffic[is.Name] = route.DigestText(patch.Traffic)
 	}
+	before, known := s.parts[is.Name]
 	after := s.part(is)
-	if was != nil && after == before {
+	if known && after == before {
 		return nil // other lists that say the same
 	}
-	if was != nil {
+	if known {
 		s.sum.Toggle(before)
 	}
 	s.sum.Toggle(after)
+	s.parts[is.Name] = after
 	p.Services = append(p.Services, patch)
 	return nil
 }
@@ -169,22 +174,40 @@ func patchOf(sets *sets, was, is *route.Service) (ServicePatch, error) {
 // is applied by, with a name of its own for each.
 func patchable(was, is *route.Service) bool {
 	for _, s := range []*route.Service{was, is} {
-		if !sharesList(was.Endpoints, is.Endpoints) {
-			ids := make(map[Instance]bool, len(s.Endpoints))
-			for i := range s.Endpoints {
-				e := &s.Endpoints[i]
-				at := Instance{e.Port, e.ID}
-				if ids[at] || i > 0 && s.Endpoints[i-1].Compare(*e) >= 0 {
-					return false
-				}
-				ids[at] = true
-			}
+		if !sharesList(was.Endpoints, is.Endpoints) && !distinct(s.Endpoints) {
+			return false
 		}
 		for i := 1; i < len(s.Remote); i++ {
 			if s.Remote[i-1].Cluster >= s.Remote[i].Cluster {
 				return false
 			}
 		}
+	}
+	return true
+}
+
+// distinct reports whether endpoints are in order, each instance once.
+func distinct(list []catalog.Endpoint) bool {
+	var seen map[Instance]bool // where the order is not that of IDs within a port
+	for i := 1; i < len(list); i++ {
+		a, b := &list[i-1], &list[i]
+		if a.Compare(*b) >= 0 {
+			return false
+		}
+		if seen == nil && (a.ID < b.ID || a.ID == b.ID && a.Port < b.Port) {
+			continue
+		}
+		if seen == nil {
+			seen = make(map[Instance]bool, len(list))
+			for k := range list[:i] {
+				seen[Instance{list[k].Port, list[k].ID}] = true
+			}
+		}
+		at := Instance{b.Port, b.ID}
+		if seen[at] {
+			return false
+		}
+		seen[at] = true
 	}
 	return true
 }
@@ -316,7 +339,7 @@ func (s *state) fullPatch() (*Patch, error) {
 	t := s.table
 	p := &Patch{
 		Epoch: t.Epoch, Version: t.Version, Full: true, Peers: t.Peers,
-		Count: len(t.Services), Digest: s.sum.String(), Services: make([]ServicePatch, 0, len(t.Services)),
+		Count: len(s.rows), Digest: s.sum.String(), Services: make([]ServicePatch, 0, len(s.rows)),
 	}
 	var err error
 	if p.Head, err = encodeHead(t); err != nil {
@@ -326,8 +349,8 @@ func (s *state) fullPatch() (*Patch, error) {
 		return nil, err
 	}
 	within := setsOf(p)
-	for i := range t.Services {
-		row, err := whole(within, &t.Services[i])
+	for _, r := range s.rows {
+		row, err := whole(within, r)
 		if err != nil {
 			return nil, err
 		}

@@ -13,7 +13,7 @@ type Publisher struct{ t *tables }
 func NewPublisher() *Publisher { return &Publisher{newTables()} }
 
 // Publish makes a table the current one.
-func (p *Publisher) Publish(t *route.Table) error { return p.t.publish(t) }
+func (p *Publisher) Publish(t *route.Table) error { return p.t.publish(route.EditionOf(t)) }
 
 // Lines are what a gateway at a position is sent.
 func (p *Publisher) Lines(epoch, version uint64) [][]byte {

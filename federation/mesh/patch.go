@@ -2,6 +2,8 @@ package mesh
 
 import (
 	"encoding/json"
+	"iter"
+	"slices"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
@@ -77,7 +79,11 @@ type Instance struct {
 // state is a table with the sum of its parts' digests, and what of it enters as
 // text: the two ends of a stream have one each.
 type state struct {
-	table      *route.Table
+	table *route.Table
+	// rows are what the federation's end has in place of the table's services, and
+	// parts their digests.
+	rows       []*route.Service
+	parts      map[catalog.ServiceName]route.Digest
 	head       route.Digest // of Patch.Head
 	intentions route.Digest
 	traffic    map[catalog.ServiceName]route.Digest
@@ -88,13 +94,35 @@ type state struct {
 // newState sums a table, whose policies travel as this build writes them.
 func newState(t *route.Table) (*state, error) {
 	s := &state{table: t, traffic: make(map[catalog.ServiceName]route.Digest)}
+	each := func(yield func(*route.Service) bool) {
+		for i := range t.Services {
+			if !yield(&t.Services[i]) {
+				return
+			}
+		}
+	}
+	return s, s.begin(each, func(*route.Service, route.Digest) {})
+}
+
+// stateOf is newState at the federation's end.
+func stateOf(e *route.Edition) (*state, error) {
+	s := &state{
+		table: e.Head(), rows: e.Rows(),
+		traffic: make(map[catalog.ServiceName]route.Digest), parts: make(map[catalog.ServiceName]route.Digest, len(e.Rows())),
+	}
+	return s, s.begin(slices.Values(e.Rows()), func(row *route.Service, part route.Digest) { s.parts[row.Name] = part })
+}
+
+// begin sums the table with the given rows.
+func (s *state) begin(rows iter.Seq[*route.Service], note func(*route.Service, route.Digest)) error {
+	t := s.table
 	head, err := encodeHead(t)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	intentions, err := encodeIntentions(t)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.head, s.intentions = route.DigestText(head), route.DigestText(intentions)
 	s.sum.Toggle(s.head)
@@ -102,18 +130,19 @@ func newState(t *route.Table) (*state, error) {
 	for i := range t.Peers {
 		s.sum.Toggle(s.digester.Peer(&t.Peers[i]))
 	}
-	for i := range t.Services {
-		row := &t.Services[i]
+	for row := range rows {
 		if row.Traffic != nil {
 			raw, err := json.Marshal(row.Traffic)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			s.traffic[row.Name] = route.DigestText(raw)
 		}
-		s.sum.Toggle(s.part(row))
+		part := s.part(row)
+		note(row, part)
+		s.sum.Toggle(part)
 	}
-	return s, nil
+	return nil
 }
 
 // part is the digest of one service of the state's table.

@@ -104,7 +104,7 @@ func (s *Server) Recheck() {
 
 // Publish hands a table to every gateway. It encodes once what has changed, and
 // does not wait for anybody. The table does not change afterwards.
-func (s *Server) Publish(t *route.Table) error {
+func (s *Server) Publish(t *route.Edition) error {
 	if err := s.tables.publish(t); err != nil {
 		return fmt.Errorf("mesh: %w", err)
 	}

@@ -146,7 +146,7 @@ func (s *stand) table(epoch, version uint64) *route.Table {
 
 func (s *stand) publish(t *testing.T, epoch, version uint64) {
 	t.Helper()
-	if err := s.server.Publish(s.table(epoch, version)); err != nil {
+	if err := s.server.Publish(route.EditionOf(s.table(epoch, version))); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -20,7 +20,8 @@ const (
 // gateways. There is no queue: a gateway that was busy gets what it lacks.
 type tables struct {
 	mu      sync.Mutex
-	state   *state // nil before the first table
+	state   *state         // nil before the first table
+	edition *route.Edition // the state's
 	at      position
 	log     []step // of one epoch, each leads to the next
 	bytes   int    // of log
@@ -47,27 +48,28 @@ func newTables() *tables { return &tables{changed: make(chan struct{})} }
 
 // publish makes a table the current one. It costs what has changed since the
 // table before, and a look at everything at the first and after a new epoch.
-func (t *tables) publish(table *route.Table) error {
+func (t *tables) publish(e *route.Edition) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	table := e.Head()
 	if t.state == nil || t.at.epoch != table.Epoch || t.at.version >= table.Version {
-		s, err := newState(table)
+		s, err := stateOf(e)
 		if err != nil {
 			return fmt.Errorf("table: %w", err)
 		}
 		t.state, t.log, t.bytes = s, nil, 0
-	} else if err := t.advance(table); err != nil {
+	} else if err := t.advance(e); err != nil {
 		t.state, t.log, t.bytes, t.at = nil, nil, 0, position{} // until the next one
 		return fmt.Errorf("table: %w", err)
 	}
-	t.at = position{table.Epoch, table.Version}
+	t.at, t.edition = position{table.Epoch, table.Version}, e
 	close(t.changed)
 	t.changed = make(chan struct{})
 	return nil
 }
 
-func (t *tables) advance(table *route.Table) error {
-	p, err := t.state.advance(table)
+func (t *tables) advance(e *route.Edition) error {
+	p, err := t.state.advance(e)
 	if err != nil {
 		return err
 	}
@@ -136,7 +138,7 @@ func (t *tables) open() (lines [][]byte, at position, done func(), err error) {
 	}
 	f := t.full
 	if f == nil || f.at != t.at && !t.leadsOn(f.at) {
-		f = &fullCopy{at: t.at, state: state{table: t.state.table, sum: t.state.sum}}
+		f = &fullCopy{at: t.at, state: state{table: t.state.table, rows: t.state.rows, sum: t.state.sum}}
 		t.full = f
 	}
 	f.users++
@@ -177,7 +179,7 @@ func (t *tables) line() ([]byte, position, error) {
 	if t.whole != nil && t.whole.at == t.at {
 		return t.whole.line, t.at, nil
 	}
-	line, err := json.Marshal(TableLine{Table: t.state.table})
+	line, err := json.Marshal(TableLine{Table: t.edition.Table()})
 	if err != nil {
 		return nil, t.at, fmt.Errorf("table: %w", err)
 	}

@@ -79,8 +79,10 @@ func (x *Digester) Service(s *Service, traffic Digest) Digest {
 func (x *Digester) endpoint(e *catalog.Endpoint) {
 	x.text(e.ID)
 	x.text(e.Port)
-	address, _ := e.Address.MarshalBinary() // has no error
-	x.text(string(address))
+	var room [32]byte
+	address, _ := e.Address.AppendBinary(room[:0]) // has no error
+	x.count(len(address))
+	x.buf = append(x.buf, address...)
 	x.locality(e.Locality)
 	x.number(uint64(e.Weight))
 	x.text(string(e.Health))

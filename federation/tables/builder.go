@@ -18,15 +18,15 @@ type Builder struct {
 	view  *merge.View
 	index *policy.Index
 	names []catalog.ClusterName
-	table *route.Table // of the last Next
+	last  *route.Edition // of the last Next
 	// same are the lists of peers that services are exported to: mostly one.
 	same map[string][]catalog.ClusterName
 }
 
 // Next returns what Build(in) returns, or the table before where that says the
 // same in the same epoch. Rows of services that did not change are those of the
-// table before, whose lists they share.
-func (b *Builder) Next(in Input) *route.Table {
+// table before.
+func (b *Builder) Next(in Input) *route.Edition {
 	if b.same == nil || b.index != in.Policy {
 		b.same = make(map[string][]catalog.ClusterName)
 	}
@@ -35,52 +35,53 @@ func (b *Builder) Next(in Input) *route.Table {
 	for i := range t.Peers {
 		names[i] = t.Peers[i].Name
 	}
-	old, changed := b.table, false
-	aligned := old != nil && b.index == in.Policy && slices.Equal(b.names, names) && len(old.Services) == b.view.Len()
+	old, changed := b.last, false
+	var rows []*route.Service
+	aligned := old != nil && b.index == in.Policy && slices.Equal(b.names, names) && len(old.Rows()) == b.view.Len()
 	if aligned {
-		changed = b.edit(t, in, names)
+		rows, changed = b.edit(in, names)
 	} else {
-		t.Services = make([]route.Service, 0, in.View.Len())
+		rows = make([]*route.Service, 0, in.View.Len())
 		for s := range in.View.All() {
-			if row, ok := b.row(in.Policy, names, s); ok {
-				t.Services = append(t.Services, row)
+			if row := b.row(in.Policy, names, s, nil); row != nil {
+				rows = append(rows, row)
 			}
 		}
-		changed = old == nil || !slices.EqualFunc(old.Services, t.Services, func(a, b route.Service) bool { return sameRow(&a, &b) })
+		changed = old == nil || !slices.EqualFunc(old.Rows(), rows, sameRow)
 	}
-	changed = changed || !sameHead(old, t)
+	changed = changed || !sameHead(old.Head(), t)
 	b.view, b.index, b.names = in.View, in.Policy, names
-	if changed || old.Epoch != t.Epoch {
-		b.table = t
+	if changed || old.Head().Epoch != t.Epoch {
+		b.last = route.NewEdition(*t, rows)
 	}
-	return b.table
+	return b.last
 }
 
-// edit copies the rows of the table before, with those of changed services in
+// edit returns the rows of the table before, with those of changed services in
 // their places, and reports whether any row differs. Both have a row for each
 // service of their views.
-func (b *Builder) edit(t *route.Table, in Input, names []catalog.ClusterName) (changed bool) {
-	rest := b.table.Services
-	var rows []route.Service
+func (b *Builder) edit(in Input, names []catalog.ClusterName) (rows []*route.Service, changed bool) {
+	all := b.last.Rows()
+	rest := all
 	for was, is := range merge.Changes(b.view, in.View) {
-		if rows == nil {
-			rows = make([]route.Service, 0, in.View.Len())
-		}
 		n := nameOf(was, is)
-		i, found := slices.BinarySearchFunc(rest, n, func(s route.Service, n catalog.ServiceName) int { return s.Name.Compare(n) })
-		rows = append(rows, rest[:i]...)
-		var row route.Service
-		ok := false
+		i, found := slices.BinarySearchFunc(rest, n, func(s *route.Service, n catalog.ServiceName) int { return s.Name.Compare(n) })
+		var old, row *route.Service
+		if found {
+			old = rest[i]
+		}
 		if is != nil {
-			row, ok = b.row(in.Policy, names, is)
+			row = b.row(in.Policy, names, is, old)
 		}
-		switch {
-		case ok && found && sameRow(&rest[i], &row):
-			row = rest[i]
-		default:
-			changed = changed || ok || found
+		if old == row || old != nil && row != nil && sameRow(old, row) {
+			continue // rest goes on before it
 		}
-		if ok {
+		changed = true
+		if rows == nil {
+			rows = make([]*route.Service, 0, in.View.Len())
+		}
+		rows = append(rows, rest[:i]...)
+		if row != nil {
 			rows = append(rows, row)
 		}
 		if found {
@@ -88,12 +89,10 @@ func (b *Builder) edit(t *route.Table, in Input, names []catalog.ClusterName) (c
 		}
 		rest = rest[i:]
 	}
-	if rows == nil {
-		t.Services = b.table.Services
-		return false
+	if !changed {
+		return all, false
 	}
-	t.Services = append(rows, rest...)
-	return changed
+	return append(rows, rest...), true
 }
 
 func nameOf(was, is *merge.Service) catalog.ServiceName {
@@ -103,11 +102,18 @@ func nameOf(was, is *merge.Service) catalog.ServiceName {
 	return is.Name
 }
 
-// row is service with its list of peers shared.
-func (b *Builder) row(ix *policy.Index, names []catalog.ClusterName, s *merge.Service) (route.Service, bool) {
-	row, ok := service(ix, names, s)
-	if len(row.ExportedTo) == 0 {
-		return row, ok
+// row is the row of a service, nil for none; old is its row by the same policy and
+// peers, nil where there is none of those. Its list of peers is shared.
+func (b *Builder) row(ix *policy.Index, names []catalog.ClusterName, s *merge.Service, old *route.Service) *route.Service {
+	row := new(route.Service)
+	if old != nil && old.Name == s.Name && len(old.ExportedTo) > 0 {
+		row.ExportedTo = old.ExportedTo // which follows from those alone, for what is here
+	}
+	if !service(row, ix, names, s) {
+		return nil
+	}
+	if len(row.ExportedTo) == 0 || old != nil && sharesList(row.ExportedTo, old.ExportedTo) {
+		return row
 	}
 	var key strings.Builder
 	for _, n := range row.ExportedTo {
@@ -119,7 +125,11 @@ func (b *Builder) row(ix *policy.Index, names []catalog.ClusterName, s *merge.Se
 	} else {
 		b.same[key.String()] = row.ExportedTo
 	}
-	return row, ok
+	return row
+}
+
+func sharesList[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 func sameRow(a, b *route.Service) bool {

@@ -75,11 +75,8 @@ func pairs(a, b *merge.View) func(yield func(was, is *merge.Service) bool) {
 
 // service compares one service's row, and what each peer is told of it.
 func (i *impact) service(was, is *merge.Service) {
-	row := func(s *merge.Service, in Standing, peers []catalog.ClusterName) (route.Service, bool) {
-		if s == nil {
-			return route.Service{}, false
-		}
-		return service(in.Policy, peers, s)
+	row := func(s *merge.Service, in Standing, peers []catalog.ClusterName) (row route.Service, ok bool) {
+		return row, s != nil && service(&row, in.Policy, peers, s)
 	}
 	a, had := row(was, i.before, i.was)
 	b, has := row(is, i.after, i.is)

@@ -42,7 +42,7 @@ func Imports(ix *policy.Index) func(catalog.ClusterName, catalog.ServiceName) (m
 // Build returns the route table of in. It shares endpoints, ports, rows and
 // rosters with its inputs, which therefore never change.
 func Build(in Input) *route.Table {
-	return new(Builder).Next(in)
+	return new(Builder).Next(in).Table()
 }
 
 // head is the table without its services.
@@ -67,12 +67,18 @@ func head(in Input) *route.Table {
 	return t
 }
 
-func service(ix *policy.Index, peers []catalog.ClusterName, s *merge.Service) (route.Service, bool) {
-	out := route.Service{Name: s.Name, Ports: s.Ports}
-	if s.Local != nil {
+// service writes the row of a service, and reports whether there is one. A list of
+// peers that is there already is that of the policy.
+func service(out *route.Service, ix *policy.Index, peers []catalog.ClusterName, s *merge.Service) bool {
+	out.Name, out.Ports = s.Name, s.Ports
+	if s.Local == nil {
+		out.ExportedTo = nil
+	} else {
 		out.Endpoints = s.Local.Endpoints
 		out.Quarantined = quarantined(s.Local.Endpoints)
-		out.ExportedTo = ix.ExportedTo(s.Name, peers)
+		if out.ExportedTo == nil {
+			out.ExportedTo = ix.ExportedTo(s.Name, peers)
+		}
 	}
 	for _, o := range s.Offers {
 		if _, configured := slices.BinarySearch(peers, o.Cluster); configured {
@@ -85,7 +91,7 @@ func service(ix *policy.Index, peers []catalog.ClusterName, s *merge.Service) (r
 	if t := ix.TrafficFor(s.Name); t.Name != "" {
 		out.Traffic = t
 	}
-	return out, s.Local != nil || len(out.Remote) > 0
+	return s.Local != nil || len(out.Remote) > 0
 }
 
 func quarantined(endpoints []catalog.Endpoint) []string {

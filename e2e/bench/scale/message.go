@@ -11,10 +11,11 @@ import (
 type order struct {
 	// Mesh is the address of the mesh listener: gateways and peers start.
 	Mesh string `json:"mesh,omitempty"`
-	// Local announces a change of an endpoint before it is made.
-	Local *mark `json:"local,omitempty"`
-	// Remote asks for a change of a row, in any peer.
-	Remote bool `json:"remote,omitempty"`
+	// Remote is how many rows of peers to change in each second from now on, evenly
+	// spread; below 0 none any more.
+	Remote int `json:"remote,omitempty"`
+	// Local tells of the changes of endpoints that were made since the last tally.
+	Local []mark `json:"local,omitempty"`
 	// Tally asks for what was seen since the last one.
 	Tally bool `json:"tally,omitempty"`
 }
@@ -43,6 +44,8 @@ type hello struct {
 type tally struct {
 	// Local and Remote are nanoseconds from each change to each gateway.
 	Local, Remote []int64
+	// Sent are the changes that were made.
+	Sent int
 	// Missing are changes that not every gateway has seen.
 	Missing int
 	// Tables are those that gateways have applied.

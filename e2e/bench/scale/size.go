@@ -81,6 +81,9 @@ func parseFlags(args []string) (plan, error) {
 		}
 		p.Shares = append(p.Shares, n)
 	}
+	if p.Rate < 2 {
+		return p, fmt.Errorf("rate: value %d: at least 2, one change of each kind", p.Rate)
+	}
 	if p.Spread > p.Peers {
 		return p, fmt.Errorf("spread: value %d: at most peers, %d", p.Spread, p.Peers)
 	}

@@ -145,18 +145,21 @@ func (u *subject) steady(ctx context.Context, res *result) error {
 		return err
 	}
 	sent := u.counter("isthmus_federation_table_sent_bytes_total")
-	// The orders to the world are this program's and not the service's: their thread
-	// is not counted.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	began, cpu := time.Now(), cpuTime()-threadTime()
-	tick := time.NewTicker(time.Second / time.Duration(u.plan.Rate))
+	// The world makes its half of the changes by itself, and hears of the other half
+	// afterwards: of what this process uses nothing but the source is this program's.
+	if err := u.talk.say(order{Remote: u.plan.Rate / 2}); err != nil {
+		return err
+	}
+	began, cpu := time.Now(), cpuTime()
+	var local []mark
+	tick := time.NewTicker(2 * time.Second / time.Duration(u.plan.Rate))
 	defer tick.Stop()
-	for n := 0; time.Since(began) < u.plan.Steady; n++ {
-		if err := u.change(n); err != nil {
+	for time.Since(began) < u.plan.Steady {
+		m, err := u.change()
+		if err != nil {
 			return err
 		}
-		res.Changes++
+		local = append(local, m)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -164,8 +167,11 @@ func (u *subject) steady(ctx context.Context, res *result) error {
 		}
 	}
 	res.BusyFor = time.Since(began)
-	res.Busy = share(cpuTime()-threadTime()-cpu, res.BusyFor)
+	res.Busy = share(cpuTime()-cpu, res.BusyFor)
 	stopProfile()
+	if err := u.talk.say(order{Remote: -1}); err != nil {
+		return err
+	}
 	// Beside that of rest it tells what the changes have allocated.
 	if err := u.heapProfile("steady"); err != nil {
 		return err
@@ -174,8 +180,8 @@ func (u *subject) steady(ctx context.Context, res *result) error {
 	if err := pause(ctx, last); err != nil {
 		return err
 	}
-	res.Sent = (u.counter("isthmus_federation_table_sent_bytes_total") - sent) / float64(res.Changes*max(1, u.size.Gateways))
-	if err := u.talk.say(order{Tally: true}); err != nil {
+	bytes := u.counter("isthmus_federation_table_sent_bytes_total") - sent
+	if err := u.talk.say(order{Tally: true, Local: local}); err != nil {
 		return err
 	}
 	w, err := u.talk.hear("tally", func(w word) bool { return w.Tally != nil })
@@ -183,25 +189,22 @@ func (u *subject) steady(ctx context.Context, res *result) error {
 		return err
 	}
 	t := w.Tally
+	res.Changes = t.Sent
+	res.Sent = bytes / float64(max(1, res.Changes*u.size.Gateways))
 	res.Local50, res.Local99, res.LocalMax = quantile(t.Local, 0.5), quantile(t.Local, 0.99), quantile(t.Local, 1)
 	res.Remote50, res.Remote99, res.RemoteMax = quantile(t.Remote, 0.5), quantile(t.Remote, 0.99), quantile(t.Remote, 1)
 	res.Missing, res.Tables, res.Told = t.Missing, t.Tables, t.Told
 	return nil
 }
 
-// change makes one change: of an endpoint and of a row in turn.
-func (u *subject) change(n int) error {
-	if n%2 == 1 {
-		return u.talk.say(order{Remote: true})
-	}
+// change makes one change of an endpoint.
+func (u *subject) change() (mark, error) {
 	if u.weight++; u.weight > catalog.MaxWeight {
-		return fmt.Errorf("more than %d changes: no mark is left", catalog.MaxWeight-firstMark)
+		return mark{}, fmt.Errorf("more than %d changes: no mark is left", catalog.MaxWeight-firstMark)
 	}
-	if err := u.talk.say(order{Local: &mark{Weight: u.weight, At: time.Now().UnixNano()}}); err != nil {
-		return err
-	}
+	m := mark{Weight: u.weight, At: time.Now().UnixNano()}
 	u.source.changes <- u.weight
-	return nil
+	return m, nil
 }
 
 func (u *subject) federation(h *hello) (*federation.Federation, error) {

@@ -23,7 +23,6 @@ type world struct {
 
 	mu       sync.Mutex
 	gateways []*gateway
-	marks    map[uint32]int64
 	sent     int // changes since the last tally
 	tally    tally
 	local    []arrival // of marks, which may be announced later than they are seen
@@ -37,7 +36,7 @@ type arrival struct {
 
 // runWorld obeys orders until the other side closes.
 func runWorld(ctx context.Context, s size, r io.Reader, w io.Writer) error {
-	v := &world{size: s, ca: identitytest.NewCA(trustDomain), talk: newTalk(r, w), marks: make(map[uint32]int64)}
+	v := &world{size: s, ca: identitytest.NewCA(trustDomain), talk: newTalk(r, w)}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -53,6 +52,8 @@ func runWorld(ctx context.Context, s size, r io.Reader, w io.Writer) error {
 		v.peers = append(v.peers, p)
 		wg.Go(func() { p.serve(ctx) })
 	}
+	stop := func() {}
+	defer func() { stop() }()
 	for {
 		var o order
 		if err := v.talk.dec.Decode(&o); err != nil {
@@ -65,15 +66,13 @@ func runWorld(ctx context.Context, s size, r io.Reader, w io.Writer) error {
 		switch {
 		case o.Mesh != "":
 			err = v.start(ctx, &wg, o.Mesh)
-		case o.Local != nil:
-			v.mu.Lock()
-			v.marks[o.Local.Weight] = o.Local.At
-			v.sent++
-			v.mu.Unlock()
-		case o.Remote:
-			err = v.changeRemote()
+		case o.Remote != 0:
+			stop()
+			if stop = func() {}; o.Remote > 0 {
+				stop = v.changeRemotes(ctx, time.Second/time.Duration(o.Remote))
+			}
 		case o.Tally:
-			err = v.tell()
+			err = v.tell(o.Local)
 		}
 		if err != nil {
 			return errors.Join(err, v.talk.say(word{Err: err.Error()}))
@@ -113,6 +112,33 @@ func (v *world) start(ctx context.Context, wg *sync.WaitGroup, mesh string) erro
 	return nil
 }
 
+// changeRemotes changes a row of a peer in every interval, until the function that
+// it returns is called.
+func (v *world) changeRemotes(ctx context.Context, every time.Duration) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			if err := v.changeRemote(); err != nil {
+				_ = v.talk.say(word{Err: err.Error()})
+				return
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
 // changeRemote changes one row of one peer. The new capacity is the time.
 func (v *world) changeRemote() error {
 	const stride = 31
@@ -124,16 +150,24 @@ func (v *world) changeRemote() error {
 	return p.change(time.Now())
 }
 
-// tell gives the tally and begins the next.
-func (v *world) tell() error {
+// tell gives the tally, with the changes of endpoints that were made, and begins
+// the next.
+func (v *world) tell(local []mark) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	t := v.tally
+	made := make(map[uint32]int64, len(local))
+	for _, m := range local {
+		made[m.Weight] = m.At
+	}
 	for _, a := range v.local {
-		t.Local = append(t.Local, a.at.UnixNano()-v.marks[a.weight])
+		if at, ok := made[a.weight]; ok {
+			t.Local = append(t.Local, a.at.UnixNano()-at)
+		}
 	}
 	v.local = nil
-	t.Missing = v.sent*len(v.gateways) - len(t.Local) - len(t.Remote)
+	t.Sent = v.sent + len(local)
+	t.Missing = t.Sent*len(v.gateways) - len(t.Local) - len(t.Remote)
 	v.tally, v.sent = tally{}, 0
 	return v.talk.say(word{Tally: &t})
 }
