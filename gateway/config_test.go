@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway"
+	"github.com/isthmus-mesh/isthmus/identity/consulca"
 	"github.com/isthmus-mesh/isthmus/identity/identitytest"
 )
 
@@ -44,9 +46,18 @@ func TestEveryProblemOfAConfigIsTold(t *testing.T) {
 			{Address: "127.0.0.1:0", Service: "a", Caller: workload},
 			{Address: "127.0.0.1:0", Service: "b", Caller: workload},
 		},
-	}}
+		MTLS: []gateway.MTLSListener{
+			{Address: "0.0.0.0:15001", Service: "billing"}, // who connects proves who it is
+			{Address: "0.0.0.0:15002", Service: "billing", Identity: "consul", ALPN: []string{"h2"}},
+		},
+	}, Consul: new(gateway.Consul)}
 	if err := good.Validate(); err != nil {
 		t.Fatalf("a good one: %v", err)
+	}
+	alone := good
+	alone.Consul = nil
+	if got := fields(alone); !slices.Equal(got, []string{"listen.mtls[1].identity"}) {
+		t.Errorf("without a mesh: %v", got)
 	}
 	bad := gateway.Config{
 		Name: "GW 1", Advertise: []string{"gw1", "0.0.0.0:7443"}, DrainTimeout: -1, AccessLog: "loud",
@@ -60,7 +71,13 @@ func TestEveryProblemOfAConfigIsTold(t *testing.T) {
 				{Address: "127.0.0.1:5432", Service: "Not A Name", Caller: workload},
 				{Address: "10.0.0.1:1", Service: "web", Caller: "https://a.test/x"},
 			},
+			MTLS: []gateway.MTLSListener{
+				{Address: "15001", Service: "web", ConsulService: "web"},
+				{Address: "10.0.0.1:15001", Service: "federation.a", Port: "-", Identity: "consul", Callers: []policy.IDPattern{"web"}},
+				{Address: "10.0.0.1:15001", Service: "web", Identity: "spire", ALPN: []string{""}, Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8")}},
+			},
 		},
+		Consul: &gateway.Consul{Config: consulca.Config{Address: "10.0.0.1:8500"}, Service: "a.b"},
 	}
 	want := []string{
 		"name", "advertise[0]", "advertise[1]", "listen.link", "listen.admin", "listen.control", "listen.control_advertise",
@@ -68,6 +85,10 @@ func TestEveryProblemOfAConfigIsTold(t *testing.T) {
 		"listen.tcp[0].caller", "listen.tcp[0].service", "listen.tcp[0].port",
 		"listen.tcp[1].service", "listen.tcp[1].address",
 		"listen.tcp[2].caller", "listen.tcp[2].sources",
+		"consul.scheme", "consul.service",
+		"listen.mtls[0].address", "listen.mtls[0].consul_service",
+		"listen.mtls[1].service", "listen.mtls[1].port", "listen.mtls[1].callers[0]",
+		"listen.mtls[2].address", "listen.mtls[2].sources[0]", "listen.mtls[2].identity", "listen.mtls[2].alpn[0]",
 		"drain_timeout", "fail_back.hold", "fail_back.step", "fail_back.interval", "access_log",
 		"limits.connections", "limits.connections_per_listener", "limits.streams",
 	}

@@ -32,6 +32,7 @@ type connection struct {
 	side   string
 	chain  []*x509.Certificate
 	end    func(error)
+	ended  bool // under Live.mu
 }
 
 // NewLive returns an empty set; nil registers no metrics.
@@ -77,7 +78,7 @@ func (l *Live) sweep(source *identity.Source) {
 	l.mu.Lock()
 	var all []*connection
 	for c := range l.conns {
-		if c.source == source {
+		if c.source == source && !c.ended {
 			all = append(all, c)
 		}
 	}
@@ -91,6 +92,9 @@ func (l *Live) sweep(source *identity.Source) {
 			judged[key] = verdict
 		}
 		if verdict != nil {
+			l.mu.Lock()
+			c.ended = true
+			l.mu.Unlock()
 			l.metrics.ended.WithLabelValues(c.side, Reason(verdict)).Inc()
 			c.end(&RevokedError{Err: verdict})
 		}
