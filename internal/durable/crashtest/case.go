@@ -35,6 +35,8 @@ type Case struct {
 	// Initial says that there may be no state at all before the first write is
 	// acknowledged: Read returns "" for it. The first write is then crashed, too.
 	Initial bool
+	// Once is for what is made once, and never written over: see Kills.
+	Once bool
 	// Remade is for what is written anew at every start: a flipped byte lasts until
 	// then.
 	Remade bool
@@ -78,7 +80,8 @@ func Run(t *testing.T, c Case) {
 	t.Run("one flipped byte", func(t *testing.T) { c.flips(t) })
 }
 
-// Kills runs only that part of the case which ends processes.
+// Kills runs only that part of the case which ends processes: of a Once of the
+// first write, after which Read must return After.
 func Kills(t *testing.T, c Case) {
 	t.Helper()
 	if dir := os.Getenv(childDir); dir != "" {
@@ -87,7 +90,11 @@ func Kills(t *testing.T, c Case) {
 		}
 		return
 	}
-	t.Run(string(c.Point), func(t *testing.T) { c.kills(t, Before, After) })
+	old := Before
+	if c.Once {
+		old = ""
+	}
+	t.Run(string(c.Point), func(t *testing.T) { c.kills(t, old, After) })
 }
 
 // child writes, and ends itself before a step.
@@ -152,7 +159,9 @@ func (c Case) kills(t *testing.T, old, next string) {
 		if state == old {
 			olds++
 		}
-		c.goesOn(t, dir, "killed before "+at)
+		if !c.Once {
+			c.goesOn(t, dir, "killed before "+at)
+		}
 	}
 	if killed < len(steps) {
 		t.Errorf("%d kills at %d steps", killed, len(steps))

@@ -1,0 +1,4 @@
+package gateway
+
+// ResetKey is what a gateway makes and keeps.
+var ResetKey = resetKey
