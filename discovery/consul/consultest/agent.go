@@ -204,6 +204,7 @@ func (a *Agent) config() map[string]any {
 		// the tests' own timing, not Consul's defaults for large clusters
 		"check_update_interval": "0s",
 		"performance":           map[string]any{"raft_multiplier": 1},
+		"session_ttl_min":       "1s",
 	}
 	if a.opts.Region != "" {
 		c["locality"] = map[string]string{"region": a.opts.Region, "zone": a.opts.Zone}
