@@ -19,20 +19,16 @@ const version = "1.2.3-rc.4"
 // built is one release, and the clone that it was made in.
 type built struct{ dist, clone string }
 
-// build clones the checkout's commit to a folder and makes a release of it there, in an
+// build clones a checkout's commit to a folder and makes a release of it there, in an
 // environment of its own.
-func build(name string, env ...string) (built, error) {
+func build(of, name string, env ...string) (built, error) {
 	dir, err := os.MkdirTemp("", "release-")
 	if err != nil {
 		return built{}, err
 	}
 	b := built{dist: filepath.Join(dir, "dist"), clone: filepath.Join(dir, name)}
 	folders = append(folders, dir)
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		return b, err
-	}
-	clone := exec.Command("git", "-c", "safe.directory=*", "clone", "--quiet", "--shared", root, b.clone)
+	clone := exec.Command("git", "-c", "safe.directory=*", "clone", "--quiet", "--shared", of, b.clone)
 	if out, err := clone.CombinedOutput(); err != nil {
 		return b, fmt.Errorf("clone: %w: %s", err, out)
 	}
@@ -48,11 +44,16 @@ var folders []string
 
 // both releases are made once for all tests.
 var both = sync.OnceValues(func() ([2]built, error) {
-	first, err := build("one")
+	root, err := filepath.Abs("../..")
 	if err != nil {
 		return [2]built{}, err
 	}
-	second, err := build("another-place-with-a-longer-name", "TZ=Asia/Tokyo", "LC_ALL=C", "GOFLAGS=-tags=other", "GOAMD64=v3", "SOURCE_DATE_EPOCH=1")
+	first, err := build(root, "one")
+	if err != nil {
+		return [2]built{}, err
+	}
+	// Of the clone: the checkout may have got another commit.
+	second, err := build(first.clone, "another-place-with-a-longer-name", "TZ=Asia/Tokyo", "LC_ALL=C", "GOFLAGS=-tags=other", "GOAMD64=v3", "SOURCE_DATE_EPOCH=1")
 	return [2]built{first, second}, err
 })
 

@@ -20,7 +20,7 @@ var least = []string{"cluster.name=k8s-east", "cluster.cloud=aws", "cluster.regi
 // variants of the chart: each is rendered, its configuration files are read as isthmus
 // reads them, and its objects are made by a real API server.
 var variants = map[string][]string{
-	"load balancers": {"gateway.exposure.domain=gw.example.org"},
+	"load balancers": {"gateway.exposure.domain=gw.example.org", "gateway.http.caller=spiffe://k8s.example.org/apps"},
 	"host ports":     {"gateway.exposure.type=HostPort", "federation.storage.className=fast"},
 	"behind nat":     {"gateway.exposure.type=None", "networkPolicy.enabled=false", "metrics.annotate=false", "federation.kubernetes.enabled=false"},
 	"socket of the node": {

@@ -23,14 +23,13 @@ cat >/etc/isthmus/isthmus.yaml <<EOF
 cluster: {name: east, cloud: onprem, region: here}
 identity: {trust_domain: east.test, workload_api: "unix:///run/isthmus-ca/ca.sock"}
 federation:
-  listen: 127.0.0.1:0
+  listen: 127.0.0.1:17483
   api: {socket: /run/isthmus/api.sock}
 gateway:
   name: gw1
   federation: 127.0.0.1:17483
-  listen: {link: "127.0.0.1:0", http: "127.0.0.1:0", admin: "127.0.0.1:0", control: "127.0.0.1:0"}
+  listen: {link: "127.0.0.1:0", admin: "127.0.0.1:0", control: "127.0.0.1:0"}
 EOF
-sed -i 's/listen: 127.0.0.1:0$/listen: 127.0.0.1:17483/' /etc/isthmus/isthmus.yaml
 as isthmus-ca isthmus ca serve -c /etc/isthmus/ca.yaml >/pkg/ca.log 2>&1 &
 as isthmus isthmus run -c /etc/isthmus/isthmus.yaml >/pkg/run.log 2>&1 &
 run=$!
