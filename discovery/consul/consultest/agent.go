@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -41,6 +42,8 @@ type Options struct {
 	Region, Zone string
 	// ManagementToken turns ACLs on, with everything denied to others.
 	ManagementToken string
+	// Config is more of the agent's configuration, by its keys.
+	Config map[string]any
 }
 
 // Binary is the consul program that ISTHMUS_CONSUL names. Without it the test is
@@ -215,6 +218,7 @@ func (a *Agent) config() map[string]any {
 			"tokens": map[string]string{"initial_management": a.opts.ManagementToken, "agent": a.opts.ManagementToken},
 		}
 	}
+	maps.Copy(c, a.opts.Config)
 	return c
 }
 
