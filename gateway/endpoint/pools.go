@@ -116,7 +116,7 @@ func (p *Pools) RoundTrip(e *catalog.Endpoint, protocol catalog.Protocol, req *h
 	// A shallow copy: its URL is ours.
 	out := req.WithContext(context.WithValue(req.Context(), targetKey{}, t))
 	u := *req.URL
-	u.Scheme, u.Host = "http", t.host()
+	u.Scheme, u.Host = "http", t.host(time.Now())
 	out.URL = &u
 	transport := p.http1
 	if protocol == catalog.GRPC || IsGRPC(req) {
