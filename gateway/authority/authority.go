@@ -71,6 +71,8 @@ func Parse(s string) (Name, error) {
 		// As Consul's DNS calls what a federation has registered there, whose name
 		// in a URL becomes the authority. Only the default namespace has such names.
 		labels[1] = catalog.DefaultNamespace
+	case kubernetes(labels):
+		// As Kubernetes calls what stands for an import there.
 	case len(labels) == 3 && labels[2] == suffix[1:]:
 	case len(labels) == 4 && labels[3] == suffix[1:]:
 		cluster, err := catalog.ParseClusterName(labels[2])
@@ -93,6 +95,19 @@ func Parse(s string) (Name, error) {
 	}
 	n.Service = service
 	return n, nil
+}
+
+// kubernetes tells whether the labels after name and namespace are those that
+// Kubernetes' DNS adds to a service: its search path makes the short ones.
+func kubernetes(labels []string) bool {
+	if len(labels) < 3 || labels[2] != "svc" {
+		return false
+	}
+	switch strings.Join(labels[3:], ".") {
+	case "", "cluster.local", "clusterset.local":
+		return true
+	}
+	return false
 }
 
 func malformed(s string) error { return fmt.Errorf("authority %q %w", s, ErrMalformed) }

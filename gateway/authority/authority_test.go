@@ -28,6 +28,10 @@ func TestForms(t *testing.T) {
 		"billing.mesh":                         name("billing.mesh", "", ""), // a namespace may be called mesh
 		"billing.service.consul":               name("billing.default", "", ""), // Consul's DNS
 		"_grpc.Billing.service.consul.:7080":   name("billing.default", "grpc", ""),
+		"billing.shop.svc":                     name("billing.shop", "", ""), // Kubernetes' DNS
+		"_api.Billing.shop.svc.cluster.local.": name("billing.shop", "api", ""),
+		"billing.shop.svc.clusterset.local:80": name("billing.shop", "", ""),
+		"billing.shop.svc.mesh":                name("billing.shop", "", "svc"),
 		"billing.service":                      name("billing.service", "", ""),
 		"mesh.mesh.mesh.mesh":                  name("mesh.mesh", "", "mesh"),
 		strings.Repeat("a", 63) + ".b":         name(strings.Repeat("a", 63)+".b", "", ""),
@@ -43,7 +47,7 @@ func TestForms(t *testing.T) {
 func TestRefused(t *testing.T) {
 	for _, in := range []string{
 		"", ".", "mesh", ".mesh", "billing", "billing.", ".default", "billing..mesh", "billing.default.mesh..",
-		"billing.default.svc", "a.b.c.d", "a.b.c.d.mesh", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:80", "::1",
+		"billing.default.svc.local", "billing.default.svc.cluster", "a.b.svc.cluster.local.mesh", "svc.clusterset.local", "a.b.c.d", "a.b.c.d.mesh", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:80", "::1",
 		"billing.default.mesh:", "billing.default.mesh:http", "billing.default.mesh:-1", "billing.default.mesh:+1",
 		"billing.default.mesh:65536", "billing.default.mesh:000080", "billing.default:80:80",
 		"*.default.mesh", "billing.*", "bill_ing.default.mesh", "-billing.default.mesh", "billing-.default.mesh",

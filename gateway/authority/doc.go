@@ -8,6 +8,8 @@
 //	name.namespace                          the service
 //	name.namespace.mesh                     the same
 //	name.namespace.CLUSTER.mesh             the service in that cluster, without failover
+//	name.namespace.svc[...]         the same, as Kubernetes' DNS calls imports:
+//	                                alone, or with .cluster.local or .clusterset.local
 //	_port.name.namespace[...]               the same with a named port
 //
 // The port comes as in a DNS SRV name (RFC 2782): no label of a service can

@@ -82,6 +82,8 @@ type Gateway struct {
 	Version    uint64    `json:"version"`
 	Links      int       `json:"links"`
 	LinksUp    int       `json:"links_up"`
+	// Ways are the listeners by which workloads call, as they are reached.
+	Ways []route.Way `json:"ways,omitempty" doc:"Listeners by which workloads call, as they are reached: a tcp one stands for one service, the http one for all, by authority."`
 }
 
 // Link is one link as one own gateway sees it.
