@@ -50,6 +50,7 @@ type Store struct {
 	wrote   map[store.Key]uint64 // the last reading that had begun before a write
 	readErr error                // why the last reading failed
 	failed  error                // why the last write failed
+	damage  error                // of the copies on disk, at the start
 	stale   bool                 // served from the cache: Consul was never read
 
 	saving sync.Mutex
@@ -292,13 +293,11 @@ func (s *Store) Writable() error {
 // Notices are what an operator must look at although the store serves.
 func (s *Store) Notices() []string {
 	var out []string
-	if s.cache != nil {
-		if damage := s.cache.Damage(); damage != nil {
-			out = append(out, fmt.Sprintf("the newest copy on disk is damaged, the one before was read: %v", damage))
-		}
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.damage != nil {
+		out = append(out, fmt.Sprintf("the newest copy on disk was damaged, the one before was read: %v", s.damage))
+	}
 	if s.stale {
 		out = append(out, "Consul has not been read since the start: the last good copy on disk serves")
 	}
@@ -371,7 +370,10 @@ func (s *Store) load() (map[store.Key]store.Item, error) {
 		return nil
 	})
 	if skipped != nil {
-		s.log.Warn("a last good copy of the store is damaged, the one before serves", "err", skipped)
+		s.mu.Lock()
+		s.damage = skipped
+		s.mu.Unlock()
+		s.log.Error("a last good copy of the store is damaged, the one before serves", "err", skipped)
 	}
 	if err == nil && items == nil {
 		err = errors.New("there is no last good copy")
