@@ -25,7 +25,7 @@ func TestForms(t *testing.T) {
 		"_grpc.billing.default.mesh":           name("billing.default", "grpc", ""),
 		"_GRPC.billing.default:80":             name("billing.default", "grpc", ""),
 		"_grpc.billing.default.onprem.mesh.:9": name("billing.default", "grpc", "onprem"),
-		"billing.mesh":                         name("billing.mesh", "", ""), // a namespace may be called mesh
+		"billing.mesh":                         name("billing.mesh", "", ""),    // a namespace may be called mesh
 		"billing.service.consul":               name("billing.default", "", ""), // Consul's DNS
 		"_grpc.Billing.service.consul.:7080":   name("billing.default", "grpc", ""),
 		"billing.shop.svc":                     name("billing.shop", "", ""), // Kubernetes' DNS
