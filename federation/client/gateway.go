@@ -70,6 +70,7 @@ type Gateway struct {
 	log       *slog.Logger
 	http      *http.Client
 	addresses []string
+	patience  time.Duration
 }
 
 // NewGateway checks the options and connects to nothing yet.
@@ -96,19 +97,19 @@ func NewGateway(opts GatewayOptions) (*Gateway, error) {
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
-	patience := alonePatience
+	g.patience = alonePatience
 	if len(addresses) > 1 {
-		patience = replicaPatience
+		g.patience = replicaPatience
 	}
 	g.http = &http.Client{
 		Transport: &http.Transport{
-			DialContext:     (&net.Dialer{Timeout: patience}).DialContext,
+			DialContext:     (&net.Dialer{Timeout: g.patience}).DialContext,
 			TLSClientConfig: opts.Identity.ClientTLS([]string{"h2", "http/1.1"}, identity.AuthorizeIDs(opts.FederationID)),
 			// One connection carries stream and reports; without pings a host that
 			// vanished would hold it for as long as TCP cares to resend.
 			ForceAttemptHTTP2:   true,
-			HTTP2:               &http.HTTP2Config{SendPingTimeout: patience, PingTimeout: patience},
-			TLSHandshakeTimeout: patience,
+			HTTP2:               &http.HTTP2Config{SendPingTimeout: g.patience, PingTimeout: g.patience},
+			TLSHandshakeTimeout: g.patience,
 			IdleConnTimeout:     time.Minute,
 		},
 		// The server is one process with fixed paths; a redirect is a mistake.
