@@ -236,6 +236,7 @@ func (r *run) keep(name string, a answer, stale bool) {
 		}
 	}
 	r.place(name, nodes)
+	r.sawRead(name, a.entries)
 	r.read[name] = service
 }
 

@@ -29,6 +29,10 @@ type triggers struct {
 	// prints are fingerprints of the checks of every service and every node; nil
 	// before the first answer.
 	prints map[checked]uint64
+	// odd are services whose last read saw other checks than the last answer on
+	// checks: a check that failed and passed again before the next answer shows in no
+	// answer, but in a read between.
+	odd map[string]bool
 	// onNode are the services with an instance on a node, nodesOf the reverse.
 	onNode  map[string]map[string]bool
 	nodesOf map[string][]string
@@ -46,7 +50,7 @@ type checked struct{ node, service string }
 func newTriggers() *triggers {
 	return &triggers{
 		wake: make(chan struct{}, 1), seed: maphash.MakeSeed(),
-		onNode: map[string]map[string]bool{}, nodesOf: map[string][]string{}, dirty: map[string]bool{},
+		onNode: map[string]map[string]bool{}, nodesOf: map[string][]string{}, dirty: map[string]bool{}, odd: map[string]bool{},
 	}
 }
 
@@ -81,12 +85,7 @@ func (t *triggers) sawServices(names map[string][]string, a arrival) {
 func (t *triggers) sawChecks(checks api.HealthChecks, a arrival) {
 	prints := make(map[checked]uint64, len(checks))
 	for _, c := range checks {
-		key := checked{service: c.ServiceName}
-		if c.ServiceName == "" {
-			key.node = c.Node
-		}
-		// A sum, since the order of checks means nothing.
-		prints[key] += maphash.Comparable(t.seed, [4]string{c.Node, c.ServiceID, c.CheckID, c.Status})
+		t.print(prints, c)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -100,8 +99,50 @@ func (t *triggers) sawChecks(checks api.HealthChecks, a arrival) {
 			t.mark(key)
 		}
 	}
+	for name := range t.odd {
+		t.dirty[name] = true
+	}
+	clear(t.odd)
 	t.prints, t.reset = prints, t.reset || a.reset
 	t.signal()
+}
+
+// print adds a check to the fingerprint of what it belongs to.
+func (t *triggers) print(prints map[checked]uint64, c *api.HealthCheck) {
+	key := checked{service: c.ServiceName}
+	if c.ServiceName == "" {
+		key.node = c.Node
+	}
+	// A sum, since the order of checks means nothing.
+	prints[key] += maphash.Comparable(t.seed, [4]string{c.Node, c.ServiceID, c.CheckID, c.Status})
+}
+
+// sawRead compares the checks that a read of a service came with to the last
+// answer on checks. The read may be the newer one.
+func (t *triggers) sawRead(name string, entries []*api.ServiceEntry) {
+	prints := map[checked]uint64{{service: name}: 0}
+	nodes := map[string]bool{}
+	for _, e := range entries {
+		if e == nil || e.Node == nil {
+			continue
+		}
+		for _, c := range e.Checks {
+			if c.ServiceName != "" || !nodes[e.Node.Node] { // a node's come with each of its instances
+				t.print(prints, c)
+			}
+		}
+		nodes[e.Node.Node] = true
+		prints[checked{node: e.Node.Node}] += 0 // to be compared without checks, too
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.odd, name)
+	for key, p := range prints {
+		if t.prints[key] != p {
+			t.odd[name] = true
+			return
+		}
+	}
 }
 
 // mark is for services that are known: others are for the list to tell.

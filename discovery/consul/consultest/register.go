@@ -1,11 +1,24 @@
 package consultest
 
-import "github.com/hashicorp/consul/api"
+import (
+	"net"
+	"strconv"
+
+	"github.com/hashicorp/consul/api"
+)
 
 // Register registers or replaces a service on the agent's node.
 func (a *Agent) Register(s *api.AgentServiceRegistration) {
 	a.t.Helper()
 	if err := a.client.Agent().ServiceRegister(s); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// JoinWAN federates the datacenters of both agents, as WAN-joined ones.
+func (a *Agent) JoinWAN(o *Agent) {
+	a.t.Helper()
+	if err := a.client.Agent().Join(net.JoinHostPort(o.opts.Bind, strconv.Itoa(o.ports["serf_wan"])), true); err != nil {
 		a.t.Fatal(err)
 	}
 }
