@@ -13,10 +13,10 @@ import (
 const saveEvery = 2 * time.Second
 
 // saveShare makes the pause after a write a multiple of the time that it took, up
-// to saveAtMost: a large catalog that changes all the time costs 2 % of a core
+// to saveAtMost: a large catalog that changes all the time costs 0.5 % of a core
 // and of the disk. What a crash loses is read again by the source.
 const (
-	saveShare  = 50
+	saveShare  = 200
 	saveAtMost = 5 * time.Minute
 )
 

@@ -41,8 +41,10 @@ type loopState struct {
 	exports        tables.Exports
 	readiness      *tables.Readiness
 	census         census
-	complete       bool // every source has spoken, or had its time
-	rosterKnown    bool // the gateways of before have reported, or had their time
+	untold         change    // what peers are not told yet
+	told           time.Time // when they were told last
+	complete       bool      // every source has spoken, or had its time
+	rosterKnown    bool      // the gateways of before have reported, or had their time
 	expected       []string
 	served         time.Time // when the doors opened
 	lastBundleLook time.Time
@@ -66,16 +68,17 @@ func (p *plane) runLoop(ctx context.Context) error {
 	p.loop.lastBundleLook = p.now()
 	p.loop.expected = p.loadExpected(ctx)
 	p.touch(catalogChanged)
-	rounds{wake: p.inbox.wake, work: func() { p.work(ctx) }, look: p.look, listeners: p.exporter.Listeners}.run(ctx)
+	rounds{wake: p.inbox.wake, work: func(pause time.Duration) bool { return p.work(ctx, pause) }, look: p.look}.run(ctx)
 	return nil
 }
 
-// work brings everything in line with the changes that have gathered.
-func (p *plane) work(ctx context.Context) {
+// work brings everything in line with the changes that have gathered, and reports
+// whether peers are to be told of some later.
+func (p *plane) work(ctx context.Context, pause time.Duration) (more bool) {
 	began := time.Now()
 	changes, above := p.takeChanges()
-	if changes == 0 {
-		return
+	if changes == 0 && p.loop.untold == 0 {
+		return false
 	}
 	if changes&epochRaised != 0 {
 		p.goAbove(ctx, above)
@@ -84,7 +87,7 @@ func (p *plane) work(ctx context.Context) {
 		// What is known goes to the lists; gateways and peers keep what they have.
 		p.merge()
 		p.refreshLists(changes)
-		return
+		return false
 	}
 	// The first table is due whatever brought us here: what changed before was
 	// taken when nothing could be said yet.
@@ -92,13 +95,28 @@ func (p *plane) work(ctx context.Context) {
 		p.merge()
 		p.publishTable()
 	}
-	if p.speaks() {
-		p.export(ctx, changes)
-	} else {
-		p.hush()
+	more = p.tell(ctx, changes, pause)
+	if changes != 0 {
+		p.refreshLists(changes)
 	}
-	p.refreshLists(changes)
 	p.metrics.work.Observe(time.Since(began).Seconds())
+	return more
+}
+
+// tell brings to peers what has changed, or leaves it to a later round and reports
+// that.
+func (p *plane) tell(ctx context.Context, changes change, pause time.Duration) (later bool) {
+	p.loop.untold |= changes
+	if !p.speaks() {
+		p.loop.untold = 0
+		p.hush()
+		return false
+	}
+	if now := time.Now(); tells(p.exporter.Listeners(), now.Sub(p.loop.told), pause) {
+		p.export(ctx, p.loop.untold)
+		p.loop.untold, p.loop.told = 0, now
+	}
+	return p.loop.untold != 0
 }
 
 // ready reports whether the own catalog is complete enough to speak of.

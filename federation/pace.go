@@ -5,12 +5,14 @@ import (
 	"time"
 )
 
-// The pace of rounds. A change passes two of them on its way to the gateways of
-// another cluster, that of its own federation and that of the peer's, and one on
-// its way to its own gateways; streams go out with the round that has something
-// to say, and wait for nothing else. With pauses of pauseAtMost a change is seen
-// everywhere within 0.8 s, the work itself and the round trip aside: the design
-// allows 1 s.
+// The pace. A change waits for the round that takes it in, which its own gateways
+// see at once, and for the telling that brings it to peers' federations, where it
+// waits for a round again. Tellings go with rounds, and streams go out with them
+// and wait for nothing else. Under constant change of the largest catalog a change
+// waits pauseAtMost at its own cluster's gateways, and at those of others twice
+// that and pauseAtMost more, 0.75 s, beside the work of the rounds and the round
+// trip: the design allows 1 s. After a quiet time the first change waits settle
+// each time.
 const (
 	// settle is how long the first change after a quiet time waits for those that
 	// come with it.
@@ -19,31 +21,39 @@ const (
 	pauseAtLeast = 100 * time.Millisecond
 	// workShare makes the pause a multiple of what the last round took: in a catalog
 	// under constant change rounds take 2 % of a core.
-	workShare = 50
-	// pausePerListener is for what a round leads to and is not in its time: a write,
-	// with its encryption, to everybody who is told what it changes.
-	pausePerListener = 2 * time.Millisecond
-	pauseAtMost      = 400 * time.Millisecond
+	workShare   = 50
+	pauseAtMost = 250 * time.Millisecond
+	// tellPerListener is for what a telling leads to and is not in the time of its
+	// round: a write, with its encryption, to everybody who is told what it changes.
+	tellPerListener = 2500 * time.Microsecond
+	tellAtMost      = 500 * time.Millisecond
 )
 
-// pause is the least time between the end of a round that took so long, with so
-// many listeners, and the next.
-func pause(took time.Duration, listeners int) time.Duration {
-	return min(max(pauseAtLeast, workShare*took, time.Duration(listeners)*pausePerListener), pauseAtMost)
+// pause is the least time between the end of a round that took so long and the
+// next.
+func pause(took time.Duration) time.Duration {
+	return min(max(pauseAtLeast, workShare*took), pauseAtMost)
 }
 
 // wait is how long a change waits for its round: as long as the pause lasts, or
 // after a quiet time hardly at all.
 func wait(pause, since time.Duration) time.Duration { return max(settle, pause-since) }
 
+// tells reports whether a round tells peers what has changed, since after the last
+// telling, or leaves it to the next round, a pause later: whichever is nearer to
+// the time that so many listeners are given.
+func tells(listeners int, since, pause time.Duration) bool {
+	return since >= min(time.Duration(listeners)*tellPerListener, tellAtMost)-pause/2
+}
+
 // rounds gathers changes into rounds of work.
 type rounds struct {
 	wake <-chan struct{} // something has changed
-	work func()
+	// work does one round; more asks for another one after the pause, whether
+	// something changes or not.
+	work func(pause time.Duration) (more bool)
 	// look is called every lookEvery, in between.
 	look func()
-	// listeners are those to whom a round may have to write.
-	listeners func() int
 }
 
 // run works until ctx ends; the first round is due at once.
@@ -61,11 +71,13 @@ func (r rounds) run(ctx context.Context) {
 				waiting = true
 			}
 		case <-gather.C:
-			waiting = false
 			began := time.Now()
-			r.work()
+			waiting = r.work(gap)
 			worked = time.Now()
-			gap = pause(worked.Sub(began), r.listeners())
+			gap = pause(worked.Sub(began))
+			if waiting {
+				gather.Reset(gap)
+			}
 		case <-look.C:
 			r.look()
 		case <-ctx.Done():

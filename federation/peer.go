@@ -21,11 +21,11 @@ import (
 )
 
 // saveGapPerPeer spreads the last good states that are written: with 200 peers
-// that all change, one is written in a second and each once in 200, for a state
-// is written whole. What a crash loses is asked of the peer again.
+// that all change, one is written in three seconds and each once in ten minutes,
+// for a state is written whole. What a crash loses is asked of the peer again.
 const (
-	saveGapPerPeer = time.Second
-	saveGapAtMost  = 5 * time.Minute
+	saveGapPerPeer = 3 * time.Second
+	saveGapAtMost  = 10 * time.Minute
 )
 
 // peersPoint is the write point of the last good states of peers.

@@ -67,7 +67,6 @@ type Exporter struct {
 
 	mu     sync.Mutex
 	told   map[catalog.ClusterName]*told
-	closed chan struct{}
 	isDone bool
 
 	watches int // of all peers
@@ -81,9 +80,8 @@ type told struct {
 	feed     *feed
 	next     State         // of the SetAll that is under way
 	own      ownName       // of next
-	changed  chan struct{} // closed at the next change
-	gone     chan struct{} // closed when the peer is removed
-	watches  int
+	streams  []*stream
+	isGone   bool // the peer is removed
 	explains bucket
 	// services and version are the peer's gauges.
 	services, version prometheus.Gauge
@@ -100,7 +98,7 @@ func NewExporter(opts ExporterOptions) (*Exporter, error) {
 	if opts.Limits == (Limits{}) {
 		opts.Limits = DefaultLimits()
 	}
-	e := &Exporter{opts: opts, log: opts.Log, mux: http.NewServeMux(), told: make(map[catalog.ClusterName]*told), closed: make(chan struct{})}
+	e := &Exporter{opts: opts, log: opts.Log, mux: http.NewServeMux(), told: make(map[catalog.ClusterName]*told)}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -124,10 +122,16 @@ func (e *Exporter) Set(peer catalog.ClusterName, s State) error {
 	return e.SetAll(map[catalog.ClusterName]State{peer: s})[peer]
 }
 
-// announce wakes the watches of a peer.
+// rouse makes the streams look.
+func (t *told) rouse() {
+	for _, s := range t.streams {
+		signal(s.wake)
+	}
+}
+
+// announce wakes the streams of a peer.
 func (e *Exporter) announce(peer catalog.ClusterName, t *told) {
-	close(t.changed)
-	t.changed = make(chan struct{})
+	t.rouse()
 	if t.services == nil {
 		t.services, t.version = e.metrics.services.WithLabelValues(string(peer)), e.metrics.version.WithLabelValues(string(peer))
 	}
@@ -168,7 +172,8 @@ func (e *Exporter) Remove(peer catalog.ClusterName) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if t := e.told[peer]; t != nil {
-		close(t.gone)
+		t.isGone = true
+		t.rouse()
 		delete(e.told, peer)
 	}
 	e.metrics.remove(peer)
@@ -200,9 +205,9 @@ func (e *Exporter) Position(peer catalog.ClusterName) Position {
 func (e *Exporter) Close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.isDone {
-		e.isDone = true
-		close(e.closed)
+	e.isDone = true
+	for _, t := range e.told {
+		t.rouse()
 	}
 }
 

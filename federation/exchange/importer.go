@@ -103,6 +103,7 @@ type Importer struct {
 	metrics *ImporterMetrics
 
 	applier *Applier // of the goroutine that runs the stream
+	series  *importerSeries
 	nudge   chan struct{}
 	heard   chan struct{} // wakes the watcher of the lease
 	dirty   chan struct{} // wakes the saver

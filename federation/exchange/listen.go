@@ -62,7 +62,6 @@ func isStable(syncedAt, now time.Time) bool {
 
 // took publishes what a line led to: every line that is taken renews the lease.
 func (i *Importer) took(effect Effect, now time.Time) {
-	peer := string(i.opts.Cluster)
 	if effect.Bundle != nil && i.opts.Bundle != nil {
 		if err := i.opts.Bundle(effect.Bundle); err != nil {
 			i.log.Warn("bundle refused, the one before stays", "err", err)
@@ -88,15 +87,18 @@ func (i *Importer) took(effect Effect, now time.Time) {
 		signal(i.heard) // who watches the lease waits for this only then
 	}
 	if effect.Synced || wasLost { // once for the lines of a batch
-		i.metrics.heard.WithLabelValues(peer).Set(float64(now.UnixMilli()) / 1e3)
-		i.metrics.lost.WithLabelValues(peer).Set(0)
+		if i.series == nil {
+			i.series = i.metrics.of(string(i.opts.Cluster))
+		}
+		i.series.heard.Set(float64(now.UnixMilli()) / 1e3)
+		i.series.lost.Set(0)
 	}
 	if effect.Synced {
-		i.metrics.connected.WithLabelValues(peer).Set(1)
+		i.series.connected.Set(1)
 	}
 	if effect.Changed {
-		i.metrics.batches.WithLabelValues(peer).Inc()
-		i.metrics.holds(peer, i.applier.Snapshot(), i.opts.Limits)
+		i.series.batches.Inc()
+		i.series.holds(i.applier.Snapshot(), i.opts.Limits)
 		signal(i.dirty)
 	}
 	i.notify(changed || effect.Changed)

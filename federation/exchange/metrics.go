@@ -96,6 +96,32 @@ func (m *ImporterMetrics) holds(peer string, s *Snapshot, l Limits) {
 	}
 }
 
+// importerSeries are those that a batch of one peer moves, found once.
+type importerSeries struct {
+	connected, lost, heard, services prometheus.Gauge
+	batches                          prometheus.Counter
+	quota                            [4]prometheus.Gauge
+}
+
+func (m *ImporterMetrics) of(peer string) *importerSeries {
+	s := &importerSeries{
+		connected: m.connected.WithLabelValues(peer), lost: m.lost.WithLabelValues(peer), heard: m.heard.WithLabelValues(peer),
+		services: m.services.WithLabelValues(peer), batches: m.batches.WithLabelValues(peer),
+	}
+	for i, q := range new(totals).quotas(Limits{}) {
+		s.quota[i] = m.quota.WithLabelValues(peer, q.what)
+	}
+	return s
+}
+
+// holds sets what is held of the peer.
+func (s *importerSeries) holds(now *Snapshot, l Limits) {
+	s.services.Set(float64(len(now.Services())))
+	for i, q := range now.totals.quotas(l) {
+		s.quota[i].Set(float64(q.value) / float64(q.limit))
+	}
+}
+
 // remove deletes a peer's series.
 func (m *ImporterMetrics) remove(peer catalog.ClusterName) {
 	for _, v := range []interface {

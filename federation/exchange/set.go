@@ -24,7 +24,7 @@ func (e *Exporter) SetAll(states map[catalog.ClusterName]State) map[catalog.Clus
 	for _, peer := range slices.Sorted(maps.Keys(states)) {
 		s, t := states[peer], e.told[peer]
 		if t == nil {
-			t = &told{peer: peer, changed: make(chan struct{}), gone: make(chan struct{}), explains: newBucket(explainsPerSecond, explainBurst)}
+			t = &told{peer: peer, explains: newBucket(explainsPerSecond, explainBurst)}
 		}
 		t.next = s
 		t.own = nameOfOwn(s)

@@ -2,10 +2,12 @@ package exchange
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -79,47 +81,50 @@ func (e *Exporter) serveCatalog(w http.ResponseWriter, r *http.Request) {
 		e.problem(w, http.StatusBadRequest, problemBadRequest)
 		return
 	}
-	t, problem, status := e.open(peer)
-	if t == nil {
+	s := &stream{exporter: e, peer: peer, sent: a.have, full: a.full || !a.watch, wake: make(chan struct{}, 1)}
+	problem, status := e.open(s)
+	if problem != "" {
 		if status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "1")
 		}
 		e.problem(w, status, problem)
 		return
 	}
-	defer e.shut(peer, t)
+	defer e.shut(s)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
-	s := &stream{exporter: e, peer: peer, told: t, out: newLineWriter(w), sent: a.have, full: a.full || !a.watch}
+	s.out = newLineWriter(w)
 	defer s.out.release()
 	err = s.run(r, a.watch)
 	e.log.Debug("exchange stream ended", "peer", peer, "address", r.RemoteAddr, "err", err)
 }
 
-// open admits one more stream of a peer.
-func (e *Exporter) open(peer catalog.ClusterName) (t *told, problem string, status int) {
+// open admits one more stream of a peer, or says why not.
+func (e *Exporter) open(s *stream) (problem string, status int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	t = e.told[peer]
+	t := e.told[s.peer]
 	switch {
 	case e.isDone || t == nil:
-		return nil, problemNotReady, http.StatusServiceUnavailable
-	case t.watches >= maxWatches:
-		return nil, problemBusy, http.StatusTooManyRequests
+		return problemNotReady, http.StatusServiceUnavailable
+	case len(t.streams) >= maxWatches:
+		return problemBusy, http.StatusTooManyRequests
 	}
-	t.watches++
+	s.told = t
+	t.streams = append(t.streams, s)
 	e.watches++
-	e.metrics.streams.WithLabelValues(string(peer)).Set(float64(t.watches))
-	return t, "", 0
+	e.metrics.streams.WithLabelValues(string(s.peer)).Set(float64(len(t.streams)))
+	return "", 0
 }
 
-func (e *Exporter) shut(peer catalog.ClusterName, t *told) {
+func (e *Exporter) shut(s *stream) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	t.watches--
+	t := s.told
+	t.streams = slices.DeleteFunc(t.streams, func(o *stream) bool { return o == s })
 	e.watches--
-	if e.told[peer] == t { // else its series are gone
-		e.metrics.streams.WithLabelValues(string(peer)).Set(float64(t.watches))
+	if e.told[s.peer] == t { // else its series are gone
+		e.metrics.streams.WithLabelValues(string(s.peer)).Set(float64(len(t.streams)))
 	}
 }
 
@@ -132,50 +137,73 @@ type stream struct {
 	sent     Position
 	full     bool
 	deltas   prometheus.Counter
+	// wake is signalled when there is something to look at: a change, or the end.
+	wake chan struct{}
 }
 
 var errStreamClosed = errors.New("stream is closed by the exporter")
 
-// run writes until the stream ends and returns why.
+// run writes until the stream ends and returns why. There are very many streams,
+// which all have something to do at once: what can wake one is one channel.
 func (s *stream) run(r *http.Request, watch bool) error {
+	ctx := r.Context()
+	defer context.AfterFunc(ctx, func() { signal(s.wake) })()
 	heartbeat := time.NewTicker(HeartbeatEvery)
 	defer heartbeat.Stop()
-	pause := time.NewTimer(0) // the gap between two batches
-	defer pause.Stop()
 	for {
-		select {
-		case <-pause.C:
-		case <-r.Context().Done():
-			return r.Context().Err()
-		}
-		changed, err := s.batch()
-		if err != nil || !watch {
+		if err := s.batch(); err != nil || !watch {
 			return err
 		}
+		wrote := time.Now()
 		heartbeat.Reset(HeartbeatEvery)
-		pause.Reset(batchGap)
-		for waiting := true; waiting; {
+		for due := false; !due; {
+			var err error
 			select {
-			case <-changed:
-				waiting = false
+			case <-s.wake:
+				due, err = s.due(ctx)
 			case <-heartbeat.C:
-				if err := s.heartbeat(); err != nil {
-					return err
-				}
-			case <-r.Context().Done():
-				return r.Context().Err()
-			case <-s.told.gone:
-				return errStreamClosed
-			case <-s.exporter.closed:
-				return errStreamClosed
+				err = s.heartbeat()
 			}
+			if err != nil {
+				return err
+			}
+		}
+		if err := sleep(ctx, batchGap-time.Since(wrote)); err != nil {
+			return err
 		}
 	}
 }
 
-// batch sends what the listener lacks and returns a channel that is closed at
-// the next change.
-func (s *stream) batch() (changed <-chan struct{}, err error) {
+// sleep returns after d, which mostly has passed, or with the error of ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// due reports whether the listener lacks something; an error ends the stream.
+func (s *stream) due(ctx context.Context) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	s.exporter.mu.Lock()
+	defer s.exporter.mu.Unlock()
+	if s.exporter.isDone || s.told.isGone {
+		return false, errStreamClosed
+	}
+	return s.told.feed.at != s.sent, nil
+}
+
+// batch sends what the listener lacks.
+func (s *stream) batch() error {
 	e := s.exporter
 	e.mu.Lock()
 	feed := s.told.feed
@@ -183,21 +211,20 @@ func (s *stream) batch() (changed <-chan struct{}, err error) {
 		e.log.Warn("peer has seen a newer state, epoch is raised", "peer", s.peer, "epoch", s.sent.Epoch, "version", s.sent.Version)
 		if err := e.saveEpoch(s.peer, s.sent.Epoch+1); err != nil {
 			e.mu.Unlock()
-			return nil, fmt.Errorf("epoch %d: %w", s.sent.Epoch+1, err)
+			return fmt.Errorf("epoch %d: %w", s.sent.Epoch+1, err)
 		}
 		feed.raise(s.sent.Epoch)
 		e.announce(s.peer, s.told)
 	}
 	o := feed.since(s.sent, s.full)
-	changed = s.told.changed
 	at := feed.at
 	e.mu.Unlock()
 
 	if err := s.out.batch(o); err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.out.flush(); err != nil {
-		return nil, err
+		return err
 	}
 	if o.begin.Delta {
 		if s.deltas == nil {
@@ -208,7 +235,7 @@ func (s *stream) batch() (changed <-chan struct{}, err error) {
 		e.metrics.batches.WithLabelValues(string(s.peer), "full").Inc()
 	}
 	s.sent, s.full = at, false
-	return changed, nil
+	return nil
 }
 
 func (s *stream) heartbeat() error {

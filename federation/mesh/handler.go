@@ -210,13 +210,15 @@ func havePosition(r *http.Request) (position, error) {
 // serveReport takes one report.
 func (s *Server) serveReport(w http.ResponseWriter, r *http.Request, gateway string) {
 	var buf bytes.Buffer
+	const most = 1 << 20 // room for what is announced, within reason
+	buf.Grow(int(min(max(r.ContentLength, 0), most)) + bytes.MinRead)
 	if _, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, MaxReportBytes)); err != nil {
 		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 			writeProblem(w, http.StatusRequestEntityTooLarge, "too-large", err.Error())
 		}
 		return // otherwise the gateway has gone
 	}
-	report := new(route.Report)
+	report := &route.Report{Links: s.roomForLinks(gateway)}
 	if err := json.Unmarshal(buf.Bytes(), report); err != nil {
 		writeProblem(w, http.StatusBadRequest, "invalid", err.Error())
 		return
@@ -226,6 +228,7 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request, gateway str
 		writeProblem(w, http.StatusForbidden, "forbidden", err.Error())
 		return
 	}
+	s.noteLinks(gateway, len(report.Links))
 	if err := s.opts.Report(report); err != nil {
 		s.log.Warn("report refused", "gateway", gateway, "err", err)
 		writeProblem(w, http.StatusServiceUnavailable, "refused", err.Error())
@@ -233,6 +236,20 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request, gateway str
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
+
+// roomForLinks is an empty list with room for as many links as the gateway has
+// reported last: with two hundred clusters growing it costs more than what is read
+// into it.
+func (s *Server) roomForLinks(gateway string) []route.LinkReport {
+	if n, ok := s.links.Load(gateway); ok {
+		return make([]route.LinkReport, 0, n.(int))
+	}
+	return nil
+}
+
+// noteLinks is for roomForLinks; the number of gateways is that of certificates
+// that the own cluster has issued.
+func (s *Server) noteLinks(gateway string, n int) { s.links.Store(gateway, n) }
 
 // checkReport refuses a gateway that speaks for another, and addresses that
 // nobody could dial.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -72,6 +73,7 @@ type Server struct {
 	tables  *tables
 	roles   *roles
 	conns   *conns
+	links   sync.Map // of gateways that have reported: how many links, as int
 }
 
 // New checks the options. Nobody but own gateways is admitted before SetPeers.

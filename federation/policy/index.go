@@ -68,10 +68,12 @@ func (ix *Index) ExportTo(service catalog.ServiceName, peer catalog.ClusterName)
 // the same services in the same way.
 func (ix *Index) ExportSet(peer catalog.ClusterName) string { return ix.named[string(peer)] }
 
-// ExportedTo returns those of peers that service is offered to, in their order.
+// ExportedTo returns those of peers that service is offered to, in their order:
+// peers itself where it is offered to all, for there are many services and one
+// such list. It is not to be changed.
 func (ix *Index) ExportedTo(service catalog.ServiceName, peers []catalog.ClusterName) []catalog.ClusterName {
 	if ix.exports[everyPeer].find(service).ok() {
-		return slices.Clone(peers)
+		return slices.Clip(peers)
 	}
 	var out []catalog.ClusterName
 	for _, p := range peers {

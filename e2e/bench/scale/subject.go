@@ -109,12 +109,16 @@ func (u *subject) run(ctx context.Context) (res result, err error) {
 	if u.plan.Steady == 0 {
 		return res, nil
 	}
-	rest := u.plan.Steady / 4
+	if stopProfile, err = u.profile("rest"); err != nil {
+		return res, err
+	}
+	rest := u.plan.Steady / 2
 	began, cpu = time.Now(), cpuTime()
 	if err := pause(ctx, rest); err != nil {
 		return res, err
 	}
 	res.Idle = share(cpuTime()-cpu, time.Since(began))
+	stopProfile()
 	return res, u.steady(ctx, &res)
 }
 
