@@ -51,15 +51,20 @@ func (r *release) pack(p program, arch, format string) error {
 // settle replaces what would come from this machine: places, times and modes.
 func (r *release) settle(info *nfpm.Info, deploy string) {
 	info.MTime = r.source.time
+	var contents files.Contents
 	for _, c := range info.Contents {
 		if !filepath.IsAbs(c.Source) {
 			c.Source = filepath.Join(deploy, c.Source)
 		}
+		contents = append(contents, flat(c)...)
+	}
+	info.Contents = contents
+	for _, c := range contents {
 		if c.FileInfo == nil {
 			c.FileInfo = &files.ContentFileInfo{}
 		}
 		c.FileInfo.MTime, c.FileInfo.Owner, c.FileInfo.Group = r.source.time, "root", "root"
-		if c.FileInfo.Mode == 0 && c.Type != files.TypeTree { // a tree's are those of its files
+		if c.FileInfo.Mode == 0 {
 			c.FileInfo.Mode = 0o644
 		}
 	}
@@ -68,4 +73,21 @@ func (r *release) settle(info *nfpm.Info, deploy string) {
 			*script = filepath.Join(deploy, *script)
 		}
 	}
+}
+
+// flat is the files of a folder, whose own times nfpm would keep; anything else is
+// itself.
+func flat(c *files.Content) files.Contents {
+	if c.Type != files.TypeTree {
+		return files.Contents{c}
+	}
+	entries, err := os.ReadDir(c.Source)
+	if err != nil {
+		return files.Contents{c} // nfpm says what is wrong with it
+	}
+	var out files.Contents
+	for _, e := range entries {
+		out = append(out, &files.Content{Source: filepath.Join(c.Source, e.Name()), Destination: filepath.Join(c.Destination, e.Name())})
+	}
+	return out
 }

@@ -8,11 +8,11 @@ for unit in isthmus isthmus-ca isthmus-ca-agent; do
   systemd-analyze verify "/usr/lib/systemd/system/$unit.service" 2>&1 | grep -F "$unit.service" && exit 1
 done
 
-# as UNIT COMMAND...: with the unit's user, folders and lack of privileges.
+# as USER COMMAND...: with the unit's user and lack of privileges; in the background only.
 as() {
   user=$1
   shift
-  setpriv --reuid="$user" --regid="$user" --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all "$@"
+  exec setpriv --reuid="$user" --regid="$user" --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all "$@"
 }
 install -d -o isthmus -g isthmus -m 700 /var/lib/isthmus
 install -d -o isthmus-ca -g isthmus-ca -m 700 /var/lib/isthmus-ca
