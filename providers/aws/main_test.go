@@ -42,7 +42,11 @@ func (r run) Run() int {
 func moto(t *testing.T) string {
 	t.Helper()
 	bin := tools.External(t, "moto_server", awstest.How)
-	shared.once.Do(func() { shared.moto, shared.err = awstest.StartMoto(context.Background(), bin, 0) })
+	shared.once.Do(func() {
+		if shared.moto, shared.err = awstest.StartMoto(context.Background(), bin, 0); shared.err == nil {
+			shared.err = shared.moto.HoldTasks(context.Background())
+		}
+	})
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}

@@ -89,18 +89,27 @@ func Version(ctx context.Context) string {
 	return "moto " + strings.TrimSpace(string(out))
 }
 
+// HoldTasks lets tasks of ECS run on: moto ends one after some looks at it.
+func (m *Moto) HoldTasks(ctx context.Context) error {
+	return m.post(ctx, "/moto-api/state-manager/set-transition",
+		`{"model_name":"ecs::task","transition":{"progression":"manual","times":1000000000}}`)
+}
+
 // Reset makes the server forget everything.
-func (m *Moto) Reset(ctx context.Context) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.URL+"/moto-api/reset", nil)
+func (m *Moto) Reset(ctx context.Context) error { return m.post(ctx, "/moto-api/reset", "") }
+
+func (m *Moto) post(ctx context.Context, path, body string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.URL+path, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := (&http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode >= http.StatusMultipleChoices {
 		return fmt.Errorf("moto answers %s", resp.Status)
 	}
 	return nil
