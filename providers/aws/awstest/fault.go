@@ -214,3 +214,36 @@ func bodyOf(r *http.Request) string {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return string(body)
 }
+
+// Emptied is a success that is whole and lists nothing.
+func Emptied() Fault {
+	return func(_ *Proxy, w http.ResponseWriter, _ *http.Request, c Call) bool {
+		list := map[string]string{
+			"DescribeInstances": "<reservationSet/>", "DescribeAutoScalingGroups": "<AutoScalingGroups/>",
+			"DescribeTargetGroups": "<TargetGroups/>", "DescribeTargetHealth": "<TargetHealthDescriptions/>",
+			"ListTasks": `"taskArns":[]`, "ListServices": `"Services":[]`, "ListNamespaces": `"Namespaces":[]`,
+			"DiscoverInstances": `"Instances":[],"InstancesRevision":99`,
+		}[c.Action]
+		switch {
+		case list == "":
+			return false
+		case c.JSON:
+			w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+			fmt.Fprintf(w, "{%s}", list)
+		case c.Service == "ec2":
+			fmt.Fprintf(w, "<%[1]sResponse><requestId>0</requestId>%[2]s</%[1]sResponse>", c.Action, list)
+		default:
+			fmt.Fprintf(w, "<%[1]sResponse><%[1]sResult>%[2]s</%[1]sResult></%[1]sResponse>", c.Action, list)
+		}
+		return true
+	}
+}
+
+// NoTasks answers DescribeTasks for tasks that another answer has listed.
+func NoTasks() Fault {
+	return func(_ *Proxy, w http.ResponseWriter, _ *http.Request, _ Call) bool {
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		fmt.Fprint(w, `{"tasks":[],"failures":[{"arn":"x","reason":"MISSING"}]}`)
+		return true
+	}
+}

@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -131,6 +130,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if page > 0 {
 		body = inPages(c, body, page)
 	}
+	asked := body
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	if fault != nil && p.broke(fault, w, r, c) {
 		return
@@ -138,6 +138,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a, err := p.ask(r)
 	if err != nil {
 		panic(http.ErrAbortHandler) // moto is gone: so is the connection
+	}
+	if page > 0 {
+		a.page(c, asked, page)
 	}
 	a.write(w)
 }
@@ -212,32 +215,6 @@ func understand(r *http.Request, body []byte) Call {
 	form, _ := url.ParseQuery(string(body)) // what is no form has no action
 	c.Action, c.Page = form.Get("Action"), form.Get("NextToken")+form.Get("Marker") != ""
 	return c
-}
-
-// inPages asks for pages of n items.
-func inPages(c Call, body []byte, n int) []byte {
-	if c.JSON {
-		key := map[string]string{"ListTasks": "maxResults", "ListServices": "MaxResults", "ListNamespaces": "MaxResults"}[c.Action]
-		var m map[string]any
-		if key == "" || json.Unmarshal(body, &m) != nil {
-			return body
-		}
-		m[key] = n
-		out, err := json.Marshal(m)
-		if err != nil {
-			return body
-		}
-		return out
-	}
-	key := map[string]string{
-		"DescribeInstances": "MaxResults", "DescribeAutoScalingGroups": "MaxRecords", "DescribeTargetGroups": "PageSize",
-	}[c.Action]
-	form, err := url.ParseQuery(string(body))
-	if key == "" || err != nil {
-		return body
-	}
-	form.Set(key, strconv.Itoa(n))
-	return []byte(form.Encode())
 }
 
 // String names the call in messages of tests.
