@@ -49,6 +49,10 @@ func describe(ctx context.Context, root, version string, dirty bool) (source, er
 		return s, fmt.Errorf("time of the commit: %w", err)
 	}
 	s.time = time.Unix(seconds, 0).UTC()
+	// Libraries look there for the time of what they write.
+	if err := os.Setenv("SOURCE_DATE_EPOCH", unix); err != nil {
+		return s, err
+	}
 	status, err := git(ctx, root, "status", "--porcelain", "--untracked-files=no")
 	if err != nil {
 		return s, err

@@ -31,6 +31,7 @@ gateway:
   listen: {link: "127.0.0.1:0", admin: "127.0.0.1:0", control: "127.0.0.1:0"}
 EOF
 as isthmus-ca isthmus ca serve -c /etc/isthmus/ca.yaml >/pkg/ca.log 2>&1 &
+ca=$!
 as isthmus isthmus run -c /etc/isthmus/isthmus.yaml >/pkg/run.log 2>&1 &
 run=$!
 tries=0
@@ -51,7 +52,7 @@ done
 echo reloaded
 kill "$run"
 wait "$run"
-kill %1
+kill "$ca"
 
 # An upgrade asks nothing and keeps what was changed.
 dpkg -i /pkg/*.deb
