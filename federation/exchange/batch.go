@@ -20,6 +20,7 @@ type batch struct {
 	began   time.Time
 
 	lines   int
+	singles int // puts of other things than services
 	totals  totals
 	puts    map[string]item
 	removes map[string]bool
@@ -45,6 +46,9 @@ func (b *batch) put(key string, it item, l Limits) error {
 		if again, err := json.Marshal(it.summary); err == nil && bytes.Equal(again, it.raw.value) {
 			it.raw = nil
 		}
+	}
+	if it.name().IsZero() {
+		b.singles++
 	}
 	b.puts[key] = it
 	return nil

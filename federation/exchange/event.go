@@ -63,6 +63,9 @@ func ParseEvent(line []byte) (*Event, error) {
 	if !utf8.Valid(line) {
 		return nil, refuse(ReasonProtocol, "line is not UTF-8")
 	}
+	if e := parsePlain(line); e != nil && e.Type != "" {
+		return e, nil
+	}
 	e := new(Event)
 	err := json.Unmarshal(line, e)
 	if err != nil || !plainNames(line) {

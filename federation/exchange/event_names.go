@@ -1,9 +1,6 @@
 package exchange
 
-import (
-	"bytes"
-	"strings"
-)
+import "bytes"
 
 // plainNames reports that checkNames finds no fault in a line that is valid JSON.
 // It is for the lines that exporters write, ASCII without escapes, and costs a
@@ -18,7 +15,7 @@ func plainNames(line []byte) bool {
 	if len(line) == 0 || line[0] != '{' {
 		return false
 	}
-	var room [maxNames]string
+	var room [maxNames][]byte
 	names := room[:0]
 	// first is where the names of each open object begin; -1 is an array.
 	var first [maxDepth]int
@@ -52,14 +49,14 @@ func plainNames(line []byte) bool {
 			}
 			named = false
 			for _, other := range names[first[depth-1]:] {
-				if strings.EqualFold(other, string(text)) {
+				if bytes.EqualFold(other, text) {
 					return false
 				}
 			}
 			if len(names) == cap(names) {
 				return false
 			}
-			names = append(names, string(text))
+			names = append(names, text)
 		}
 	}
 	return true

@@ -2,6 +2,8 @@ package exchange_test
 
 import (
 	"encoding/json"
+	"math"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -196,5 +198,56 @@ func drawJSON(t *rapid.T, depth int) string {
 		return rapid.SampledFrom([]string{"1", "-2.5e3", "0"}).Draw(t, "number")
 	default:
 		return rapid.SampledFrom([]string{"true", "null"}).Draw(t, "word")
+	}
+}
+
+// What is read the quick way is what the slow way reads, of lines as they are
+// sent and of lines that were stirred.
+func TestPlainLinesAreReadAlike(t *testing.T) {
+	quick := 0
+	rapid.Check(t, func(t *rapid.T) {
+		number := rapid.SampledFrom([]uint64{0, 1, 17, math.MaxInt64, math.MaxUint64})
+		text := rapid.SampledFrom([]string{"", "gcp", "web.shop", "00ff", "a b", "é", "<", "sync"})
+		value := rapid.SampledFrom([]string{"", `{"a":1}`, `{"a":1,"A":2}`, `[]`, `"x"`, `{"a":{"b":[1,2]}}`, `{} `, `{"a":1`})
+		e := exchange.Event{
+			Type:    exchange.EventType(rapid.SampledFrom([]string{"begin", "service", "sync", "heartbeat", "remove", "weather", ""}).Draw(t, "type")),
+			Format:  rapid.IntRange(0, 2).Draw(t, "format"),
+			Cluster: text.Draw(t, "cluster"), Epoch: number.Draw(t, "epoch"), Version: number.Draw(t, "version"),
+			Delta: rapid.Bool().Draw(t, "delta"), Since: number.Draw(t, "since"), Services: rapid.IntRange(0, 3).Draw(t, "services"),
+			Digest: text.Draw(t, "digest"), Name: text.Draw(t, "name"),
+		}
+		line, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := value.Draw(t, "value"); v != "" {
+			line = append(line[:len(line)-1], `,"service":`+v+`}`...)
+		}
+		for range rapid.IntRange(0, 2).Draw(t, "stirs") {
+			at := rapid.IntRange(0, len(line)-1).Draw(t, "at")
+			switch rapid.IntRange(0, 2).Draw(t, "how") {
+			case 0:
+				line[at] = rapid.SampledFrom([]byte(`{}[]",:0-ttype`)).Draw(t, "byte")
+			case 1:
+				line = append(line[:at], line[at+1:]...)
+			default:
+				line = append(line, line[at:]...)
+			}
+		}
+		got := exchange.ParsePlain(line)
+		want, err := exchange.ParseSlowly(line)
+		if got == nil {
+			return
+		}
+		quick++
+		if got.Type == "" && want == nil {
+			return // left to the slow way
+		}
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%s: %+v, want %+v, %v", line, got, want, err)
+		}
+	})
+	if quick == 0 {
+		t.Error("no line was read the quick way")
 	}
 }

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -92,3 +93,15 @@ const MaxTombs = maxTombs
 // PlainNames and CheckNames are the quick and the slow look at the names of a line.
 func PlainNames(line []byte) bool  { return plainNames(line) }
 func CheckNames(line []byte) error { return checkNames(line) }
+
+// ParsePlain is the quick way of ParseEvent, ParseSlowly the other.
+func ParsePlain(line []byte) *Event { return parsePlain(line) }
+
+// ParseSlowly reads any line.
+func ParseSlowly(line []byte) (*Event, error) {
+	e := new(Event)
+	if err := cmp.Or(checkNames(line), json.Unmarshal(line, e)); err != nil {
+		return nil, err
+	}
+	return e, nil
+}

@@ -78,8 +78,8 @@ type Exporter struct {
 type told struct {
 	peer     catalog.ClusterName
 	feed     *feed
-	next     State         // of the SetAll that is under way
-	own      ownName       // of next
+	next     State   // of the SetAll that is under way
+	own      ownName // of next
 	streams  []*stream
 	isGone   bool // the peer is removed
 	explains bucket

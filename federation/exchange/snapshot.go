@@ -182,10 +182,16 @@ func (s *Snapshot) with(b *batch) *Snapshot {
 	if s != nil {
 		rows, own = s.rows, s.own
 	}
-	next.own = make(map[string]item, len(own))
 	if b.delta {
 		next.digest, next.totals, next.conflicts = s.digest, s.totals, s.conflicts
-		maps.Copy(next.own, own)
+	}
+	switch {
+	case !b.delta:
+		next.own = make(map[string]item, len(own))
+	case b.singles > 0:
+		next.own = maps.Clone(own)
+	default:
+		next.own = own // which nothing changes
 	}
 	puts := make([]*item, 0, len(b.puts))
 	for key, it := range b.puts {
