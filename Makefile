@@ -1,6 +1,6 @@
 # Thin names for what .ci/test and the go command do; nothing is decided here.
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt fuzz-short e2e bench bench-scale check tools
+.PHONY: help build test race lint fmt fuzz-short e2e bench bench-scale release check tools
 
 help: ## these lines
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,7 +32,10 @@ bench: ## benchmarks of all packages
 bench-scale: ## one federation at 1, 10 and 100 % of its size (minutes, 6 GB)
 	go run ./e2e/bench/scale -memory
 
+release: ## binaries, packages, image and chart of the commit, into dist/
+	go run -C deploy/release . -out ../../dist
+
 check: lint race ## before a commit: quick, but for the scenarios
 
 tools: ## build the pinned linters and peers (minutes, once)
-	go run ./e2e/tools/build consul spire-server spire-agent kube-apiserver gofumpt golangci-lint gotestsum
+	go run ./e2e/tools/build consul spire-server spire-agent kube-apiserver helm gofumpt golangci-lint gotestsum

@@ -16,6 +16,7 @@ type pin struct {
 
 const (
 	product, consulTool, lintTool = "go.mod", "e2e/tools/consul/go.mod", "e2e/tools/lint/go.mod"
+	helmTool, releaser            = "e2e/tools/helm/go.mod", "deploy/release/go.mod"
 	kubeTool, manifests           = "e2e/tools/kube/go.mod", "e2e/tools/manifests/go.mod"
 )
 
@@ -29,7 +30,10 @@ var pins = []pin{
 	{file: product, module: "github.com/aws/aws-sdk-go-v2", version: "v1.47.7", later: true},
 	{file: product, module: "github.com/aws/aws-sdk-go-v2/config", version: "v1.33.15", later: true},
 	{file: product, module: "github.com/aws/aws-sdk-go-v2/service/ec2", version: "v1.344.1", later: true},
-	{file: product, module: "cloud.google.com/go/compute", version: "v1.75.0", later: true},
+	// providers/gcp knows what these leave out of a list's requests, and where a
+	// page's own words are to be had.
+	{file: product, module: "cloud.google.com/go/compute", version: "v1.75.0"},
+	{file: product, module: "cloud.google.com/go/servicedirectory", version: "v1.19.1"},
 	// One release of Kubernetes: the client and the server that it is tested with.
 	{file: product, module: "k8s.io/client-go", version: "v0.37.2"},
 	{file: kubeTool, module: "k8s.io/kubernetes", version: "v1.37.2"},
@@ -38,6 +42,9 @@ var pins = []pin{
 
 	// v1.22.0 requires submodules that the checksum database does not know.
 	{file: consulTool, module: "github.com/hashicorp/consul", version: "v1.21.0"},
+	{file: helmTool, module: "helm.sh/helm/v3", version: "v3.22.0"},
+	// Newer ones require a module that cannot be had.
+	{file: releaser, module: "github.com/goreleaser/nfpm/v2", version: "v2.43.0"},
 	{file: lintTool, module: "github.com/golangci/golangci-lint/v2", version: "v2.15.0"},
 	{file: lintTool, module: "mvdan.cc/gofumpt", version: "v0.12.0"},
 	{file: lintTool, module: "gotest.tools/gotestsum", version: "v1.13.0"},
@@ -45,7 +52,7 @@ var pins = []pin{
 
 // toolsOnly are modules that must not enter the product's graph: they would more
 // than double it, and one of them is under a licence that forbids shipping it.
-var toolsOnly = []string{"github.com/hashicorp/consul", "github.com/golangci/golangci-lint/v2", "gotest.tools/gotestsum", "mvdan.cc/gofumpt", "k8s.io/kubernetes"}
+var toolsOnly = []string{"github.com/hashicorp/consul", "github.com/golangci/golangci-lint/v2", "gotest.tools/gotestsum", "mvdan.cc/gofumpt", "k8s.io/kubernetes", "helm.sh/helm/v3", "github.com/goreleaser/nfpm/v2"}
 
 // goMod is what go mod edit -json prints, as far as it is asked here.
 type goMod struct {

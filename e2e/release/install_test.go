@@ -38,7 +38,8 @@ func TestDebianPackagesInstallRunUpgradeAndLeave(t *testing.T) {
 	b := release(t)
 	tools.Command(t, "dpkg")
 	const deb = "1.2.3~rc.4_amd64.deb"
-	out := machine(t, "debian.sh", b.file(t, "isthmus_"+deb), b.file(t, "isthmus-source_"+deb))
+	out := machine(t, "debian.sh", b.file(t, "isthmus_"+deb), b.file(t, "isthmus-source_"+deb),
+		filepath.Join(b.clone, "deploy", "packages", "ca.yaml"))
 	for _, want := range []string{
 		"isthmus v" + version, "built by deploy/release", "ran: cluster east", "reloaded", "kept: the changed file", "gone",
 	} {

@@ -3,7 +3,7 @@ dpkg -i /pkg/*.deb
 isthmus version
 isthmus-source version
 test "$(stat -c '%U %a' /etc/isthmus/isthmus.yaml)" = 'root 644'
-man -w isthmus-run >/dev/null
+dpkg -c /pkg/isthmus_*.deb | grep -q ' \./usr/share/man/man1/isthmus-run\.1\.gz$'
 for unit in isthmus isthmus-ca isthmus-ca-agent; do
   systemd-analyze verify "/usr/lib/systemd/system/$unit.service" 2>&1 | grep -F "$unit.service" && exit 1
 done
@@ -18,7 +18,7 @@ install -d -o isthmus -g isthmus -m 700 /var/lib/isthmus
 install -d -o isthmus-ca -g isthmus-ca -m 700 /var/lib/isthmus-ca
 install -d -o isthmus -g isthmus /run/isthmus
 install -d -o isthmus-ca -g isthmus-ca /run/isthmus-ca
-sed "s/TRUST.DOMAIN/east.test/; s/CLUSTER/east/; s/999/$(id -u isthmus)/" /usr/share/doc/isthmus/examples/ca.yaml >/etc/isthmus/ca.yaml
+sed "s/TRUST.DOMAIN/east.test/; s/CLUSTER/east/; s/999/$(id -u isthmus)/" /pkg/ca.yaml >/etc/isthmus/ca.yaml
 cat >/etc/isthmus/isthmus.yaml <<EOF
 cluster: {name: east, cloud: onprem, region: here}
 identity: {trust_domain: east.test, workload_api: "unix:///run/isthmus-ca/ca.sock"}
