@@ -37,6 +37,21 @@ type StoreConfig struct {
 
 func (c StoreConfig) shared() bool { return c.Consul != nil }
 
+// consul is where a cluster's store is.
+func (c StoreConfig) consul(cluster catalog.ClusterName) consulkv.Config {
+	config := *c.Consul
+	config.Prefix = cmp.Or(config.Prefix, consulkv.DefaultPrefix+"/"+string(cluster))
+	return config
+}
+
+// InitializeStore begins the store of a new cluster in Consul, at an operator's
+// word; prefix is where. began is false where there is one already.
+func InitializeStore(ctx context.Context, cluster catalog.ClusterName, c StoreConfig) (began bool, prefix string, err error) {
+	config := c.consul(cluster)
+	began, err = consulkv.Initialize(ctx, config)
+	return began, config.WithDefaults().Prefix, err
+}
+
 // openStore opens what the configuration names.
 func (p *plane) openStore(ctx context.Context) (err error) {
 	c := p.opts.Config.Store
@@ -44,8 +59,7 @@ func (p *plane) openStore(ctx context.Context) (err error) {
 		p.store, err = store.OpenBolt(store.BoltOptions{Path: p.path("store.db"), Log: p.log})
 		return err
 	}
-	config := *c.Consul
-	config.Prefix = cmp.Or(config.Prefix, consulkv.DefaultPrefix+"/"+string(p.opts.Cluster))
+	config := c.consul(p.opts.Cluster)
 	p.shared, err = consulkv.Open(ctx, consulkv.Options{Config: config, CacheDir: p.path("store"), Log: p.log, Registerer: p.registry})
 	if err != nil {
 		return err // not into p.store: a nil of a type is not nil

@@ -79,6 +79,7 @@ func newSyncOut(t *testing.T) *syncOut {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stand.InitializeStore(t, path)
 	w.processes = []*stand.Process{w.east.Federation, stand.NewProcess(t, filepath.Join(s.Dir, "logs"), "east-federation-r2", stand.Binary(t), "run", "--config", path)}
 	w.dirs = []string{filepath.Join(s.Dir, "east", "data-r1"), filepath.Join(s.Dir, "east", "data-r2")}
 	w.apis = []netip.AddrPort{w.east.API, apiAt}

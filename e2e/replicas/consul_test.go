@@ -1,6 +1,7 @@
 package replicas_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -118,7 +119,7 @@ func (s *servers) leader() int {
 
 // lowPort is a free port below those that connections are given: servers that
 // start late would else find theirs taken by one of many connections.
-func lowPort(t *testing.T) netip.AddrPort {
+func lowPort(t testing.TB) netip.AddrPort {
 	t.Helper()
 	for range 1000 {
 		address := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(20000+rand.IntN(12000)))
@@ -131,4 +132,60 @@ func lowPort(t *testing.T) netip.AddrPort {
 	}
 	t.Fatal("no free port")
 	return netip.AddrPort{}
+}
+
+// kept is one key as Consul lists it.
+type kept struct {
+	Key   string
+	Value []byte
+	Flags uint64
+}
+
+// take removes everything below a prefix, and returns what no session holds.
+func (s *servers) take(prefix string) (tree []kept) {
+	s.t.Helper()
+	text, err := s.ask(0, "/v1/kv/"+prefix+"?recurse&consistent")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var all []kept
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, k := range all {
+		if !strings.Contains(k.Key, "/replicas/") { // that replicas make anew
+			tree = append(tree, k)
+		}
+	}
+	s.send(http.MethodDelete, prefix+"?recurse", nil)
+	return tree
+}
+
+// put restores what take has taken, the store's mark last: without it nothing of
+// it is believed.
+func (s *servers) put(tree []kept) {
+	s.t.Helper()
+	for _, mark := range []bool{false, true} {
+		for _, k := range tree {
+			if strings.HasSuffix(k.Key, "/items/meta/store") == mark {
+				s.send(http.MethodPut, fmt.Sprintf("%s?flags=%d", k.Key, k.Flags), k.Value)
+			}
+		}
+	}
+}
+
+func (s *servers) send(method, path string, body []byte) {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.http[0].String()+"/v1/kv/"+path, bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		s.t.Fatalf("%s %s: %s", method, path, resp.Status)
+	}
 }

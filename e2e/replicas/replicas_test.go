@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -107,7 +108,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func clone(t *testing.T, o stand.Object) stand.Object {
+func clone(t testing.TB, o stand.Object) stand.Object {
 	t.Helper()
 	data, err := json.Marshal(o)
 	var out stand.Object
@@ -138,15 +139,19 @@ type acknowledged struct {
 	failed int
 }
 
+// intention is one that judges no call of this test.
+func intention(name string) resource.Intention {
+	return resource.Intention{Intention: policy.Intention{
+		Name: name, Services: []policy.ServicePattern{"other.default"},
+		Callers: []policy.IDPattern{"spiffe://west.test/west/x"}, Action: policy.Allow,
+	}}
+}
+
 // write creates intentions through one replica until ctx ends.
 func (a *acknowledged) write(ctx context.Context, c *client.Client, who string) {
 	for n := 0; ctx.Err() == nil; n++ {
 		name := fmt.Sprintf("%s-%d", who, n)
-		rule := resource.Intention{Intention: policy.Intention{
-			Name: name, Services: []policy.ServicePattern{"other.default"},
-			Callers: []policy.IDPattern{"spiffe://west.test/west/x"}, Action: policy.Allow,
-		}}
-		_, err := c.Intentions().Create(ctx, rule, false)
+		_, err := c.Intentions().Create(ctx, intention(name), false)
 		a.mu.Lock()
 		if err == nil {
 			a.names = append(a.names, name)
@@ -165,6 +170,7 @@ func TestAnyReplicaAndConsulsLeaderMayDie(t *testing.T) {
 	w := newWorld(t)
 	port := backend(t)
 	w.east.WriteCatalog(t, stand.Service{Name: "web.default", Port: "http", Protocol: "http", Addresses: []string{fmt.Sprintf("127.0.0.1:%d", port)}})
+	stand.InitializeStore(t, filepath.Join(w.Dir, "east", "r2.yaml"))
 	for _, r := range w.replicas[1:] {
 		r.Start()
 	}
@@ -216,8 +222,10 @@ func TestAnyReplicaAndConsulsLeaderMayDie(t *testing.T) {
 	}
 	before := peer()
 	dead := w.index(first)
+	moves := w.followers(dead)
 	begin := time.Now()
 	w.replicas[dead].Kill()
+	moves.tell(begin)
 	other := w.clients[(dead+1)%3]
 	var second string
 	stand.Eventually(t, within, "another replica is the exporter", func() (err error) {
@@ -240,7 +248,9 @@ func TestAnyReplicaAndConsulsLeaderMayDie(t *testing.T) {
 	// One that is not the exporter, and then Consul's leader.
 	for i, r := range w.replicas {
 		if r.name != first && r.name != second {
+			moves, begin := w.followers(i), time.Now()
 			w.replicas[i].Kill()
+			moves.tell(begin)
 			time.Sleep(2 * time.Second) // writes and calls go on without it
 			w.replicas[i].Start()
 			w.replicas[i].client(t)
@@ -267,6 +277,118 @@ func TestAnyReplicaAndConsulsLeaderMayDie(t *testing.T) {
 	}
 	stand.Figure(t, "%d calls, %d failed; %d writes acknowledged, %d refused or unknown", len(results), len(results.Failed()), acked.count(), acked.failed)
 	w.judge(acked)
+	w.clear(acked, call)
+}
+
+// followers are the gateways whose table stream is of a replica.
+type followers struct {
+	w      *world
+	opened map[*stand.Gateway]int // streams so far
+}
+
+func (w *world) followers(i int) *followers {
+	f := &followers{w: w, opened: map[*stand.Gateway]int{}}
+	for _, g := range w.east.Gateways {
+		// Of those streams that were opened the last is the present one.
+		if at := w.lastStream(g); at == w.replicas[i].mesh.String() {
+			f.opened[g] = g.LogCount("table stream open")
+		}
+	}
+	return f
+}
+
+// lastStream is where a gateway's present table stream leads.
+func (w *world) lastStream(g *stand.Gateway) (address string) {
+	data, err := os.ReadFile(g.Log)
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if !strings.Contains(line, "table stream open") {
+			continue
+		}
+		for _, r := range w.replicas {
+			if strings.Contains(line, r.mesh.String()) {
+				address = r.mesh.String()
+			}
+		}
+	}
+	return address
+}
+
+// tell waits until each of them follows another replica. The bound is asserted on a
+// simulated clock, in federation/client.
+func (f *followers) tell(begin time.Time) {
+	t := f.w.T
+	t.Helper()
+	for g, opened := range f.opened {
+		stand.Eventually(t, within, g.Process.Name+" follows another replica", func() error {
+			if n := g.LogCount("table stream open"); n == opened {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+	}
+	if len(f.opened) == 0 {
+		return // they followed others
+	}
+	stand.Figure(t, "a replica killed: the %d of %d gateways that followed it follow another after %d ms", len(f.opened), len(f.w.east.Gateways), time.Since(begin).Milliseconds())
+}
+
+// clear takes everything away from Consul under running replicas, and sends a
+// newcomer that has nothing: it begins no store, the others serve what they know,
+// no call fails; after the restoration all is as it was.
+func (w *world) clear(a *acknowledged, call func(context.Context) (string, error)) {
+	t := w.T
+	t.Helper()
+	load := stand.StartLoad(t.Context(), 40, 10*time.Second, call)
+	tree := w.consul.take("isthmus/east/")
+	late := filepath.Join(w.Dir, "east", "late.yaml")
+	config := clone(t, w.east.Config)
+	f := config["federation"].(stand.Object)
+	config["data_dir"] = filepath.Join(w.Dir, "east", "data-late")
+	f["listen"], f["api"] = lowPort(t).String(), stand.Object{"address": lowPort(t).String()}
+	f["store"].(stand.Object)["replica"] = "late"
+	data, err := json.Marshal(config)
+	if err == nil {
+		err = os.WriteFile(late, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, stand.Binary(t), "run", "--config", late).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "isthmus store initialize") {
+		t.Errorf("a newcomer over a cleared store: %v: %s", err, out)
+	}
+	for i, c := range w.clients {
+		stand.Eventually(t, within, w.replicas[i].name+" refuses writes, and serves what it knows", func() error {
+			rules, err := c.Intentions().List(t.Context())
+			if err != nil || len(rules) < a.count() {
+				return fmt.Errorf("%d rules of %d, %w", len(rules), a.count(), err)
+			}
+			if _, err := c.Intentions().Create(t.Context(), intention("cleared"), false); err == nil {
+				return errors.New("it takes writes")
+			}
+			return nil
+		})
+	}
+	w.consul.put(tree)
+	for i, c := range w.clients {
+		stand.Eventually(t, within, w.replicas[i].name+" takes writes again", func() error {
+			_, err := c.Intentions().Create(t.Context(), intention("restored-"+w.replicas[i].name), false)
+			return err
+		})
+	}
+	if said := stand.InitializeStore(t, late); !strings.Contains(said, "stays as it is") {
+		t.Errorf("initialize of a store that is there: %s", said)
+	}
+	results := load.Stop()
+	if failed := results.Failed(); len(failed) > 0 {
+		t.Errorf("%d of %d calls failed: %s", len(failed), len(results), failed.Errors())
+	}
+	stand.Figure(t, "Consul's prefix cleared (%d keys), a newcomer without a copy, restored: %d calls, %d failed, %d rules served throughout", len(tree), len(results), len(results.Failed()), a.count())
 }
 
 func (a *acknowledged) count() int {

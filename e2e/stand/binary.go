@@ -54,3 +54,14 @@ func moduleRoot() (string, error) {
 		dir = parent
 	}
 }
+
+// InitializeStore is the operator's word that the cluster of a configuration file
+// is new: without it no replica begins a store in Consul.
+func InitializeStore(t testing.TB, config string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), Binary(t), "store", "initialize", "--config", config).CombinedOutput()
+	if err != nil {
+		t.Fatalf("store initialize: %v: %s", err, out)
+	}
+	return string(out)
+}

@@ -66,7 +66,7 @@ See it work on this machine:  isthmus demo`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newRun(), newValidate(), newDemo(), newCA(), newVersion(),
 		newStatus(), newServices(), newLinks(), newExplain(), newCheck(),
-		newPeer(), newPolicy(), newExport(), newImport(), newApply(), newDiff(), newHistory(), newAudit(), newMan())
+		newPeer(), newPolicy(), newExport(), newImport(), newApply(), newDiff(), newHistory(), newAudit(), newStore(), newMan())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

@@ -13,7 +13,8 @@
 // PREFIX/archive and are read when they are asked for. PREFIX/items/meta/store
 // marks the store: a list without it is not the whole one, whatever its status
 // says (a token that lost a permission sees an empty store), and replaces
-// nothing.
+// nothing. Only Initialize sets it, at an operator's word: a replica that comes
+// upon an empty prefix cannot know whether the cluster is new.
 //
 // While Consul is out of reach, reads go on from memory and writes return
 // ErrNotWritable; a process that starts then serves from the last good copy in

@@ -44,6 +44,21 @@ func agent(t *testing.T, o consultest.Options) *consultest.Agent {
 // open returns a store that follows Consul until the end of the test.
 func open(t *testing.T, opts consulkv.Options) *consulkv.Store {
 	t.Helper()
+	initialize(t, opts.Config)
+	return reopen(t, opts)
+}
+
+// initialize is the operator's word that the store is new.
+func initialize(t *testing.T, c consulkv.Config) {
+	t.Helper()
+	if _, err := consulkv.Initialize(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reopen opens a store that is there.
+func reopen(t *testing.T, opts consulkv.Options) *consulkv.Store {
+	t.Helper()
 	s, err := consulkv.Open(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
@@ -305,6 +320,7 @@ func TestAClearedPrefixIsNotBelieved(t *testing.T) {
 	a := agent(t, consultest.Options{})
 	opts := consulkv.Options{Config: at(a.Address(), "cleared/x"), CacheDir: t.TempDir()}
 	ctx := t.Context()
+	initialize(t, opts.Config)
 	first, err := consulkv.Open(ctx, opts)
 	if err != nil {
 		t.Fatal(err)
@@ -322,7 +338,7 @@ func TestAClearedPrefixIsNotBelieved(t *testing.T) {
 	if _, err := a.Client().KV().DeleteTree("cleared/x/", nil); err != nil {
 		t.Fatal(err)
 	}
-	s := open(t, opts)
+	s := reopen(t, opts)
 	if items, _, err := s.List(ctx, ""); err != nil || len(items) != 1 {
 		t.Fatalf("List = %v, %v; want the item of before", items, err)
 	}
@@ -482,6 +498,7 @@ func TestTheNextAgentServes(t *testing.T) {
 	}
 	address := dead.Addr().String()
 	_ = dead.Close()
+	initialize(t, at(a.Address(), "next"))
 	c := at(address, "next")
 	c.Address = append(c.Address, a.Address())
 	var s *consulkv.Store

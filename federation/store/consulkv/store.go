@@ -91,6 +91,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	items, at, err := s.first(ctx)
 	if err != nil {
 		cached, cacheErr := s.load()
+		if errors.Is(err, ErrUninitialised) {
+			return nil, fmt.Errorf("store: %w", err)
+		}
 		if cacheErr != nil {
 			return nil, fmt.Errorf("store: %w", errors.Join(err, cacheErr))
 		}
@@ -102,28 +105,23 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	return s, nil
 }
 
-// first reads everything, and marks a store that is new. One of which this process
-// holds a copy is not new but cleared: were it marked, every replica would believe
-// that there is no policy any more.
+// first reads everything. A store without its mark is not begun here, whatever
+// else speaks for it: one of which this process holds a copy was cleared, and one of
+// which it holds none may have been, by the same accident that took the copies.
+// Were it marked, every replica and every gateway would believe that there is no
+// policy any more. See Initialize.
 func (s *Store) first(ctx context.Context) (map[store.Key]store.Item, uint64, error) {
-	for range 3 {
-		items, at, marked, err := s.whole(ctx, 0)
-		if err != nil || marked {
-			return items, at, err
-		}
-		if len(items) > 0 {
-			return nil, 0, errNotWhole
-		}
-		if held, err := s.load(); err == nil && len(held) > 0 {
-			return nil, 0, fmt.Errorf("%w: below %s/ is nothing, and %d items are known from before", errNotWhole, s.config.Prefix, len(held))
-		}
-		// check-and-set: another replica may be the first.
-		_, _, err = s.client.txn(ctx, []op{{Verb: "cas", Key: s.path(marker()), Value: []byte(`{"format":1}`), Index: 0}})
-		if err != nil {
-			return nil, 0, fmt.Errorf("consul: %w", err)
-		}
+	items, at, marked, err := s.whole(ctx, 0)
+	if err != nil || marked {
+		return items, at, err
 	}
-	return nil, 0, errNotWhole
+	if len(items) > 0 {
+		return nil, 0, errNotWhole
+	}
+	if held, err := s.load(); err == nil && len(held) > 0 {
+		return nil, 0, fmt.Errorf("%w: below %s/ is nothing, and %d items are known from before", errNotWhole, s.config.Prefix, len(held))
+	}
+	return nil, 0, fmt.Errorf("%w: below %s/ in Consul is nothing", ErrUninitialised, s.config.Prefix)
 }
 
 var errNotWhole = errors.New("the list of items lacks the store's own mark, so it is not the whole: a token without a permission, or a prefix that somebody has cleared")
