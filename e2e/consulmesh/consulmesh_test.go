@@ -66,6 +66,7 @@ func TestCallsCrossFromMeshToMesh(t *testing.T) {
 		t.Error("no certificate of billing")
 	}
 	t.Run("new leaves cut nothing", w.leavesChange)
+	t.Run("a gateway starts without consul", w.consulDies)
 	t.Run("new roots cut nothing", w.rootsChange)
 	t.Run("who is of no mesh is refused", w.refusals)
 }

@@ -23,7 +23,7 @@ import (
 // is not. Every one is typed, logged and counted.
 func (w *world) refusals(t *testing.T) {
 	east, west := w.east.gateway(), w.west.gateway()
-	key, root := w.key, w.root
+	key, root := w.key, w.roots[w.east]
 	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net/http"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func (w *world) rootsChange(t *testing.T) {
 	renewed := map[*mesh]int{}
 	for _, m := range []*mesh{w.west, w.east} {
 		renewed[m] = m.gateway().LogCount("svid updated")
-		w.key, w.root = m.newRoot()
+		w.key, w.roots[m] = m.newRoot()
 	}
 	for _, m := range []*mesh{w.west, w.east} {
 		g := m.gateway()
@@ -32,13 +33,14 @@ func (w *world) rootsChange(t *testing.T) {
 				return errNot
 			}
 			if m == w.east {
-				return w.shownBelow("billing", w.root)
+				return shownBelow(w.doors["billing"], w.roots[m])
 			}
 			return nil
 		})
 		stand.Figure(t, "%s: the gateway has a certificate of the new root after %.1f s", m.name, time.Since(begin).Seconds())
 	}
-	time.Sleep(3 * time.Second) // sidecars have theirs, too
+	stand.Eventually(t, within, "billing's sidecar has one, too", func() error { return shownBelow(w.behind, w.roots[w.west]) })
+	time.Sleep(time.Second)
 	for name, load := range map[string]*stand.Load{"billing (http)": billing, "ledger (tcp)": ledger} {
 		rs := load.Stop()
 		stand.Figure(t, "new roots in both meshes, %s: %d calls, %d failed, p99 %d ms", name, len(rs), len(rs.Failed()), rs.Quantile(0.99).Milliseconds())
@@ -48,9 +50,9 @@ func (w *world) rootsChange(t *testing.T) {
 	}
 }
 
-// shownBelow is nil if the certificate that the gateway shows hangs from root alone.
-func (w *world) shownBelow(service string, root *x509.Certificate) error {
-	c, err := tls.Dial("tcp", w.doors[service].String(), &tls.Config{InsecureSkipVerify: true})
+// shownBelow is nil if the certificate that is shown at an address hangs from root alone.
+func shownBelow(at netip.AddrPort, root *x509.Certificate) error {
+	c, err := tls.Dial("tcp", at.String(), &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		return err
 	}
@@ -95,4 +97,21 @@ func (w *world) leavesChange(t *testing.T) {
 		t.Error(rs.Errors())
 	}
 	w.until("new connections", w.get, "URI="+w.east.id("web"))
+}
+
+// consulDies: a gateway starts without its agent, from what it kept.
+func (w *world) consulDies(t *testing.T) {
+	web := w.east.leaf("web")
+	g := w.east.gateway()
+	w.east.Kill()
+	defer w.east.Restart()
+	g.Stop()
+	g.Start()
+	g.AwaitReady()
+	if got, err := w.enter("ledger", web); err != nil || got != "hello\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if n := metric(t, g, "isthmus_gateway_mesh_identity_not_after_seconds", `service="ledger"`); n < float64(time.Now().Unix()) {
+		t.Errorf("the certificate is good until %v", n)
+	}
 }

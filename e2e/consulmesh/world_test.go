@@ -60,10 +60,12 @@ type world struct {
 	upstreams map[string]netip.AddrPort
 	web       *stand.Process
 	sidecars  map[string]*stand.Process
-	guide     *guide
+	// behind is where billing's sidecar listens.
+	behind netip.AddrPort
+	guide  *guide
 	// key is that of the east's root, once the test has set it.
-	key  *ecdsa.PrivateKey
-	root *x509.Certificate
+	key   *ecdsa.PrivateKey
+	roots map[*mesh]*x509.Certificate
 }
 
 func newWorld(t *testing.T) *world {
@@ -74,7 +76,7 @@ func newWorld(t *testing.T) *world {
 		stand.Spec{Name: "west", Cloud: "gcp", Region: "us-west1", Zone: "b", TrustDomain: "west.test"},
 	)
 	w := &world{
-		Stand: s, t: t, doors: map[string]netip.AddrPort{}, upstreams: map[string]netip.AddrPort{}, sidecars: map[string]*stand.Process{},
+		Stand: s, t: t, doors: map[string]netip.AddrPort{}, roots: map[*mesh]*x509.Certificate{}, upstreams: map[string]netip.AddrPort{}, sidecars: map[string]*stand.Process{},
 	}
 	w.east, w.west = w.newMesh(binary, s.Clusters[0]), w.newMesh(binary, s.Clusters[1])
 	w.guide = readGuide(t, binary, filepath.Join(w.Dir, "logs"))
@@ -179,6 +181,7 @@ func (w *world) start() {
 	w.t.Helper()
 	g := w.guide
 	app, port := httpApp(w.t), stand.FreePort(w.t)
+	w.behind = port
 	w.sidecars["billing"] = g.process("west sidecar", w.west, rules("billing"), "8080", fmt.Sprint(app.Port()), "21000", fmt.Sprint(port.Port()))
 	g.run("east register", w.east, "10.1.0.5", "127.0.0.1", "15001", fmt.Sprint(w.doors["billing"].Port()))
 	upstreams := "billing:" + w.upstreams["billing"].String()
