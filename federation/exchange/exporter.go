@@ -69,7 +69,8 @@ type Exporter struct {
 	told   map[catalog.ClusterName]*told
 	isDone bool
 
-	watches int // of all peers
+	watches int       // of all peers
+	roused  []*stream // at the end of what is under way
 	// singles are those of the last SetAll.
 	singles map[ownName]*singles
 }
@@ -122,16 +123,21 @@ func (e *Exporter) Set(peer catalog.ClusterName, s State) error {
 	return e.SetAll(map[catalog.ClusterName]State{peer: s})[peer]
 }
 
-// rouse makes the streams look.
-func (t *told) rouse() {
-	for _, s := range t.streams {
+// rouse makes the streams look that have something to look at. The lock, which each
+// of them takes then, is free.
+func (e *Exporter) rouse() {
+	e.mu.Lock()
+	streams := e.roused
+	e.roused = nil
+	e.mu.Unlock()
+	for _, s := range streams {
 		signal(s.wake)
 	}
 }
 
-// announce wakes the streams of a peer.
+// announce has the streams of a peer roused.
 func (e *Exporter) announce(peer catalog.ClusterName, t *told) {
-	t.rouse()
+	e.roused = append(e.roused, t.streams...)
 	if t.services == nil {
 		t.services, t.version = e.metrics.services.WithLabelValues(string(peer)), e.metrics.version.WithLabelValues(string(peer))
 	}
@@ -169,11 +175,12 @@ func (e *Exporter) saveEpoch(peer catalog.ClusterName, epoch uint64) error {
 
 // Remove ends a peer's streams and forgets it.
 func (e *Exporter) Remove(peer catalog.ClusterName) {
+	defer e.rouse()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if t := e.told[peer]; t != nil {
 		t.isGone = true
-		t.rouse()
+		e.roused = append(e.roused, t.streams...)
 		delete(e.told, peer)
 	}
 	e.metrics.remove(peer)
@@ -203,11 +210,12 @@ func (e *Exporter) Position(peer catalog.ClusterName) Position {
 
 // Close ends all streams, now and later, so that the HTTP server can shut down.
 func (e *Exporter) Close() {
+	defer e.rouse()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.isDone = true
 	for _, t := range e.told {
-		t.rouse()
+		e.roused = append(e.roused, t.streams...)
 	}
 }
 

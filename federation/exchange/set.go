@@ -14,6 +14,7 @@ import (
 // written once; the slice is not changed afterwards. The errors are those of the
 // peers that go on being told the services that they were told.
 func (e *Exporter) SetAll(states map[catalog.ClusterName]State) map[catalog.ClusterName]error {
+	defer e.rouse()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	errs := make(map[catalog.ClusterName]error)

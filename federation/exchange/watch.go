@@ -150,25 +150,29 @@ func (s *stream) run(r *http.Request, watch bool) error {
 	defer context.AfterFunc(ctx, func() { signal(s.wake) })()
 	heartbeat := time.NewTicker(HeartbeatEvery)
 	defer heartbeat.Stop()
-	for {
-		if err := s.batch(); err != nil || !watch {
+	for first := true; ; first = false {
+		wrote, err := s.batch(ctx, first)
+		if err != nil || !watch {
 			return err
 		}
-		wrote := time.Now()
-		heartbeat.Reset(HeartbeatEvery)
-		for due := false; !due; {
-			var err error
+		began := time.Now()
+		if wrote {
+			heartbeat.Reset(HeartbeatEvery)
+		}
+		for waiting := true; waiting; {
 			select {
 			case <-s.wake:
-				due, err = s.due(ctx)
+				waiting = false
 			case <-heartbeat.C:
-				err = s.heartbeat()
-			}
-			if err != nil {
-				return err
+				if err := s.heartbeat(); err != nil {
+					return err
+				}
 			}
 		}
-		if err := sleep(ctx, batchGap-time.Since(wrote)); err != nil {
+		if !wrote {
+			continue
+		}
+		if err := sleep(ctx, batchGap-time.Since(began)); err != nil {
 			return err
 		}
 	}
@@ -189,42 +193,19 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// due reports whether the listener lacks something; an error ends the stream.
-func (s *stream) due(ctx context.Context) (bool, error) {
-	if err := ctx.Err(); err != nil {
+// batch sends what the listener lacks; the first one also says that it lacks
+// nothing. An error ends the stream.
+func (s *stream) batch(ctx context.Context, first bool) (wrote bool, err error) {
+	e := s.exporter
+	o, at, err := s.lacks(ctx, first)
+	if o == nil || err != nil {
 		return false, err
 	}
-	s.exporter.mu.Lock()
-	defer s.exporter.mu.Unlock()
-	if s.exporter.isDone || s.told.isGone {
-		return false, errStreamClosed
-	}
-	return s.told.feed.at != s.sent, nil
-}
-
-// batch sends what the listener lacks.
-func (s *stream) batch() error {
-	e := s.exporter
-	e.mu.Lock()
-	feed := s.told.feed
-	if !feed.knows(s.sent) {
-		e.log.Warn("peer has seen a newer state, epoch is raised", "peer", s.peer, "epoch", s.sent.Epoch, "version", s.sent.Version)
-		if err := e.saveEpoch(s.peer, s.sent.Epoch+1); err != nil {
-			e.mu.Unlock()
-			return fmt.Errorf("epoch %d: %w", s.sent.Epoch+1, err)
-		}
-		feed.raise(s.sent.Epoch)
-		e.announce(s.peer, s.told)
-	}
-	o := feed.since(s.sent, s.full)
-	at := feed.at
-	e.mu.Unlock()
-
 	if err := s.out.batch(o); err != nil {
-		return err
+		return false, err
 	}
 	if err := s.out.flush(); err != nil {
-		return err
+		return false, err
 	}
 	if o.begin.Delta {
 		if s.deltas == nil {
@@ -235,7 +216,40 @@ func (s *stream) batch() error {
 		e.metrics.batches.WithLabelValues(string(s.peer), "full").Inc()
 	}
 	s.sent, s.full = at, false
-	return nil
+	return true, nil
+}
+
+// lacks is the batch that brings the listener to where the feed stands, nil where
+// it stands there.
+func (s *stream) lacks(ctx context.Context, first bool) (*outgoing, Position, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, Position{}, err
+	}
+	e := s.exporter
+	raised := false
+	e.mu.Lock()
+	defer func() {
+		e.mu.Unlock()
+		if raised {
+			e.rouse()
+		}
+	}()
+	feed := s.told.feed
+	switch {
+	case e.isDone || s.told.isGone:
+		return nil, Position{}, errStreamClosed
+	case !first && feed.at == s.sent:
+		return nil, Position{}, nil
+	case !feed.knows(s.sent):
+		e.log.Warn("peer has seen a newer state, epoch is raised", "peer", s.peer, "epoch", s.sent.Epoch, "version", s.sent.Version)
+		if err := e.saveEpoch(s.peer, s.sent.Epoch+1); err != nil {
+			return nil, Position{}, fmt.Errorf("epoch %d: %w", s.sent.Epoch+1, err)
+		}
+		feed.raise(s.sent.Epoch)
+		e.announce(s.peer, s.told)
+		raised = true
+	}
+	return feed.since(s.sent, s.full), feed.at, nil
 }
 
 func (s *stream) heartbeat() error {
