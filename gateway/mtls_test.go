@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -116,7 +117,7 @@ func TestAWorkloadsOwnCertificateSaysWhoCalls(t *testing.T) {
 
 	// The service of a port that carries HTTP is told who calls.
 	transport := &http.Transport{
-		DialTLS:           func(string, string) (net.Conn, error) { return near.enter(1, web, "http/1.1") },
+		DialTLSContext:    func(context.Context, string, string) (net.Conn, error) { return near.enter(1, web, "http/1.1") },
 		DisableKeepAlives: true,
 	}
 	_, _, body := get(t, &http.Client{Transport: transport}, "https://billing.default.mesh/")

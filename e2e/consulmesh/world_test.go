@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -200,7 +201,7 @@ func (w *world) start() {
 		}
 		w.east.Register(&api.AgentServiceRegistration{
 			ID: service + "-isthmus", Name: service, Address: "127.0.0.1", Port: int(w.doors[service].Port()),
-			Meta: map[string]string{"isthmus-owner": "east"}, Connect: &api.AgentServiceConnect{Native: true},
+			Meta: map[string]string{"isthmus-owner": "east"}, Connect: &api.AgentServiceConnect{Native: true}, // the other way
 		})
 		upstreams += " -upstream " + service + ":" + w.upstreams[service].String()
 	}
@@ -311,7 +312,7 @@ func (w *world) until(what string, call func(context.Context) (string, error), w
 		defer cancel()
 		got, err := call(ctx)
 		if (want == "") != (err != nil) || (want != "" && !strings.HasSuffix(got, want)) {
-			return fmt.Errorf("answered %q, %v", got, err)
+			return errors.Join(fmt.Errorf("answered %q", got), err)
 		}
 		return nil
 	})

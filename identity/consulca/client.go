@@ -110,11 +110,12 @@ func (c *Client) tell(next *roots, err error) {
 	c.changed = make(chan struct{})
 }
 
-// current is what is known of the roots, and what is closed when that changes.
-func (c *Client) current() (*roots, error, <-chan struct{}) { //nolint:revive // a failure is part of what is known
+// current is what is known of the roots, what is closed when that changes, and why
+// the last answer was none.
+func (c *Client) current() (known *roots, changed <-chan struct{}, failed error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.roots, c.failed, c.changed
+	return c.roots, c.changed, c.failed
 }
 
 // parseRoots reads an answer: it must name a trust domain and hold a root.

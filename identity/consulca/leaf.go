@@ -58,7 +58,7 @@ func (l *Leaf) Follow(ctx context.Context, offer func(identity.Offered), failed 
 	var told *offered
 	var leafErr error
 	for {
-		known, rootsErr, changed := l.client.current()
+		known, changed, rootsErr := l.client.current()
 		next := &offered{held, known}
 		switch {
 		case held == nil || known == nil || told != nil && *told == *next:
@@ -82,7 +82,7 @@ func (l *Leaf) Follow(ctx context.Context, offer func(identity.Offered), failed 
 		case leafErr = <-failures:
 			failed(leafErr)
 		case <-changed:
-			if _, err, _ := l.client.current(); err != nil {
+			if _, _, err := l.client.current(); err != nil {
 				failed(err)
 			}
 		}

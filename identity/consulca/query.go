@@ -34,8 +34,8 @@ const (
 	keepAlive   = 15 * time.Second
 )
 
-// ErrNoPermission: the token may not have what was asked for. It is one of the
-// causes of a failure, and tried again like the others: tokens get permissions.
+// ErrNoPermission says that the token may not have what was asked for. It is one of
+// the causes of a failure, and tried again like the others: tokens get permissions.
 var ErrNoPermission = errors.New("the token lacks a permission (service:write on that service)")
 
 func (c Config) newHTTP() (*http.Client, error) {
