@@ -75,9 +75,11 @@ func (r *reader) next() {
 func (r *reader) skip(o *reader) bool {
 	n := min(len(r.block), len(o.block))
 	switch {
-	case n == 0 || r.block[0] != o.block[0]:
+	case n == 0:
 		return false
-	case len(r.block) == len(o.block) && &r.block[0] == &o.block[0]: // one block
+	case len(r.block) == len(o.block) && &r.block[0] == &o.block[0]: // one block, which is not looked into
+	case r.block[0] != o.block[0]:
+		return false
 	default:
 		same := 1
 		for same < n && r.block[same] == o.block[same] {

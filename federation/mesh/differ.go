@@ -77,6 +77,9 @@ func (s *state) advanceHead(p *Patch, next *route.Table) error {
 }
 
 func (s *state) advancePeers(p *Patch, next *route.Table) {
+	if sharesList(s.table.Peers, next.Peers) {
+		return
+	}
 	name := func(p *route.Peer) catalog.ClusterName { return p.Name }
 	walk(s.table.Peers, next.Peers, name, samePeer, func(was, is *route.Peer) {
 		if was != nil {

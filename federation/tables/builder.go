@@ -31,6 +31,9 @@ func (b *Builder) Next(in Input) *route.Edition {
 		b.same = make(map[string][]catalog.ClusterName)
 	}
 	t := head(in)
+	if b.last != nil && slices.EqualFunc(b.last.Head().Peers, t.Peers, samePeer) {
+		t.Peers = b.last.Head().Peers // so that nobody has to compare them again
+	}
 	names := make([]catalog.ClusterName, len(t.Peers))
 	for i := range t.Peers {
 		names[i] = t.Peers[i].Name
@@ -145,11 +148,12 @@ func sameRemote(a, b route.Remote) bool {
 // sameHead compares everything but services and position.
 func sameHead(a, b *route.Table) bool {
 	return a != nil && a.Format == b.Format && a.Cluster == b.Cluster && a.Federation == b.Federation && a.Joining == b.Joining &&
-		slices.EqualFunc(a.Peers, b.Peers, samePeer) && sameIntentions(a.Intentions, b.Intentions)
+		(sharesList(a.Peers, b.Peers) || slices.EqualFunc(a.Peers, b.Peers, samePeer)) && sameIntentions(a.Intentions, b.Intentions)
 }
 
 func samePeer(a, b route.Peer) bool {
-	return a.Name == b.Name && a.Locality == b.Locality && a.ID == b.ID && slices.EqualFunc(a.Gateways, b.Gateways, catalog.Gateway.Equal) &&
+	return a.Name == b.Name && a.Locality == b.Locality && a.ID == b.ID &&
+		(sharesList(a.Gateways, b.Gateways) || slices.EqualFunc(a.Gateways, b.Gateways, catalog.Gateway.Equal)) &&
 		bytes.Equal(a.Bundle, b.Bundle) && slices.Equal(a.Asserts, b.Asserts) && a.ControlLost == b.ControlLost && a.HeardAt.Equal(b.HeardAt)
 }
 

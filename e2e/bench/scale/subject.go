@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -156,18 +157,14 @@ func (u *subject) steady(ctx context.Context, res *result) error {
 	}
 	began, cpu := time.Now(), cpuTime()
 	var local []mark
-	tick := time.NewTicker(2 * time.Second / time.Duration(u.plan.Rate))
-	defer tick.Stop()
 	for time.Since(began) < u.plan.Steady {
 		m, err := u.change()
 		if err != nil {
 			return err
 		}
 		local = append(local, m)
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := pause(ctx, around(2*time.Second/time.Duration(u.plan.Rate))); err != nil {
+			return err
 		}
 	}
 	res.BusyFor = time.Since(began)
@@ -289,6 +286,10 @@ func (u *subject) heapProfile(name string) error {
 }
 
 func share(used, of time.Duration) float64 { return used.Seconds() / of.Seconds() }
+
+// around is a random time of the given mean. Changes that came by a beat would be in
+// step with the clock that samples profiles.
+func around(mean time.Duration) time.Duration { return rand.N(2 * mean) }
 
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

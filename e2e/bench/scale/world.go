@@ -112,21 +112,14 @@ func (v *world) start(ctx context.Context, wg *sync.WaitGroup, mesh string) erro
 	return nil
 }
 
-// changeRemotes changes a row of a peer in every interval, until the function that
+// changeRemotes changes rows of peers, one in each interval on average, until the function that
 // it returns is called.
 func (v *world) changeRemotes(ctx context.Context, every time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
+		for pause(ctx, around(every)) == nil {
 			if err := v.changeRemote(); err != nil {
 				_ = v.talk.say(word{Err: err.Error()})
 				return
