@@ -103,21 +103,31 @@ func (k *keyring) parse(data []byte) (*auth.Credentials, error) {
 
 // token is for one request; quota is the project that is billed for it, if the
 // credentials name one.
-func (k *keyring) token(ctx context.Context) (token *auth.Token, quota string, err error) {
+func (k *keyring) token(ctx context.Context) (creds *auth.Credentials, token *auth.Token, quota string, err error) {
 	k.mu.Lock()
-	creds, quota, err := k.creds, k.quota, k.err
+	creds, quota, err = k.creds, k.quota, k.err
 	k.mu.Unlock()
 	if creds == nil {
-		return nil, "", &credentialError{cmp.Or(err, errors.New("there are none"))}
+		return nil, nil, "", &credentialError{cmp.Or(err, errors.New("there are none"))}
 	}
 	token, err = creds.Token(ctx)
 	if err != nil && ctx.Err() != nil {
-		return nil, "", ctx.Err() // this read ends; the credentials may be good
+		return nil, nil, "", ctx.Err() // this read ends; the credentials may be good
 	}
 	if err != nil {
-		return nil, "", &credentialError{err}
+		return nil, nil, "", &credentialError{err}
 	}
-	return token, quota, nil
+	return creds, token, quota, nil
+}
+
+// refused takes note that a token was not accepted though it should be valid
+// still: the next round asks for another.
+func (k *keyring) refused(creds *auth.Credentials) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.creds == creds {
+		k.creds, k.err = nil, errors.New("the last one was refused")
+	}
 }
 
 // tokenFault says what a token endpoint answered: its code alone.

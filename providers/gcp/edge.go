@@ -62,7 +62,7 @@ func (e *edge) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.New("a request that belongs to no call")
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, e.timeout)
-	token, quota, err := e.keys.token(ctx)
+	creds, token, quota, err := e.keys.token(ctx)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -80,6 +80,9 @@ func (e *edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		cancel()
 		return nil, err
+	}
+	if resp.StatusCode == http.StatusUnauthorized {
+		e.keys.refused(creds)
 	}
 	resp.Body = &bounded{body: resp.Body, left: maxAnswer, cancel: cancel}
 	return resp, nil
