@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,10 @@ type fake struct {
 	moved chan struct{}
 	asked map[string]int // by path
 	heads []http.Header
+	// views has contents of others than the agent's own view, by "dc/partition/ns";
+	// they are without Consul's own service unless they are of a whole datacenter.
+	views   map[string]discoverytest.Content
+	queries []url.Values
 }
 
 func newFake(t *testing.T, c discoverytest.Content) *fake {
@@ -82,6 +87,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	f.asked[path]++
 	f.heads = append(f.heads, r.Header.Clone())
+	query := r.URL.Query()
+	f.queries = append(f.queries, query)
 	for blocked := true; blocked && f.fault == nil && wait > 0 && f.index <= wait; {
 		moved := f.moved
 		f.mu.Unlock()
@@ -102,6 +109,11 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Consul-KnownLeader", "true")
 	h.Set("X-Consul-LastContact", "0")
 	content, fault := f.content, f.fault
+	key := query.Get("dc") + "/" + query.Get("partition") + "/" + query.Get("ns")
+	own := key == "//"
+	if !own {
+		content, own = f.views[key], strings.HasSuffix(key, "//")
+	}
 	f.mu.Unlock()
 	if fault != nil && fault(w, r, path) {
 		return
@@ -109,7 +121,10 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var body any
 	switch name, isService := strings.CutPrefix(path, "/health/service/"); {
 	case path == "/catalog/services":
-		names := map[string][]string{"consul": {}}
+		names := map[string][]string{}
+		if own {
+			names["consul"] = []string{}
+		}
 		for name := range content {
 			names[name] = []string{}
 		}

@@ -44,7 +44,9 @@ func TestRealConsulMesh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := func(name string) string { return "mtls spiffe://" + roots.TrustDomain + "/ns/default/dc/dc1/svc/" + name }
+	id := func(name string) string {
+		return "mtls spiffe://" + roots.TrustDomain + "/ns/default/dc/dc1/svc/" + name
+	}
 	for _, c := range []struct {
 		of   *recorder
 		name string

@@ -63,13 +63,18 @@ func (r *recorder) last() *catalog.Snapshot {
 // await waits until the newest snapshot passes.
 func (r *recorder) await(t *testing.T, what string, check func(*catalog.Snapshot) bool) *catalog.Snapshot {
 	t.Helper()
+	return r.within(t, within, what, check)
+}
+
+func (r *recorder) within(t *testing.T, within time.Duration, what string, check func(*catalog.Snapshot) bool) *catalog.Snapshot {
+	t.Helper()
 	deadline := time.Now().Add(within)
 	for {
 		if s := r.last(); s != nil && check(s) {
 			return s
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s; last: %s", what, within, text(r.last()))
+			t.Fatalf("%s: not within %s; last: %.2000s", what, within, text(r.last()))
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

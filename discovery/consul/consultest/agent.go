@@ -40,6 +40,9 @@ type Options struct {
 	Dev bool
 	// Region and Zone become the agent's locality.
 	Region, Zone string
+	// MaxConns is how many connections the agent allows a client; 0 leaves it at its
+	// default, 200.
+	MaxConns int
 	// ManagementToken turns ACLs on, with everything denied to others.
 	ManagementToken string
 	// Config is more of the agent's configuration, by its keys.
@@ -211,6 +214,9 @@ func (a *Agent) config() map[string]any {
 	}
 	if a.opts.Region != "" {
 		c["locality"] = map[string]string{"region": a.opts.Region, "zone": a.opts.Zone}
+	}
+	if a.opts.MaxConns != 0 {
+		c["limits"] = map[string]any{"http_max_conns_per_client": a.opts.MaxConns}
 	}
 	if a.opts.ManagementToken != "" {
 		c["acl"] = map[string]any{
