@@ -25,6 +25,7 @@ var points = map[string]string{
 	"gateway-reset-key": "gateway",
 	"gateway-tables":    "gateway/tablestore",
 	"identity-cache":    "identity",
+	"locality":          "providers/metadata",
 	"peers":             "federation",
 	"sources":           "discovery",
 	"store":             "federation/store",

@@ -54,7 +54,7 @@ func TestWhatTheRealCommandLineMakes(t *testing.T) {
 	w := newWorld(t)
 	c := cli{t, tools.External(t, "aws", "Amazon's command line; pip install awscli"), []string{"--region", region, "--output", "json", "--endpoint-url", moto(t)}}
 	var subnets struct {
-		Subnets []struct{ SubnetId, AvailabilityZone, AvailabilityZoneId, VpcId string }
+		Subnets []struct{ SubnetID, AvailabilityZone, AvailabilityZoneID, VpcID string }
 	}
 	c.run(&subnets, "ec2", "describe-subnets")
 	if len(subnets.Subnets) < 3 {
@@ -65,50 +65,50 @@ func TestWhatTheRealCommandLineMakes(t *testing.T) {
 	// Cloud Map: attributes say zone, protocol, weight and labels.
 	c.run(nil, "servicediscovery", "create-http-namespace", "--name", w.name)
 	var namespaces struct {
-		Namespaces []struct{ Id, Name string }
+		Namespaces []struct{ ID, Name string }
 	}
 	c.run(&namespaces, "servicediscovery", "list-namespaces")
-	i := slices.IndexFunc(namespaces.Namespaces, func(n struct{ Id, Name string }) bool { return n.Name == w.name })
-	var service struct{ Service struct{ Id string } }
-	c.run(&service, "servicediscovery", "create-service", "--name", "map", "--namespace-id", namespaces.Namespaces[i].Id)
-	c.run(nil, "servicediscovery", "register-instance", "--service-id", service.Service.Id, "--instance-id", "one", "--attributes",
+	i := slices.IndexFunc(namespaces.Namespaces, func(n struct{ ID, Name string }) bool { return n.Name == w.name })
+	var service struct{ Service struct{ ID string } }
+	c.run(&service, "servicediscovery", "create-service", "--name", "map", "--namespace-id", namespaces.Namespaces[i].ID)
+	c.run(nil, "servicediscovery", "register-instance", "--service-id", service.Service.ID, "--instance-id", "one", "--attributes",
 		"AWS_INSTANCE_IPV4=10.9.0.1,AWS_INSTANCE_PORT=8080,AVAILABILITY_ZONE="+place.AvailabilityZone+",isthmus-protocol=http,isthmus-weight=7,version=v2")
-	c.run(nil, "servicediscovery", "register-instance", "--service-id", service.Service.Id, "--instance-id", "name-only", "--attributes", "AWS_INSTANCE_CNAME=x.example.org")
+	c.run(nil, "servicediscovery", "register-instance", "--service-id", service.Service.ID, "--instance-id", "name-only", "--attributes", "AWS_INSTANCE_CNAME=x.example.org")
 
 	// EC2 and Auto Scaling.
 	var ran struct {
-		Instances []struct{ InstanceId, PrivateIpAddress string }
+		Instances []struct{ InstanceID, PrivateIPAddress string }
 	}
-	c.run(&ran, "ec2", "run-instances", "--image-id", "ami-12c6146b", "--count", "2", "--subnet-id", place.SubnetId, "--tag-specifications",
+	c.run(&ran, "ec2", "run-instances", "--image-id", "ami-12c6146b", "--count", "2", "--subnet-id", place.SubnetID, "--tag-specifications",
 		"ResourceType=instance,Tags=[{Key=world,Value="+w.name+"},{Key=app,Value=vm},{Key=version,Value=v3},{Key=isthmus-weight,Value=many}]")
 	stopped := ran.Instances[1]
-	c.run(nil, "ec2", "stop-instances", "--instance-ids", stopped.InstanceId)
+	c.run(nil, "ec2", "stop-instances", "--instance-ids", stopped.InstanceID)
 	c.run(nil, "autoscaling", "create-launch-configuration", "--launch-configuration-name", w.name, "--image-id", "ami-12c6146b", "--instance-type", "t3.nano")
 	c.run(nil, "autoscaling", "create-auto-scaling-group", "--auto-scaling-group-name", w.name, "--launch-configuration-name", w.name,
-		"--min-size", "1", "--max-size", "1", "--vpc-zone-identifier", place.SubnetId)
+		"--min-size", "1", "--max-size", "1", "--vpc-zone-identifier", place.SubnetID)
 	var group struct {
-		AutoScalingInstances []struct{ InstanceId, AutoScalingGroupName string }
+		AutoScalingInstances []struct{ InstanceID, AutoScalingGroupName string }
 	}
 	c.run(&group, "autoscaling", "describe-auto-scaling-instances")
-	i = slices.IndexFunc(group.AutoScalingInstances, func(g struct{ InstanceId, AutoScalingGroupName string }) bool {
+	i = slices.IndexFunc(group.AutoScalingInstances, func(g struct{ InstanceID, AutoScalingGroupName string }) bool {
 		return g.AutoScalingGroupName == w.name
 	})
 	var grown struct {
 		Reservations []struct {
-			Instances []struct{ PrivateIpAddress string }
+			Instances []struct{ PrivateIPAddress string }
 		}
 	}
-	c.run(&grown, "ec2", "describe-instances", "--instance-ids", group.AutoScalingInstances[i].InstanceId)
+	c.run(&grown, "ec2", "describe-instances", "--instance-ids", group.AutoScalingInstances[i].InstanceID)
 
 	// A target group of instances.
 	var targets struct {
 		TargetGroups []struct{ TargetGroupArn string }
 	}
-	c.run(&targets, "elbv2", "create-target-group", "--name", w.name, "--protocol", "HTTP", "--port", "9000", "--vpc-id", place.VpcId)
-	c.run(nil, "elbv2", "register-targets", "--target-group-arn", targets.TargetGroups[0].TargetGroupArn, "--targets", "Id="+ran.Instances[0].InstanceId)
+	c.run(&targets, "elbv2", "create-target-group", "--name", w.name, "--protocol", "HTTP", "--port", "9000", "--vpc-id", place.VpcID)
+	c.run(nil, "elbv2", "register-targets", "--target-group-arn", targets.TargetGroups[0].TargetGroupArn, "--targets", "Id="+ran.Instances[0].InstanceID)
 
 	// A task with a named port that speaks gRPC.
-	var groups struct{ SecurityGroups []struct{ GroupId string } }
+	var groups struct{ SecurityGroups []struct{ GroupID string } }
 	c.run(&groups, "ec2", "describe-security-groups")
 	c.run(nil, "ecs", "create-cluster", "--cluster-name", w.name)
 	c.run(nil, "ecs", "register-task-definition", "--family", w.name, "--network-mode", "awsvpc", "--cpu", "256", "--memory", "512",
@@ -123,7 +123,7 @@ func TestWhatTheRealCommandLineMakes(t *testing.T) {
 		}
 	}
 	c.run(&task, "ecs", "run-task", "--cluster", w.name, "--task-definition", w.name, "--group", "service:rpc", "--launch-type", "FARGATE",
-		"--network-configuration", "awsvpcConfiguration={subnets=["+place.SubnetId+"],securityGroups=["+groups.SecurityGroups[0].GroupId+"]}")
+		"--network-configuration", "awsvpcConfiguration={subnets=["+place.SubnetID+"],securityGroups=["+groups.SecurityGroups[0].GroupID+"]}")
 	d := task.Tasks[0].Attachments[0].Details
 	taskIP := d[slices.IndexFunc(d, func(d struct{ Name, Value string }) bool { return d.Name == "privateIPv4Address" })].Value
 
@@ -139,15 +139,15 @@ func TestWhatTheRealCommandLineMakes(t *testing.T) {
 	r := start(t, w.source(conf))
 	r.await("five services", func(s *catalog.Snapshot) bool { return s.Len() == 5 })
 
-	zone := catalog.Locality{Cloud: "aws", Region: region, Zone: place.AvailabilityZoneId}
+	zone := catalog.Locality{Cloud: "aws", Region: region, Zone: place.AvailabilityZoneID}
 	nowhere := zone.WithZone("") // moto's tasks have no zone
 	at := "test/" + region + "/"
 	name := task.Tasks[0].TaskArn[strings.LastIndexByte(task.Tasks[0].TaskArn, '/')+1:]
 	want := map[string][]string{
 		"map":      {line(at+"cloud-map/"+w.name+"/map/one", "default", "http", "10.9.0.1:8080", zone, 7, catalog.Passing, "v2")},
-		"vm":       {line(at+"ec2/"+ran.Instances[0].InstanceId+":22", "ssh", "tcp", ran.Instances[0].PrivateIpAddress+":22", zone, 1, catalog.Unknown, "v3"), line(at+"ec2/"+stopped.InstanceId+":22", "ssh", "tcp", stopped.PrivateIpAddress+":22", zone, 1, catalog.Maintenance, "v3")},
-		"grown":    {line(at+"auto-scaling/"+group.AutoScalingInstances[i].InstanceId+":80", "default", "http", grown.Reservations[0].Instances[0].PrivateIpAddress+":80", zone, 1, catalog.Passing, "")},
-		"balanced": {line(at+"target-groups/"+w.name+"/"+ran.Instances[0].InstanceId+":9000", "default", "http", ran.Instances[0].PrivateIpAddress+":9000", zone, 1, catalog.Passing, "v3")},
+		"vm":       {line(at+"ec2/"+ran.Instances[0].InstanceID+":22", "ssh", "tcp", ran.Instances[0].PrivateIPAddress+":22", zone, 1, catalog.Unknown, "v3"), line(at+"ec2/"+stopped.InstanceID+":22", "ssh", "tcp", stopped.PrivateIPAddress+":22", zone, 1, catalog.Maintenance, "v3")},
+		"grown":    {line(at+"auto-scaling/"+group.AutoScalingInstances[i].InstanceID+":80", "default", "http", grown.Reservations[0].Instances[0].PrivateIPAddress+":80", zone, 1, catalog.Passing, "")},
+		"balanced": {line(at+"target-groups/"+w.name+"/"+ran.Instances[0].InstanceID+":9000", "default", "http", ran.Instances[0].PrivateIPAddress+":9000", zone, 1, catalog.Passing, "v3")},
 		"rpc":      {line(at+"ecs/"+name+":50051", "rpc", "grpc", taskIP+":50051", nowhere, 1, catalog.Passing, ""), line(at+"ecs/"+name+":9090", "port-9090", "tcp", taskIP+":9090", nowhere, 1, catalog.Passing, "")},
 	}
 	for svc := range r.last().All() {

@@ -36,16 +36,6 @@ func (w *world) elsewhere(change func(*awssdk.Config)) *world {
 	return o
 }
 
-func endpointsOf(s *catalog.Snapshot, service string) []string {
-	var all []string
-	if svc := s.Get(catalog.MustServiceName(service)); svc != nil {
-		for _, e := range svc.Endpoints {
-			all = append(all, e.Address.String())
-		}
-	}
-	return all
-}
-
 // A region that cannot be read keeps what was known of it, is told of, and holds up
 // nobody; at the start it holds up all, since what it has is not known.
 func TestARegionThatFails(t *testing.T) {
