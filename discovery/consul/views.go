@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// maxViews bounds the sources of one configuration. Each has two watches, so
-	// that 32 of them with two reads at once each take 128 of the 200 connections
-	// that an agent allows a client.
+	// maxViews bounds the sources of one configuration: 32 of them, with two
+	// watches, two reads at once and one query more each, take 160 of the 200
+	// connections that an agent allows a client.
 	maxViews = 32
 	// fetchers bounds the reads of services at once of one source, allFetchers
 	// those of all sources of a configuration.
