@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/isthmus-mesh/isthmus/e2e/stand"
 )
 
 // metadata is what an instance's metadata server says, by path.
@@ -42,6 +44,21 @@ func metadata(t *testing.T, values map[string]string) *httptest.Server {
 	}))
 	t.Cleanup(s.Close)
 	return s
+}
+
+// snapshot is a copy of the program: the one of the tree may be built anew by another
+// test.
+func snapshot(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(stand.Binary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "isthmus")
+	if err := os.WriteFile(path, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // published serves a program as a release would be.

@@ -34,7 +34,7 @@ func newMachine(t *testing.T) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := open(t, example, "TF_VAR_directory="+m.dir, "TF_VAR_network="+m.net, "TF_VAR_billing="+string(backends), "TF_VAR_program="+stand.Binary(t))
+	root := open(t, example, "TF_VAR_directory="+m.dir, "TF_VAR_network="+m.net, "TF_VAR_billing="+string(backends), "TF_VAR_program="+snapshot(t))
 	root.init()
 	for _, name := range []string{"east", "north", "west"} {
 		root.run("workspace", "new", name)
@@ -179,7 +179,7 @@ module "host" {
   directory  = %q
   supervisor = "process"
 }
-`, stand.Binary(t), dir)
+`, snapshot(t), dir)
 	f := open(t, root)
 	f.init()
 	f.refused([]string{"apply", "-auto-approve"}, dir+" is there and is not of isthmus-east")

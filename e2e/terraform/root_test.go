@@ -1,11 +1,13 @@
 package terraform_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -92,6 +94,34 @@ func (f *folder) emptyPlan() {
 	if out, err := f.try("plan", "-detailed-exitcode"); err != nil {
 		f.t.Errorf("another plan of %s is not empty: %v\n%s", filepath.Base(f.dir), err, out)
 	}
+}
+
+// changesNothingBut fails the test where another plan would change other resources
+// than those named, which an imitated cloud does not keep as they are made.
+func (f *folder) changesNothingBut(resources ...string) {
+	f.t.Helper()
+	path := filepath.Join(f.t.TempDir(), "plan")
+	f.run("plan", "-out="+path)
+	var plan struct {
+		ResourceChanges []struct {
+			Address, Mode string
+			Change        struct{ Actions []string }
+		} `json:"resource_changes"`
+	}
+	if err := json.Unmarshal([]byte(f.run("show", "-json", path)), &plan); err != nil {
+		f.t.Fatal(err)
+	}
+	managed := 0
+	for _, r := range plan.ResourceChanges {
+		if r.Mode != "managed" {
+			continue
+		}
+		managed++
+		if !slices.Equal(r.Change.Actions, []string{"no-op"}) && !slices.Contains(resources, r.Address) {
+			f.t.Errorf("another plan of %s would change %s: %v", filepath.Base(f.dir), r.Address, r.Change.Actions)
+		}
+	}
+	f.t.Logf("figure: %s: another plan keeps %d resources as they are", f.t.Name(), managed)
 }
 
 // refused runs a plan or apply that must fail, naming what is wrong.

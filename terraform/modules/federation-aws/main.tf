@@ -98,7 +98,7 @@ resource "aws_security_group" "federation" {
 
 resource "aws_vpc_security_group_egress_rule" "federation" {
   security_group_id = aws_security_group.federation.id
-  description       = "to gateways, sources and the cloud's API"
+  tags              = merge(local.tags, { Name = "to gateways, sources and the cloud's API" })
   cidr_ipv4         = "0.0.0.0/0"
   ip_protocol       = "-1"
 }
@@ -107,7 +107,7 @@ resource "aws_vpc_security_group_egress_rule" "federation" {
 resource "aws_vpc_security_group_ingress_rule" "operators" {
   for_each          = var.operators
   security_group_id = aws_security_group.federation.id
-  description       = "API over mTLS"
+  tags              = merge(local.tags, { Name = "API over mTLS" })
   cidr_ipv4         = each.value
   ip_protocol       = "tcp"
   from_port         = 7484

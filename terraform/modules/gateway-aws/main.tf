@@ -66,7 +66,6 @@ resource "aws_launch_template" "gateway" {
   user_data              = module.bootstrap.user_data
   update_default_version = true
   ebs_optimized          = true
-  tags                   = local.tags
 
   iam_instance_profile {
     arn = aws_iam_instance_profile.gateway.arn

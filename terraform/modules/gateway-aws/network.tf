@@ -7,7 +7,7 @@ resource "aws_security_group" "gateway" {
 
 resource "aws_vpc_security_group_egress_rule" "gateway" {
   security_group_id = aws_security_group.gateway.id
-  description       = "to peers, endpoints and the cloud's API"
+  tags              = merge(local.tags, { Name = "to peers, endpoints and the cloud's API" })
   cidr_ipv4         = "0.0.0.0/0"
   ip_protocol       = "-1"
 }
@@ -22,7 +22,7 @@ locals {
 resource "aws_vpc_security_group_ingress_rule" "public" {
   for_each          = local.public
   security_group_id = local.nlb ? aws_security_group.balancer[0].id : aws_security_group.gateway.id
-  description       = "links of peers"
+  tags              = merge(local.tags, { Name = "links of peers" })
   cidr_ipv4         = each.value.cidr
   ip_protocol       = each.value.protocol
   from_port         = var.port
@@ -32,7 +32,7 @@ resource "aws_vpc_security_group_ingress_rule" "public" {
 resource "aws_vpc_security_group_ingress_rule" "workloads" {
   for_each          = local.workloads
   security_group_id = aws_security_group.gateway.id
-  description       = "ways in, for workloads"
+  tags              = merge(local.tags, { Name = "ways in, for workloads" })
   cidr_ipv4         = each.value.cidr
   ip_protocol       = "tcp"
   from_port         = each.value.port
@@ -42,7 +42,7 @@ resource "aws_vpc_security_group_ingress_rule" "workloads" {
 resource "aws_vpc_security_group_ingress_rule" "control" {
   count                        = var.federation_security_group == null ? 0 : 1
   security_group_id            = aws_security_group.gateway.id
-  description                  = "control, for the own federation"
+  tags                         = merge(local.tags, { Name = "control, for the own federation" })
   referenced_security_group_id = var.federation_security_group.id
   ip_protocol                  = "tcp"
   from_port                    = 7482
@@ -52,7 +52,7 @@ resource "aws_vpc_security_group_ingress_rule" "control" {
 resource "aws_vpc_security_group_ingress_rule" "mesh" {
   count                        = var.federation_security_group == null ? 0 : 1
   security_group_id            = var.federation_security_group.id
-  description                  = "mesh, for the gateways"
+  tags                         = merge(local.tags, { Name = "mesh, for the gateways" })
   referenced_security_group_id = aws_security_group.gateway.id
   ip_protocol                  = "tcp"
   from_port                    = 7483
@@ -71,7 +71,7 @@ resource "aws_security_group" "balancer" {
 resource "aws_vpc_security_group_egress_rule" "balancer" {
   for_each                     = local.nlb ? { udp = var.port, tcp = var.port, health = 7481 } : {}
   security_group_id            = aws_security_group.balancer[0].id
-  description                  = "to the gateways"
+  tags                         = merge(local.tags, { Name = "to the gateways" })
   referenced_security_group_id = aws_security_group.gateway.id
   ip_protocol                  = each.key == "udp" ? "udp" : "tcp"
   from_port                    = each.value
@@ -81,7 +81,7 @@ resource "aws_vpc_security_group_egress_rule" "balancer" {
 resource "aws_vpc_security_group_ingress_rule" "balanced" {
   for_each                     = local.nlb ? { udp = var.port, tcp = var.port, health = 7481 } : {}
   security_group_id            = aws_security_group.gateway.id
-  description                  = "from the load balancer"
+  tags                         = merge(local.tags, { Name = "from the load balancer" })
   referenced_security_group_id = aws_security_group.balancer[0].id
   ip_protocol                  = each.key == "udp" ? "udp" : "tcp"
   from_port                    = each.value

@@ -132,15 +132,16 @@ resource "google_compute_region_instance_group_manager" "gateway" {
     name = "isthmus"
     port = var.port
   }
-  # One after the other: a stateful machine keeps name and address, so it goes before
-  # it comes.
+  # A regional group replaces at least one machine for each of its zones at a time, which
+  # may be all gateways: so a new template is rolled out by hand, one after the other
+  # (output roll).
   update_policy {
-    type                         = "PROACTIVE"
+    type                         = "OPPORTUNISTIC"
     minimal_action               = "REPLACE"
-    replacement_method           = "RECREATE"
+    replacement_method           = "RECREATE" # name and address stay, so it goes before it comes
     instance_redistribution_type = "NONE"
     max_surge_fixed              = 0
-    max_unavailable_fixed        = max(1, length(var.zones) == 0 ? 3 : length(var.zones))
+    max_unavailable_fixed        = length(var.zones) == 0 ? 3 : length(var.zones)
   }
   dynamic "auto_healing_policies" {
     for_each = local.balanced ? [true] : []

@@ -27,3 +27,10 @@ output "script" {
   description = "Start script of the machines."
   value       = module.bootstrap.script
 }
+
+output "roll" {
+  description = "After a change of the template: the command that replaces each gateway, to be run one after the other."
+  value = [for name in local.names :
+    "gcloud compute instance-groups managed update-instances ${local.name} --project=${var.project} --region=${var.cluster.region} --instances=${local.machines[name]} --minimal-action=replace --most-disruptive-allowed-action=replace"
+  ]
+}
