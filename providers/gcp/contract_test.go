@@ -170,6 +170,11 @@ func follow(t *testing.T, c gcp.Config) *follower {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return followSource(t, source)
+}
+
+func followSource(t *testing.T, source *gcp.Source) *follower {
+	t.Helper()
 	f := &follower{t: t, source: source, shown: make(chan *catalog.Snapshot, 1000)}
 	done := make(chan error, 1)
 	go func() {

@@ -44,6 +44,19 @@ func (s *Server) answer(method, project string, path map[string]string, query ur
 				return paged(s, query, head, "items", g.Endpoints, func(e NetworkEndpoint) object { return e.json(project, zonal) }), true
 			}
 		}
+	case "compute.autoscalers.list", "compute.regionAutoscalers.list":
+		return object{}, true // gcloud asks; there are none here
+	case "compute.instanceGroups.list", "compute.regionInstanceGroups.list": // gcloud counts members by it
+		var here []ManagedGroup
+		for _, g := range p.ManagedGroups {
+			if g.Location == at {
+				here = append(here, g)
+			}
+		}
+		return paged(s, query, object{}, "items", here, func(g ManagedGroup) object {
+			self := computeURL + project + "/" + scope(at) + "/instanceGroups/" + g.Name
+			return object{"kind": "compute#instanceGroup", "id": "4713", "name": g.Name, "size": len(g.Members), "selfLink": self}
+		}), true
 	default:
 		return s.single(method, project, p, at, path, query)
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -173,8 +174,30 @@ func (s *Server) handler(closed bool) http.Handler {
 			refuse(w, http.StatusUnauthorized, "authError", "Invalid Credentials")
 			return
 		}
+		if !closed && r.URL.Path == "/batch/compute/v1" {
+			s.batch(w, r)
+			return
+		}
+		if !closed {
+			r.URL.RawQuery = foreign(r.URL.Query()).Encode()
+		}
 		s.serve(w, r)
 	})
+}
+
+// foreign takes out of a request what gcloud does and Google takes, though the
+// document of this revision does not say so: booleans as Python writes them, and a
+// parameter that earlier and later revisions have.
+func foreign(query url.Values) url.Values {
+	query.Del("returnPartialSuccess")
+	for _, values := range query {
+		for i, v := range values {
+			if v == "True" || v == "False" {
+				values[i] = strings.ToLower(v)
+			}
+		}
+	}
+	return query
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
