@@ -74,6 +74,10 @@ const (
 	// reaskPause is the time between two wishes for a proof that was refused: the
 	// peer's clock or our bundles may have been behind.
 	reaskPause = 5 * time.Second
+	// proofGrace is how long a link whose authority has left is not cut while its
+	// other end may prove the certificate that was refused before: a round trip of
+	// the WAN, and well within the second in which a revocation cuts.
+	proofGrace = 500 * time.Millisecond
 	// renewMin and renewShare: a link is renewed after this share of the time
 	// that its certificates have left (minus up to renewSpread of it, so that
 	// links do not move together), and not in a tighter loop than renewMin.

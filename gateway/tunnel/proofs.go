@@ -221,6 +221,16 @@ func (p *proofs) askAgain(now time.Time, pause time.Duration) {
 	}
 }
 
+// refused reports whether the peer's last proof was not accepted.
+func (p *proofs) refused() bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.verdict != wire.OK
+}
+
 // proven takes the peer's proof. An error breaks the protocol.
 func (p *proofs) proven(proof wire.Proof) error {
 	p.mu.Lock()

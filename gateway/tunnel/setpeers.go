@@ -3,6 +3,7 @@ package tunnel
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 	"github.com/isthmus-mesh/isthmus/identity"
@@ -98,8 +99,29 @@ func (n *Node) sweep(certificates bool) {
 		if err == nil {
 			continue
 		}
+		if certificates && n.mayProve(c) {
+			time.AfterFunc(proofGrace, func() { n.judge(c) })
+			continue
+		}
 		n.log.Warn("link revoked", "cluster", c.remote.Cluster, "gateway", c.remote.Gateway, "spiffe_id", c.remote.ID.String(), "reason", reasonOf(err), "err", err)
 		wg.Go(func() { c.end(wire.Revoked, err) })
+	}
+}
+
+// mayProve reports whether the other end of a connection whose authority has left
+// has offered a newer certificate, which was refused: by an authority that the
+// bundle had not, and may have now. It is asked for it once more, and not cut for
+// the length of proofGrace; whoever has nothing newer is cut at once.
+func (n *Node) mayProve(c *connection) bool {
+	l := c.link.Load()
+	return l != nil && n.admits(c.remote) == nil && l.proofs.refused()
+}
+
+// judge ends a connection that has not been proven anew in time.
+func (n *Node) judge(c *connection) {
+	if err := n.stillAdmitted(c, verdicts{}); err != nil {
+		n.log.Warn("link revoked", "cluster", c.remote.Cluster, "gateway", c.remote.Gateway, "spiffe_id", c.remote.ID.String(), "reason", reasonOf(err), "err", err)
+		c.end(wire.Revoked, err)
 	}
 }
 
