@@ -56,11 +56,36 @@ type Cluster struct {
 	// Zone where this process runs; it needs Region. On AWS the zone's ID
 	// (use1-az4), since zone names differ between accounts.
 	Zone string `yaml:"zone"`
+	// Auto is "auto": the machine's metadata server (AWS, Google Cloud) is asked at
+	// the start for what of cloud, region and zone is not written here.
+	Auto string `yaml:"locality"`
+	// Metadata is the metadata server's http://host:port; default the clouds' own,
+	// http://169.254.169.254.
+	Metadata string `yaml:"metadata"`
 }
+
+// AutoLocality is the one word of Cluster.Auto.
+const AutoLocality = "auto"
 
 // Locality of the process.
 func (c Cluster) Locality() catalog.Locality {
 	return catalog.Locality{Cloud: c.Cloud, Region: c.Region, Zone: c.Zone}
+}
+
+// Locate fills what is not written with what a metadata server has found. What is
+// written wins: below a part that differs from what was found nothing is filled.
+func (c *Cluster) Locate(found catalog.Locality) {
+	for _, p := range []struct {
+		have  *string
+		found string
+	}{{&c.Cloud, found.Cloud}, {&c.Region, found.Region}, {&c.Zone, found.Zone}} {
+		if *p.have == "" {
+			*p.have = p.found
+		}
+		if *p.have != p.found {
+			return
+		}
+	}
 }
 
 // ClusterName is Name as the catalog's type.

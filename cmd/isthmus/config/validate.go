@@ -44,9 +44,7 @@ func (c *Config) Validate() error {
 	if _, err := catalog.ParseClusterName(c.Cluster.Name); err != nil {
 		fail("cluster.name", c.Cluster.Name, "must be a DNS label, unique in the federation")
 	}
-	if err := c.Cluster.Locality().Validate(); err != nil {
-		fail("cluster", c.Cluster.Locality().String(), err.Error())
-	}
+	errs = append(errs, strictyaml.Within("cluster", c.Cluster.validate()))
 	if c.DataDir == "" {
 		fail("data_dir", "", "must name a folder")
 	}

@@ -29,6 +29,13 @@ func Run(ctx context.Context, c *config.Config, changes <-chan *config.Config, l
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(buildGauge(build))
+	found, err := locate(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	if c, err = located(c, found, log); err != nil {
+		return err
+	}
 	var roles []role
 	var plane *federation.Federation
 	if c.Federation != nil {
@@ -49,8 +56,8 @@ func Run(ctx context.Context, c *config.Config, changes <-chan *config.Config, l
 	log.Info("starting", "cluster", c.Cluster.Name, "version", build, "pid", os.Getpid())
 	following, stop := context.WithCancel(ctx)
 	var wait sync.WaitGroup
-	wait.Go(func() { follow(following, c, plane, changes, log) })
-	err := runRoles(ctx, roles)
+	wait.Go(func() { follow(following, c, found, plane, changes, log) })
+	err = runRoles(ctx, roles)
 	stop()
 	wait.Wait()
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation"
 )
 
@@ -17,13 +18,17 @@ var errRestart = errors.New("changes at a restart only; what runs is as before")
 
 // follow takes new configurations until ctx ends. One that cannot be taken changes
 // nothing, and what runs goes on.
-func follow(ctx context.Context, c *config.Config, f *federation.Federation, changes <-chan *config.Config, log *slog.Logger) {
+func follow(ctx context.Context, c *config.Config, found catalog.Locality, f *federation.Federation, changes <-chan *config.Config, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case next := <-changes:
-			if err := take(ctx, c, next, f); err != nil {
+			next, err := located(next, found, log)
+			if err == nil {
+				err = take(ctx, c, next, f)
+			}
+			if err != nil {
 				log.Error("configuration not taken", "err", err)
 				continue
 			}

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 )
 
 const text = `
@@ -56,7 +57,7 @@ func TestAChangeThatWaitsForARestartIsSaidAndComparedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		changes := make(chan *config.Config)
-		go follow(t.Context(), parse(t, "", ""), nil, changes, slog.New(slog.NewTextHandler(&log, nil)))
+		go follow(t.Context(), parse(t, "", ""), catalog.Locality{}, nil, changes, slog.New(slog.NewTextHandler(&log, nil)))
 		changes <- parse(t, "10s", "20s")
 		changes <- parse(t, "a.default", "b.default")
 		synctest.Wait()
