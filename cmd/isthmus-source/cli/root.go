@@ -54,7 +54,7 @@ for its parent's life; keep that open:
 	for _, k := range kinds() {
 		root.AddCommand(k.command())
 	}
-	root.AddCommand(newVersion())
+	root.AddCommand(newKubernetesSync(), newVersion())
 	return root
 }
 

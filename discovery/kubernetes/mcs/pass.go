@@ -173,7 +173,10 @@ func (p *pass) importOne(k types.NamespacedName, im Import) []object {
 	parent, err := p.write(p.config.serviceImport(p.imported, m, ips))
 	if err != nil {
 		p.failed(err)
-		return p.present(k)
+		// What carries traffic is kept right also where its name cannot be.
+		if parent = p.index[p.imported].all()[k]; parent == nil {
+			return p.present(k)
+		}
 	}
 	all := []object{{p.imported, parent}}
 	next := append([]object{p.config.serviceOf(m, parent)}, p.config.slices(m, parent)...)
@@ -190,10 +193,11 @@ func (p *pass) importOne(k types.NamespacedName, im Import) []object {
 	if fresh := p.ips(k.Namespace, service); len(ips) == 0 && len(fresh) > 0 {
 		if parent, err = p.write(p.config.serviceImport(p.imported, m, fresh)); err != nil {
 			p.failed(err)
-			return all
 		}
 	}
-	p.failed(p.tellImport(parent, m))
+	if err == nil {
+		p.failed(p.tellImport(parent, m))
+	}
 	return all
 }
 

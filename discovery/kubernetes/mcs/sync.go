@@ -56,6 +56,7 @@ type Sync struct {
 
 	mu     sync.Mutex
 	status Status
+	told   string // the problem that was logged last
 }
 
 // Status is what a Sync says of itself.
@@ -108,14 +109,19 @@ func (s *Sync) Status() Status {
 func (s *Sync) set(change func(*Status)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.status
 	change(&s.status)
-	switch now := s.status; {
-	case now.Err != nil && (before.Err == nil || before.Err.Error() != now.Err.Error()):
-		s.log.Warn("the cluster and the federation are not alike", "err", now.Err)
-	case now.Err == nil && before.Err != nil:
+	problem := ""
+	if s.status.Err != nil {
+		problem = s.status.Err.Error()
+	}
+	switch {
+	case problem == s.told:
+	case problem != "":
+		s.log.Warn("the cluster and the federation are not alike", "err", s.status.Err)
+	default:
 		s.log.Info("the cluster and the federation are alike again")
 	}
+	s.told = problem
 	if s.status.Leading {
 		s.metrics.leading.Set(1)
 	} else {

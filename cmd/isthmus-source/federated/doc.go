@@ -1,0 +1,7 @@
+// Package federated is the own cluster's federation as kubernetes-sync sees it: mcs.Federation
+// over the REST API. Services, exports, gateways and peers are followed by watches;
+// while one of them is broken nothing is concluded from the others.
+//
+// Whose an export is says the federation's memory of applied sets, under the name of the
+// owner: what is not in it is not replaced and not deleted.
+package federated
