@@ -68,17 +68,32 @@ type server struct {
 	o    ServeOptions
 	stop context.CancelCauseFunc
 
-	mu       sync.Mutex
-	w        *Writer
-	last     *catalog.Snapshot
-	reported string
+	mu   sync.Mutex
+	w    *Writer
+	last *catalog.Snapshot
 }
 
+// publish prints a snapshot, and after it what the source still reports: one that
+// publishes what it can read, while a part of it cannot be read, is not well. The
+// source must not hold a lock while it publishes that LastRead takes.
 func (s *server) publish(snap *catalog.Snapshot) {
+	err := s.trouble()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last, s.reported = snap, ""
+	s.last = snap
 	s.check(s.w.Publish(snap))
+	if err != nil {
+		s.check(s.w.Fail(err))
+	}
+}
+
+// trouble is what the source reports, if it does.
+func (s *server) trouble() error {
+	if r, ok := s.o.Source.(discovery.Reporter); ok {
+		_, err := r.LastRead()
+		return err
+	}
+	return nil
 }
 
 func (s *server) check(err error) {
@@ -105,10 +120,7 @@ func (s *server) beat(ctx context.Context) {
 }
 
 func (s *server) state(full bool) {
-	var err error
-	if r, ok := s.o.Source.(discovery.Reporter); ok {
-		_, err = r.LastRead()
-	}
+	err := s.trouble()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
