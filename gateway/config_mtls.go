@@ -44,27 +44,36 @@ func (c Consul) withDefaults() Consul {
 	return c
 }
 
-// MTLSListener is the way in of one service for workloads that prove who they are: a
-// connection's caller is the SPIFFE ID in its certificate.
+// MTLSListener is the way in for workloads that prove who they are: a connection's
+// caller is the SPIFFE ID in its certificate.
 type MTLSListener struct {
 	Address string `yaml:"address"`
-	// Service is "name.namespace", or "name" in the default namespace.
-	Service string `yaml:"service"`
+	// Service is "name.namespace", or "name" in the default namespace: every connection
+	// goes to it. Empty: what arrives is HTTP/1.1, HTTP/2 or gRPC, by authority.
+	Service string `yaml:"service,omitempty"`
 	// Port is a port name; empty is the only or default port.
 	Port string `yaml:"port,omitempty"`
 	// Identity is who the gateway is here, and so whom it lets in: svid (default) for
 	// workloads of the own trust domain, consul for those of the Consul mesh.
 	Identity string `yaml:"identity,omitempty"`
 	// ConsulService is the name in Consul of the service that the gateway stands for,
-	// which callers expect to find; default the service's name.
+	// which callers expect to find; default the service's name, needed without one.
 	ConsulService string `yaml:"consul_service,omitempty"`
-	// ALPN are the application protocols that are offered to callers, such as h2;
-	// default none.
+	// ALPN are the application protocols that are offered to callers; default none, and
+	// h2 and http/1.1 without a service.
 	ALPN []string `yaml:"alpn,omitempty"`
 	// Callers are the SPIFFE IDs that may connect; default all of the trust domain.
 	Callers []policy.IDPattern `yaml:"callers,omitempty"`
 	// Sources are the source ranges that may connect; default all.
 	Sources []netip.Prefix `yaml:"sources,omitempty"`
+}
+
+// alpn are the protocols that are offered.
+func (l MTLSListener) alpn() []string {
+	if l.Service == "" && len(l.ALPN) == 0 {
+		return []string{"h2", "http/1.1"}
+	}
+	return l.ALPN
 }
 
 // consulService is the service of the Consul mesh that the listener stands for.
@@ -91,7 +100,11 @@ func (c Config) validateMTLS(p *problems) {
 			p.add(at+"address", l.Address, fmt.Sprintf("is already taken by listen.mtls[%d]", j))
 		}
 		seen[l.Address] = i
-		p.service(at, l.Service, l.Port)
+		if l.Service != "" {
+			p.service(at, l.Service, l.Port)
+		} else if l.Port != "" {
+			p.add(at+"port", l.Port, "is for a listener of one service")
+		}
 		p.prefixes(at+"sources", l.Sources)
 		l.validateIdentity(p, at, c.Consul != nil)
 		if l.Identity == IdentityConsul {
@@ -109,10 +122,16 @@ func (l MTLSListener) validateIdentity(p *problems, at string, joined bool) {
 		if !joined {
 			p.add(at+"identity", l.Identity, "needs the section consul")
 		}
-		if name, err := catalog.ParseServiceName(l.Service); err == nil || l.ConsulService != "" {
-			if service := cmp.Or(l.ConsulService, name.Name()); consulca.CheckService(service) != nil {
-				p.add(at+"consul_service", service, consulca.CheckService(service).Error())
-			}
+		name, err := catalog.ParseServiceName(l.Service)
+		service := l.ConsulService
+		if err == nil {
+			service = cmp.Or(service, name.Name())
+		}
+		switch {
+		case service == "" && l.Service == "":
+			p.add(at+"consul_service", "", "is missing: it is who the gateway is for callers of the mesh")
+		case service != "" && consulca.CheckService(service) != nil:
+			p.add(at+"consul_service", service, consulca.CheckService(service).Error())
 		}
 	case IdentitySVID, "":
 		if l.ConsulService != "" {

@@ -49,6 +49,7 @@ func TestEveryProblemOfAConfigIsTold(t *testing.T) {
 		MTLS: []gateway.MTLSListener{
 			{Address: "0.0.0.0:15001", Service: "billing"}, // who connects proves who it is
 			{Address: "0.0.0.0:15002", Service: "billing", Identity: "consul", ALPN: []string{"h2"}},
+			{Address: "0.0.0.0:15003"},
 		},
 	}, Consul: new(gateway.Consul)}
 	if err := good.Validate(); err != nil {
@@ -74,6 +75,7 @@ func TestEveryProblemOfAConfigIsTold(t *testing.T) {
 			MTLS: []gateway.MTLSListener{
 				{Address: "15001", Service: "web", ConsulService: "web"},
 				{Address: "10.0.0.1:15001", Service: "federation.a", Port: "-", Identity: "consul", Callers: []policy.IDPattern{"web"}},
+				{Address: "10.0.0.1:15009", Port: "main", Identity: "consul"},
 				{Address: "10.0.0.1:15001", Service: "web", Identity: "spire", ALPN: []string{""}, Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8")}},
 			},
 		},
@@ -88,7 +90,8 @@ func TestEveryProblemOfAConfigIsTold(t *testing.T) {
 		"consul.scheme", "consul.service",
 		"listen.mtls[0].address", "listen.mtls[0].consul_service",
 		"listen.mtls[1].service", "listen.mtls[1].port", "listen.mtls[1].callers[0]",
-		"listen.mtls[2].address", "listen.mtls[2].sources[0]", "listen.mtls[2].identity", "listen.mtls[2].alpn[0]",
+		"listen.mtls[2].port", "listen.mtls[2].consul_service",
+		"listen.mtls[3].address", "listen.mtls[3].sources[0]", "listen.mtls[3].identity", "listen.mtls[3].alpn[0]",
 		"drain_timeout", "fail_back.hold", "fail_back.step", "fail_back.interval", "access_log",
 		"limits.connections", "limits.connections_per_listener", "limits.streams",
 	}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/accept"
 	"github.com/isthmus-mesh/isthmus/gateway/account"
@@ -20,12 +19,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/decisions"
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
 	"github.com/isthmus-mesh/isthmus/gateway/health"
-	"github.com/isthmus-mesh/isthmus/gateway/httpway"
 	"github.com/isthmus-mesh/isthmus/gateway/origin"
-	"github.com/isthmus-mesh/isthmus/gateway/outbound"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
 	"github.com/isthmus-mesh/isthmus/gateway/tablestore"
-	"github.com/isthmus-mesh/isthmus/gateway/tcpway"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
 	"github.com/isthmus-mesh/isthmus/gateway/workload"
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,8 +54,7 @@ type Gateway struct {
 	secure    *workload.Dialer
 	origin    *origin.Handler
 	node      *tunnel.Node
-	tcp       []*tcpway.Way // those with mTLS after those without
-	http      *httpway.Way  // nil if off
+	entrances []entrance
 	control   *control.Server
 	admin     *admin.Server
 	reports   *reports
@@ -178,96 +173,6 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 		return err
 	}
 	g.tables.boot()
-	return nil
-}
-
-// buildWays makes what listens.
-func (g *Gateway) buildWays() error {
-	dialer, err := outbound.New(outbound.Options{Router: g.router, Links: g.node, Endpoints: g.endpoints, HTTP: g.origin})
-	if err != nil {
-		return err
-	}
-	for i, l := range g.config.TCP {
-		accepted, err := g.listeners.tcpListener(g, i)
-		if err != nil {
-			return err
-		}
-		name, err := catalog.ParseServiceName(l.Service)
-		if err != nil {
-			return err
-		}
-		way, err := tcpway.New(tcpway.Options{
-			Listener: accepted, Service: name, Port: l.Port, Caller: l.Caller,
-			Dialer: dialer, Splicer: g.splicer, Account: g.account,
-		})
-		if err != nil {
-			return err
-		}
-		g.tcp = append(g.tcp, way)
-	}
-	if err := g.buildMTLS(dialer); err != nil {
-		return err
-	}
-	if g.config.HTTP != "" {
-		accepted, err := g.listeners.httpListener(g)
-		if err != nil {
-			return err
-		}
-		if g.http, err = httpway.New(httpway.Options{
-			Listener: accepted, Caller: g.config.HTTPCaller, Identity: g.ownID, Router: g.router, Links: g.node,
-			Endpoints: g.endpoints, Dialer: dialer, Splicer: g.splicer, Account: g.account, Requests: g.requests, Log: g.log,
-		}); err != nil {
-			return err
-		}
-	}
-	controlled, err := g.listeners.controlListener(g)
-	if err != nil {
-		return err
-	}
-	if g.control, err = control.New(control.Options{
-		Listener: controlled, Identity: g.o.Identity, Federation: g.federationID, Cluster: g.o.Cluster,
-		Links: g.node, Joins: g.node, Splicer: g.splicer, Account: g.account, Log: g.log,
-	}); err != nil {
-		return err
-	}
-	watched, err := g.listeners.adminListener(g)
-	if err != nil {
-		return err
-	}
-	g.admin, err = admin.New(admin.Options{
-		Listener: watched, Gatherer: g.o.Registry, Conditions: g.conditions, Plan: g.board.Plan, Links: g.linkReports, Log: g.log,
-	})
-	return err
-}
-
-// buildMTLS makes the ways in of workloads that prove who they are.
-func (g *Gateway) buildMTLS(dialer *outbound.Dialer) error {
-	for i, l := range g.config.MTLS {
-		accepted, err := g.listeners.mtlsListener(g, i)
-		if err != nil {
-			return err
-		}
-		name, err := catalog.ParseServiceName(l.Service)
-		if err != nil {
-			return err
-		}
-		source := g.o.Identity
-		if l.Identity == IdentityConsul {
-			source = g.mesh.sources[l.consulService()]
-		}
-		door, err := workload.NewDoor(workload.DoorOptions{Source: source, ALPN: l.ALPN, Allowed: l.Callers, Live: g.mesh.live})
-		if err != nil {
-			return err
-		}
-		way, err := tcpway.New(tcpway.Options{
-			Listener: accepted, Service: name, Port: l.Port, Door: door,
-			Dialer: dialer, Splicer: g.splicer, Account: g.account,
-		})
-		if err != nil {
-			return err
-		}
-		g.tcp = append(g.tcp, way)
-	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -137,11 +138,11 @@ func TestAWorkloadsOwnCertificateSaysWhoCalls(t *testing.T) {
 		if !logs.has(`msg="call denied"`, "caller=spiffe://alpha.test/batch", "assurance=mtls") {
 			return errors.New(logs.b.String())
 		}
+		if n := near.metric("isthmus_gateway_requests_total", "way=mtls", "service=db.default", "reason=denied"); n != 1 {
+			return fmt.Errorf("%v denied connections are counted, want 1", n)
+		}
 		return nil
 	})
-	if n := near.metric("isthmus_gateway_requests_total", "way=mtls", "service=db.default", "reason=denied"); n != 1 {
-		t.Errorf("%v denied connections are counted, want 1", n)
-	}
 
 	for reason, who := range map[string]struct {
 		way  int
@@ -178,6 +179,84 @@ func TestAWorkloadsOwnCertificateSaysWhoCalls(t *testing.T) {
 		t.Error("batch may not call db, wherever it enters")
 	}
 	_ = far
+}
+
+// A listener without a service takes requests by their authority; each is its
+// connection's, whatever others call by the same listener.
+func TestRequestsOverMTLSAreTheirConnections(t *testing.T) {
+	w := newWorld(t, "alpha", "beta")
+	alpha, beta := w.cluster("alpha"), w.cluster("beta")
+	alpha.host("local", catalog.HTTP, httpServer(t, who("local")))
+	beta.host("billing", catalog.HTTP, httpServer(t, who("billing")))
+	only := []policy.Intention{{
+		Name: "web", Services: []policy.ServicePattern{"*"}, Action: policy.Allow, Callers: []policy.IDPattern{"spiffe://alpha.test/web"},
+	}}
+	alpha.rules, beta.rules = only, only
+	near := alpha.gateway("gw1")
+	beta.gateway("gw1")
+	near.config.MTLS = []gateway.MTLSListener{{Address: "127.0.0.1:0"}}
+	w.start()
+
+	as := func(name string, protocols ...string) *http.Client {
+		svid := alpha.ca.SVID(alpha.ca.ID("/" + name))
+		transport := &http.Transport{
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{certOf(svid)}},
+			Protocols:       new(http.Protocols),
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, near.Addrs().MTLS[0].String())
+			},
+		}
+		transport.Protocols.SetHTTP1(slices.Contains(protocols, "http/1.1"))
+		transport.Protocols.SetHTTP2(slices.Contains(protocols, "h2"))
+		t.Cleanup(transport.CloseIdleConnections)
+		return &http.Client{Transport: transport, Timeout: 60 * time.Second}
+	}
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		web, batch := as("web", protocol), as("batch", protocol)
+		for _, service := range []string{"billing", "local"} {
+			url := "https://" + service + ".default.mesh/x"
+			for range 2 { // on one connection
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header.Set("X-Forwarded-Client-Cert", "URI=spiffe://alpha.test/root")
+				resp, err := web.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, _ := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				got := parse(t, string(body))
+				if want := ";URI=spiffe://alpha.test/web"; (resp.TLS.NegotiatedProtocol == "h2") != (protocol == "h2") ||
+					!strings.HasSuffix(got.Fields.Get("X-Forwarded-Client-Cert"), want) || got.Fields.Get("X-Forwarded-Proto") != "https" {
+					t.Errorf("%s over %s (%s): %+v", service, protocol, resp.TLS.NegotiatedProtocol, got)
+				}
+			}
+			if status, header, _ := get(t, batch, url); status != http.StatusForbidden {
+				t.Errorf("batch, %s over %s: %d %s", service, protocol, status, header.Get("Isthmus-Reason"))
+			}
+		}
+	}
+	// net/http falls back to no certificate silently: it is the listener that says no.
+	none := as("web", "http/1.1")
+	none.Transport.(*http.Transport).TLSClientConfig.Certificates = nil
+	if resp, err := none.Get("https://billing.default.mesh/"); err == nil {
+		_ = resp.Body.Close()
+		t.Errorf("without a certificate: %s", resp.Status)
+	}
+	eventually(t, "it is counted", func() error {
+		if n := near.metric("isthmus_gateway_refusals_total", "way=mtls", "reason=no_certificate"); n != 1 {
+			return fmt.Errorf("%v", n)
+		}
+		return nil
+	})
+	eventually(t, "the requests are counted", func() error {
+		if n := near.metric("isthmus_gateway_requests_total", "way=mtls", "service=billing.default", "reason=ok"); n != 4 {
+			return fmt.Errorf("%v, want 4", n)
+		}
+		return nil
+	})
 }
 
 func x509svidOfStranger() *x509svid.SVID {
@@ -322,9 +401,8 @@ func TestEndpointsThatSpeakMTLSOnly(t *testing.T) {
 	if status != http.StatusForbidden || header.Get("Isthmus-Reason") != "denied" {
 		t.Errorf("%d %s", status, header.Get("Isthmus-Reason"))
 	}
-	c := near.dial(1)
-	if got, err := say(c, "hello\n"); err == nil {
-		t.Errorf("answered %q", got)
+	if err := near.refusal(1); err == nil {
+		t.Error("bytes are answered")
 	}
 	eventually(t, "the denials are counted", func() error {
 		for _, labels := range [][]string{{"service=closed.default", "way=http"}, {"service=closedraw.default", "way=tcp"}} {

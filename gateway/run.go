@@ -91,15 +91,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	core.run("reports to peers", g.reports.toPeers)
 	core.run("reports", g.reports.toFederation)
 	talk.run("control", g.control.Run)
-	for i, way := range g.tcp {
-		name := fmt.Sprintf("listen.tcp[%d]", i)
-		if j := i - len(g.config.TCP); j >= 0 {
-			name = fmt.Sprintf("listen.mtls[%d]", j)
-		}
-		ways.run(name, way.Run)
-	}
-	if g.http != nil {
-		ways.run("listen.http", g.http.Run)
+	for _, e := range g.entrances {
+		ways.run(e.name, e.way.Run)
 	}
 	g.conditions.Set(conditionServing, true, "")
 	g.log.Info("gateway serves", "gateway", g.config.Name, "cluster", string(g.o.Cluster), "address", g.listeners.addrs.Link.String())
@@ -138,11 +131,8 @@ func (g *Gateway) drain(base context.Context, ways, talk *group) {
 	g.reports.draining.Store(true)
 	// The own federation tells the peers' ones, which tell their gateways.
 	g.reports.last(ctx)
-	for _, way := range g.tcp {
-		way.StopAccepting()
-	}
-	if g.http != nil {
-		g.http.StopAccepting()
+	for _, e := range g.entrances {
+		e.way.StopAccepting()
 	}
 	pause(ctx, settleTime)
 

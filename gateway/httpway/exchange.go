@@ -75,7 +75,7 @@ func (x *exchange) try(r *http.Request, a *attempt.Attempt, b *body) (*http.Resp
 	if e := a.Choice.Endpoint; e != nil {
 		x.entry.Gateway, x.entry.Endpoint = "", e.ID
 		out.Header = r.Header.Clone()
-		relay.SetCaller(out.Header, x.way.identity(), x.way.o.Caller)
+		relay.SetCaller(out.Header, x.way.identity(), x.entry.Caller)
 		resp, err := x.way.o.Endpoints.RoundTrip(e, a.Choice.Port.Protocol, out)
 		if err == nil {
 			wire.StripHTTP(resp.Header) // only gateways write these

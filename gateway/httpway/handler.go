@@ -13,6 +13,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
 	"github.com/isthmus-mesh/isthmus/gateway/relay"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
+	"github.com/isthmus-mesh/isthmus/gateway/workload"
 )
 
 // ServeHTTP serves one request.
@@ -23,8 +24,9 @@ func (w *Way) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		// On HTTP/2 this becomes GOAWAY.
 		rw.Header().Set("Connection", "close")
 	}
-	e := w.o.Account.Begin(account.WayHTTP)
-	e.Listener, e.Caller = w.address, w.o.Caller
+	e := w.o.Account.Begin(w.kind)
+	caller, assurance, _ := w.caller(r.Context())
+	e.Listener, e.Caller = w.address, caller
 	out := &recorder{ResponseWriter: rw}
 	// Deferred, since a broken answer ends the handler by a panic of net/http's.
 	defer func() {
@@ -57,7 +59,9 @@ func (w *Way) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	relay.Strip(r.Header)
 	ctx, cancel := withTimeout(r)
 	defer cancel()
-	call := attempt.Call{Service: name.Service, Port: name.Port, Pin: name.Cluster, Caller: w.o.Caller, HTTP: relay.Judged(r)}
+	call := attempt.Call{
+		Service: name.Service, Port: name.Port, Pin: name.Cluster, Caller: caller, Assurance: assurance, HTTP: relay.Judged(r),
+	}
 	if relay.IsUpgrade(r) {
 		w.upgrade(ctx, out, r, e, call)
 		return
@@ -82,16 +86,20 @@ func (w *Way) serve(ctx context.Context, out *recorder, r *http.Request, e *acco
 		} else if status, ended := retryEnded(r.Context()); ended && e.Reason == "" {
 			e.Reason = status
 		}
+		if workload.Revoked(r.Context()) != nil {
+			e.Reason = wire.Revoked.String()
+		}
 	}()
 	w.proxy.ServeHTTP(out, r.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
 }
 
 // rewrite adds what a gateway says of where a request comes from.
-func rewrite(p *httputil.ProxyRequest) {
+func (w *Way) rewrite(p *httputil.ProxyRequest) {
 	if host, _, err := net.SplitHostPort(p.In.RemoteAddr); err == nil {
 		p.Out.Header.Set("X-Forwarded-For", host)
 	}
-	p.Out.Header.Set("X-Forwarded-Proto", "http")
+	_, _, scheme := w.caller(p.In.Context())
+	p.Out.Header.Set("X-Forwarded-Proto", scheme)
 	p.Out.Header.Set("X-Forwarded-Host", p.In.Host)
 }
 

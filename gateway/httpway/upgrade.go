@@ -22,10 +22,11 @@ func (w *Way) upgrade(ctx context.Context, out *recorder, r *http.Request, e *ac
 		if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 			h.Set("X-Forwarded-For", host)
 		}
-		h.Set("X-Forwarded-Proto", "http")
+		_, _, scheme := w.caller(r.Context())
+		h.Set("X-Forwarded-Proto", scheme)
 		h.Set("X-Forwarded-Host", r.Host)
 		// For an endpoint of the own cluster; a far gateway writes its own.
-		relay.SetCaller(h, w.identity(), w.o.Caller)
+		relay.SetCaller(h, w.identity(), e.Caller)
 	})
 	if err != nil {
 		w.fail(out, r, e, err)

@@ -20,6 +20,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
 	"github.com/isthmus-mesh/isthmus/gateway/strict"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
+	"github.com/isthmus-mesh/isthmus/gateway/workload"
 )
 
 const (
@@ -42,12 +43,15 @@ type Links interface {
 	RoundTrip(cluster string, h *wire.Header, r *http.Request) (*http.Response, error)
 }
 
-// Options configure a Way. All fields but Log are required.
+// Options configure a Way. All fields but Log are required, and of Caller and Door
+// one.
 type Options struct {
 	// Listener is what connections come from (accept.Listener).
 	Listener net.Listener
 	// Caller is the SPIFFE ID that everyone who connects is taken for.
 	Caller string
+	// Door takes the place of Caller: who connects proves who it is.
+	Door *workload.Door
 	// Identity is the gateway's own SPIFFE ID, "" while it has none.
 	Identity func() string
 	Router   *attempt.Router
@@ -65,6 +69,7 @@ type Options struct {
 // Way serves one listener.
 type Way struct {
 	o        Options
+	kind     string // of account's ways
 	address  string
 	proxy    http.Handler
 	server   *http.Server
@@ -77,15 +82,21 @@ type Way struct {
 
 // New returns a Way. It serves nothing before Run.
 func New(o Options) (*Way, error) {
-	if o.Listener == nil || o.Caller == "" || o.Identity == nil || o.Router == nil || o.Links == nil ||
+	if o.Listener == nil || (o.Caller == "") == (o.Door == nil) || o.Identity == nil || o.Router == nil || o.Links == nil ||
 		o.Endpoints == nil || o.Dialer == nil || o.Splicer == nil || o.Account == nil || o.Requests == nil {
 		return nil, errors.New("http way: an option is missing")
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	w := &Way{o: o, address: o.Listener.Addr().String(), stopped: make(chan struct{})}
-	w.proxy = relay.NewProxy(relay.ProxyOptions{Transport: w, Rewrite: rewrite, Failed: w.answerFailure, Log: o.Log})
+	w := &Way{o: o, kind: account.WayHTTP, address: o.Listener.Addr().String(), stopped: make(chan struct{})}
+	if o.Door != nil {
+		w.kind = account.WayMTLS
+		w.o.Listener = o.Door.Listen(o.Listener, func(err error, from net.Addr) {
+			o.Account.Refuse(account.WayMTLS, w.address, workload.Reason(err), from.String())
+		})
+	}
+	w.proxy = relay.NewProxy(relay.ProxyOptions{Transport: w, Rewrite: w.rewrite, Failed: w.answerFailure, Log: o.Log})
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -97,6 +108,7 @@ func New(o Options) (*Way, error) {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    MaxHeader,
 		ConnState:         strict.ConnState,
+		ConnContext:       connContext,
 		ErrorLog:          serverlog.New(o.Log, "http server"),
 		// The server's own answer to OPTIONS * would say nothing of any service.
 		DisableGeneralOptionsHandler: true,
@@ -126,7 +138,7 @@ func (w *Way) Run(ctx context.Context) error {
 		served <- w.server.Serve(&strict.Listener{
 			Listener: w.o.Listener, MaxHead: MaxHeader,
 			Refused: func(from net.Addr, _ *strict.Error) {
-				w.o.Account.Refuse(account.WayHTTP, w.address, reasonMalformed, from.String())
+				w.o.Account.Refuse(w.kind, w.address, reasonMalformed, from.String())
 			},
 		})
 	}()

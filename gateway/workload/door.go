@@ -63,10 +63,15 @@ type Guest struct {
 // guest's certificate is no longer trusted (Revoked says why). On an error c is as
 // good as closed, which is left to the caller.
 func (d *Door) Enter(ctx context.Context, c net.Conn) (context.Context, *Guest, error) {
+	return d.enter(ctx, ctx, c)
+}
+
+// enter is Enter with a context for the handshake and one for the guest.
+func (d *Door) enter(shaking, ctx context.Context, c net.Conn) (context.Context, *Guest, error) {
 	conn := tls.Server(c, d.config)
-	bounded, cancel := context.WithTimeout(ctx, enterTimeout)
+	bounded, cancel := context.WithTimeout(shaking, enterTimeout)
 	err := conn.HandshakeContext(bounded)
-	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+	if err != nil && bounded.Err() != nil && shaking.Err() == nil {
 		err = errors.Join(err, context.DeadlineExceeded)
 	}
 	cancel()

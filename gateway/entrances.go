@@ -1,0 +1,141 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/gateway/admin"
+	"github.com/isthmus-mesh/isthmus/gateway/control"
+	"github.com/isthmus-mesh/isthmus/gateway/httpway"
+	"github.com/isthmus-mesh/isthmus/gateway/outbound"
+	"github.com/isthmus-mesh/isthmus/gateway/tcpway"
+	"github.com/isthmus-mesh/isthmus/gateway/workload"
+)
+
+// entrance is a way in that is served, by the field of the configuration that it is
+// from.
+type entrance struct {
+	name string
+	way  interface {
+		Run(ctx context.Context) error
+		StopAccepting()
+	}
+}
+
+// buildWays makes what listens.
+func (g *Gateway) buildWays() error {
+	dialer, err := outbound.New(outbound.Options{Router: g.router, Links: g.node, Endpoints: g.endpoints, HTTP: g.origin})
+	if err != nil {
+		return err
+	}
+	for _, build := range []func(*outbound.Dialer) error{g.buildTCP, g.buildMTLS, g.buildHTTP} {
+		if err := build(dialer); err != nil {
+			return err
+		}
+	}
+	controlled, err := g.listeners.controlListener(g)
+	if err != nil {
+		return err
+	}
+	if g.control, err = control.New(control.Options{
+		Listener: controlled, Identity: g.o.Identity, Federation: g.federationID, Cluster: g.o.Cluster,
+		Links: g.node, Joins: g.node, Splicer: g.splicer, Account: g.account, Log: g.log,
+	}); err != nil {
+		return err
+	}
+	watched, err := g.listeners.adminListener(g)
+	if err != nil {
+		return err
+	}
+	g.admin, err = admin.New(admin.Options{
+		Listener: watched, Gatherer: g.o.Registry, Conditions: g.conditions, Plan: g.board.Plan, Links: g.linkReports, Log: g.log,
+	})
+	return err
+}
+
+func (g *Gateway) buildTCP(dialer *outbound.Dialer) error {
+	for i, l := range g.config.TCP {
+		accepted, err := g.listeners.tcpListener(g, i)
+		if err != nil {
+			return err
+		}
+		name, err := catalog.ParseServiceName(l.Service)
+		if err != nil {
+			return err
+		}
+		if err := g.enterTCP(fmt.Sprintf("listen.tcp[%d]", i), tcpway.Options{
+			Listener: accepted, Service: name, Port: l.Port, Caller: l.Caller, Dialer: dialer,
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// buildMTLS makes the ways in of workloads that prove who they are.
+func (g *Gateway) buildMTLS(dialer *outbound.Dialer) error {
+	for i, l := range g.config.MTLS {
+		field := fmt.Sprintf("listen.mtls[%d]", i)
+		accepted, err := g.listeners.mtlsListener(g, i)
+		if err != nil {
+			return err
+		}
+		source := g.o.Identity
+		if l.Identity == IdentityConsul {
+			source = g.mesh.sources[l.consulService()]
+		}
+		door, err := workload.NewDoor(workload.DoorOptions{Source: source, ALPN: l.alpn(), Allowed: l.Callers, Live: g.mesh.live})
+		if err != nil {
+			return err
+		}
+		if l.Service == "" {
+			if err := g.enterHTTP(field, httpway.Options{Listener: accepted, Door: door, Dialer: dialer}); err != nil {
+				return err
+			}
+			continue
+		}
+		name, err := catalog.ParseServiceName(l.Service)
+		if err != nil {
+			return err
+		}
+		if err := g.enterTCP(field, tcpway.Options{Listener: accepted, Service: name, Port: l.Port, Door: door, Dialer: dialer}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *Gateway) buildHTTP(dialer *outbound.Dialer) error {
+	if g.config.HTTP == "" {
+		return nil
+	}
+	accepted, err := g.listeners.httpListener(g)
+	if err != nil {
+		return err
+	}
+	return g.enterHTTP("listen.http", httpway.Options{Listener: accepted, Caller: g.config.HTTPCaller, Dialer: dialer})
+}
+
+// enterTCP adds a way in with what all of its kind share.
+func (g *Gateway) enterTCP(field string, o tcpway.Options) error {
+	o.Splicer, o.Account = g.splicer, g.account
+	way, err := tcpway.New(o)
+	if err != nil {
+		return err
+	}
+	g.entrances = append(g.entrances, entrance{field, way})
+	return nil
+}
+
+// enterHTTP is enterTCP for requests.
+func (g *Gateway) enterHTTP(field string, o httpway.Options) error {
+	o.Identity, o.Router, o.Links, o.Endpoints = g.ownID, g.router, g.node, g.endpoints
+	o.Splicer, o.Account, o.Requests, o.Log = g.splicer, g.account, g.requests, g.log
+	way, err := httpway.New(o)
+	if err != nil {
+		return err
+	}
+	g.entrances = append(g.entrances, entrance{field, way})
+	return nil
+}
