@@ -21,6 +21,8 @@ const (
 	// gets beyond its wait.
 	DefaultRequestTimeout = 15 * time.Second
 	maxRequestTimeout     = 5 * time.Minute
+	// maxName bounds what Consul calls datacenters, partitions and namespaces.
+	maxName = 64
 )
 
 // Config of the datacenters that are read through one agent.
@@ -151,7 +153,7 @@ func (c Config) validateViews() (errs []error) {
 		errs = append(errs, strictyaml.Fail(field, value, rule))
 	}
 	name := func(field, value string) {
-		if !validName(value) {
+		if !agent.ValidName(value, maxName) {
 			fail(field, value, "must be a name of Consul's: letters, digits, - and _, at most 64")
 		}
 	}
@@ -194,13 +196,6 @@ func (c Config) validateViews() (errs []error) {
 		seen[n] = true
 	}
 	return errs
-}
-
-// validName is the rule for names of datacenters, partitions and namespaces.
-func validName(s string) bool {
-	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
-	})
 }
 
 func knownProtocol(s string) (catalog.Protocol, bool) {

@@ -40,7 +40,7 @@ func (v view) conns() int { return watches + v.fetchers + 1 }
 
 // tenant: the view is of a partition or namespace without Consul's own service.
 func (v view) tenant() bool {
-	return !(v.Partition == "" || v.Partition == "default") || !(v.View.Namespace == "" || v.View.Namespace == "default")
+	return cmp.Or(v.Partition, "default") != "default" || cmp.Or(v.View.Namespace, "default") != "default"
 }
 
 func (n Namespace) catalog() string { return cmp.Or(n.As, n.Name) }

@@ -74,6 +74,15 @@ func (c Config) Problems() (errs []error) {
 	return errs
 }
 
+// ValidName is the rule for names of nodes, datacenters, partitions and namespaces.
+func ValidName(s string, most int) bool {
+	return s != "" && len(s) <= most && !strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune(nameChars, r)
+	})
+}
+
+const nameChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
 // token reads the ACL token, "" without a file.
 func (c Config) token() (string, error) {
 	if c.TokenFile == "" {

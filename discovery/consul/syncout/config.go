@@ -67,7 +67,7 @@ func (c Config) Validate() error {
 	fail := func(field string, value any, rule string) {
 		errs = append(errs, strictyaml.Fail(field, value, rule))
 	}
-	if !isNode(c.Node) {
+	if !agent.ValidName(c.Node, maxNode) {
 		fail("node", c.Node, "must be letters, digits, - and _, at most 63")
 	}
 	if c.Lock == "" || len(c.Lock) > maxPrefix || strings.ContainsAny(c.Lock, "\x00?#% ") || strings.Contains(c.Lock, "//") || strings.HasPrefix(c.Lock, "/") || strings.HasSuffix(c.Lock, "/") {
@@ -88,10 +88,4 @@ func (c Config) Validate() error {
 		fail("session_ttl", c.SessionTTL.String(), "must be between 1s and 24h")
 	}
 	return errors.Join(errs...)
-}
-
-func isNode(s string) bool {
-	return s != "" && len(s) <= maxNode && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
-	})
 }

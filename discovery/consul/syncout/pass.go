@@ -162,12 +162,12 @@ func (w *Writer) tell(p *plan) {
 		now[r] = true
 		if !w.told[r] {
 			w.log.Warn("an imported service is not registered in consul",
-				"service", r.Service.String(), "name", r.Name, "gateway", r.Gateway, "reason", r.Reason)
+				"service", r.Service.String(), "endpoint", r.Name, "gateway", r.Gateway, "reason", r.Reason)
 		}
 	}
 	for _, r := range slices.SortedFunc(maps.Keys(w.told), Refusal.compare) {
 		if !now[r] {
-			w.log.Info("what kept an imported service from consul is over", "service", r.Service.String(), "name", r.Name, "gateway", r.Gateway, "reason", r.Reason)
+			w.log.Info("what kept an imported service from consul is over", "service", r.Service.String(), "endpoint", r.Name, "gateway", r.Gateway, "reason", r.Reason)
 		}
 	}
 	w.told = now

@@ -1,7 +1,9 @@
 package syncout_test
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -24,6 +26,8 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var errWaiting = errors.New("nothing yet")
 
 // within is far above what Consul takes: these are no tests of its speed.
 const within = 60 * time.Second
@@ -404,7 +408,7 @@ func TestRealConsulLeastPrivilege(t *testing.T) {
 		defer mu.Unlock()
 		_, err := all[0].LastRead()
 		if last == nil || err != nil {
-			return fmt.Errorf("nothing published: %v", err)
+			return fmt.Errorf("%d services: %w", last.Len(), cmp.Or(err, errWaiting))
 		}
 		web := last.Get(catalog.MustServiceName("web"))
 		if last.Len() != 1 || web == nil || len(web.Endpoints) != 1 {
