@@ -63,6 +63,7 @@ func TestGcloudSeesTheSame(t *testing.T) {
 		s := gcptest.New(t)
 		s.Set(plain())
 		c = wholeConfig(s)
+		c.Projects, c.ManagedGroups, c.ServiceDirectory = c.Projects[:1], c.ManagedGroups[:1], c.ServiceDirectory[:1]
 		gcloud.env = append(gcloud.env,
 			"CLOUDSDK_CONFIG="+t.TempDir(), "CLOUDSDK_AUTH_DISABLE_CREDENTIALS=true", "CLOUDSDK_CORE_CHECK_GCE_METADATA=false",
 			"CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK=true", "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING=true",
@@ -200,9 +201,10 @@ func plain() gcptest.World {
 	w := whole()
 	p := w[project]
 	p.Instances = slices.DeleteFunc(p.Instances, func(i gcptest.Instance) bool { return strings.HasPrefix(i.Name, "bad-") || i.IP == "" })
+	p.EndpointGroups = p.EndpointGroups[:1] // each costs a start of gcloud, which takes seconds
 	p.EndpointGroups[0].Endpoints = slices.DeleteFunc(p.EndpointGroups[0].Endpoints, func(e gcptest.NetworkEndpoint) bool { return e.Port == 0 || e.IP == "" })
 	prod := &p.Namespaces[0]
-	prod.Services = prod.Services[:1] // each costs a start of gcloud
+	prod.Services = prod.Services[:1]
 	prod.Services[0].Endpoints = prod.Services[0].Endpoints[:2]
 	return w
 }
