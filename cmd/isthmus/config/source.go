@@ -8,6 +8,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery"
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/discovery/consul"
+	"github.com/isthmus-mesh/isthmus/discovery/dns"
 	"github.com/isthmus-mesh/isthmus/discovery/exec"
 	"github.com/isthmus-mesh/isthmus/discovery/file"
 	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
@@ -29,6 +30,8 @@ type Source struct {
 
 	// Consul reads Consul datacenters.
 	Consul *consul.Config `yaml:"consul"`
+	// DNS reads SRV records, or A and AAAA records.
+	DNS *dns.Config `yaml:"dns"`
 	// File reads a YAML file.
 	File *file.Config `yaml:"file"`
 	// Exec reads what a program prints.
@@ -58,7 +61,7 @@ func (s *Source) Kind() string {
 	for _, k := range []struct {
 		name string
 		set  bool
-	}{{"consul", s.Consul != nil}, {"file", s.File != nil}, {"exec", s.Exec != nil}} {
+	}{{"consul", s.Consul != nil}, {"dns", s.DNS != nil}, {"file", s.File != nil}, {"exec", s.Exec != nil}} {
 		switch {
 		case k.set && kind != "":
 			return ""
@@ -93,7 +96,7 @@ func (s *Source) Names() []string {
 func (s *Source) validate() error {
 	var errs []error
 	if s.Kind() == "" {
-		errs = append(errs, strictyaml.Fail("", nil, "must have exactly one of consul, file, exec"))
+		errs = append(errs, strictyaml.Fail("", nil, "must have exactly one of consul, dns, file, exec"))
 	} else {
 		for _, name := range s.Names() {
 			if _, err := catalog.ParseClusterName(name); err != nil { // the same rule: a DNS label
@@ -103,6 +106,9 @@ func (s *Source) validate() error {
 	}
 	if s.Consul != nil {
 		errs = append(errs, strictyaml.Within("consul", s.Consul.Validate()))
+	}
+	if s.DNS != nil {
+		errs = append(errs, strictyaml.Within("dns", s.DNS.Validate()))
 	}
 	if s.File != nil {
 		errs = append(errs, strictyaml.Within("file", s.File.Validate()))

@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/discovery"
 	"github.com/isthmus-mesh/isthmus/discovery/consul"
+	"github.com/isthmus-mesh/isthmus/discovery/dns"
 	"github.com/isthmus-mesh/isthmus/discovery/exec"
 	"github.com/isthmus-mesh/isthmus/discovery/file"
 	"github.com/isthmus-mesh/isthmus/federation"
@@ -35,6 +36,8 @@ func newSources(c *config.Config, log *slog.Logger, registry prometheus.Register
 			for _, each := range all { // one for each datacenter
 				add(each.Name(), each)
 			}
+		case s.DNS != nil:
+			source, err = dns.New(dns.Options{Name: s.Name, Config: *s.DNS, Locality: home, Log: log, Registerer: registry})
 		case s.File != nil:
 			source, err = file.New(file.Options{Name: s.Name, Config: *s.File, Locality: home, Log: log})
 		case s.Exec != nil:
