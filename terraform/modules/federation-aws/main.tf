@@ -7,7 +7,7 @@ locals {
 
 data "aws_subnet" "this" {
   for_each = var.replicas
-  id       = each.value
+  id       = each.value.subnet_id
 }
 
 module "config" {
@@ -37,14 +37,6 @@ module "bootstrap" {
 
 # Address and disk stay when the instance is replaced: gateways find it where it was,
 # and it finds what it knew.
-resource "aws_network_interface" "replica" {
-  for_each        = var.replicas
-  subnet_id       = each.value
-  security_groups = [aws_security_group.federation.id]
-  description     = "Isthmus federation ${each.key} of ${var.cluster.name}"
-  tags            = merge(local.tags, { Name = "${local.name}-${each.key}" })
-}
-
 resource "aws_ebs_volume" "data" {
   for_each          = var.replicas
   availability_zone = data.aws_subnet.this[each.key].availability_zone
@@ -58,16 +50,15 @@ resource "aws_instance" "replica" {
   for_each                    = var.replicas
   ami                         = var.ami_id
   instance_type               = var.instance_type
+  subnet_id                   = each.value.subnet_id
+  private_ip                  = each.value.address
+  vpc_security_group_ids      = [aws_security_group.federation.id]
   iam_instance_profile        = aws_iam_instance_profile.federation.name
   user_data_base64            = module.bootstrap[each.key].user_data
   user_data_replace_on_change = true
   ebs_optimized               = true
   tags                        = merge(local.tags, { Name = "${local.name}-${each.key}" })
 
-  network_interface {
-    network_interface_id = aws_network_interface.replica[each.key].id
-    device_index         = 0
-  }
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"

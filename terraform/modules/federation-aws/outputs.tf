@@ -5,7 +5,7 @@ output "id" {
 
 output "mesh_addresses" {
   description = "host:port of each replica: federation_addresses of the gateways."
-  value       = [for name in keys(var.replicas) : "${aws_network_interface.replica[name].private_ip}:7483"]
+  value       = [for name, replica in var.replicas : "${replica.address}:7483"]
 }
 
 output "security_group" {

@@ -39,13 +39,17 @@ variable "vpc_id" {
 }
 
 variable "replicas" {
-  description = "Subnet ID of each replica, by its name (DNS label). More than one share their store in Consul (federation.store.consul)."
-  type        = map(string)
+  description = "Subnet and address in it of each replica, by its name (DNS label). More than one share their store in Consul (federation.store.consul)."
+  type        = map(object({ subnet_id = string, address = string }))
   nullable    = false
 
   validation {
     condition     = length(var.replicas) > 0 && alltrue([for name in keys(var.replicas) : can(regex("^[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?$", name))])
     error_message = "replicas: must have at least one, each under a DNS label of at most 22 characters; got ${jsonencode(keys(var.replicas))}."
+  }
+  validation {
+    condition     = alltrue([for r in var.replicas : can(cidrnetmask("${r.address}/32"))])
+    error_message = "replicas.*.address = ${jsonencode([for r in var.replicas : r.address])}: each must be an IPv4 address."
   }
   validation {
     condition     = length(var.replicas) <= 1 || try(var.federation.store.consul, null) != null

@@ -51,19 +51,19 @@ locals {
 }
 
 module "federation" {
-  source     = "../../modules/federation-aws"
-  cluster    = local.common.cluster
-  identity   = local.common.identity
-  vpc_id     = aws_vpc.this.id
-  replicas   = local.subnets
-  ami_id     = local.ami
-  install    = var.install
-  operators  = ["10.20.0.0/16"]
-  files      = { "catalog.yaml" = "services: []\n" }
+  source    = "../../modules/federation-aws"
+  cluster   = local.common.cluster
+  identity  = local.common.identity
+  vpc_id    = aws_vpc.this.id
+  replicas  = { for label, id in local.subnets : label => { subnet_id = id, address = "10.20.${label == "a" ? 1 : 2}.10" } }
+  ami_id    = local.ami
+  install   = var.install
+  operators = ["10.20.0.0/16"]
+  files     = { "catalog.yaml" = "services: []\n" }
   federation = {
     sources = [{ file = { path = "/etc/isthmus/catalog.yaml" } }]
     exports = [{ name = "all", services = ["*"], to = ["*"] }]
-    store   = { consul = { address = ["10.20.1.10:8500"] } }
+    store   = { consul = { address = ["10.20.1.20:8500"] } }
     api     = { mtls = { address = "0.0.0.0:7484" }, auth = { roles = [{ role = "admin", ids = ["spiffe://aws.example.org/ops/*"] }] } }
     peers = [{
       name     = "gcp-us-central1", id = "spiffe://gcp.example.org/isthmus/cluster/gcp-us-central1"

@@ -2,9 +2,6 @@ mock_provider "aws" {
   mock_data "aws_subnet" {
     defaults = { availability_zone = "us-east-1a" }
   }
-  mock_resource "aws_network_interface" {
-    defaults = { private_ip = "10.20.0.5" }
-  }
   mock_resource "aws_ebs_volume" {
     defaults = { id = "vol-0123456789abcdef0" }
   }
@@ -14,7 +11,7 @@ variables {
   cluster  = { name = "aws-us-east-1", region = "us-east-1" }
   identity = { trust_domain = "aws.example.org", workload_api = "unix:///run/spire/agent.sock" }
   vpc_id   = "vpc-1"
-  replicas = { fed1 = "subnet-1" }
+  replicas = { fed1 = { subnet_id = "subnet-1", address = "10.20.0.5" } }
   ami_id   = "ami-0123456789abcdef0"
   install  = { url = "https://example.org/isthmus.deb", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" }
 }
@@ -53,7 +50,7 @@ run "names_what_is_wrong" {
 run "needs_one_store_for_two" {
   command = plan
   variables {
-    replicas = { fed1 = "subnet-1", fed2 = "subnet-2" }
+    replicas = { fed1 = { subnet_id = "subnet-1", address = "10.20.0.5" }, fed2 = { subnet_id = "subnet-2", address = "10.20.1" } }
   }
   expect_failures = [var.replicas]
 }
