@@ -17,7 +17,7 @@ import (
 // anything having happened (ages) is no change.
 func newLists(base uint64, j *journal) api.Lists {
 	return api.Lists{
-		Clusters: deepFeed[resource.Cluster](base),
+		Clusters: feed.New(base, func(a, b resource.Cluster) bool { return a == b }),
 		Peers: feed.New(base, func(a, b resource.Peer) bool {
 			a.HeardAt = b.HeardAt
 			if a.Trust != nil && b.Trust != nil {
@@ -167,11 +167,14 @@ func (p *plane) showPeers() {
 	p.listing.Lock()
 	defer p.listing.Unlock()
 	var list []feed.Entry[resource.Peer]
+	same := make(map[string]bool)
 	for _, q := range p.peers.all() {
 		before, _ := p.lists.Peers.Get(string(q.name))
-		list = append(list, feed.Entry[resource.Peer]{Key: string(q.name), Item: p.peerItem(q, before.Imported)})
+		item, as := p.peerItem(q, before.Imported)
+		list = append(list, feed.Entry[resource.Peer]{Key: string(q.name), Item: item})
+		same[string(q.name)] = as
 	}
-	p.lists.Peers.Replace(list)
+	p.lists.Peers.ReplaceBut(list, same)
 }
 
 // refreshPeers lists peers and clusters.
@@ -191,8 +194,10 @@ func (p *plane) refreshPeers() {
 		State: resource.PeerOK, Gateways: gateways, Services: count.own,
 	}}}
 	var list []feed.Entry[resource.Peer]
+	same := make(map[string]bool)
 	for _, q := range p.peers.all() {
-		item := p.peerItem(q, count.imported[q.name])
+		item, as := p.peerItem(q, count.imported[q.name])
+		same[string(q.name)] = as
 		list = append(list, feed.Entry[resource.Peer]{Key: string(item.Name), Item: item})
 		c := resource.Cluster{
 			Name: item.Name, ID: item.ID, Locality: item.Locality, State: item.State, Services: item.Imported,
@@ -204,7 +209,7 @@ func (p *plane) refreshPeers() {
 		}
 		clusters = append(clusters, feed.Entry[resource.Cluster]{Key: string(item.Name), Item: c})
 	}
-	p.lists.Peers.Replace(list)
+	p.lists.Peers.ReplaceBut(list, same)
 	p.lists.Clusters.Replace(unique(clusters))
 }
 
@@ -219,9 +224,9 @@ type listed struct {
 	item     resource.Peer
 }
 
-// peerItem is the peer as it is listed: mostly as before, but for when it was
-// heard. The caller holds listing.
-func (p *plane) peerItem(q *peer, imported int) resource.Peer {
+// peerItem is the peer as it is to be listed, and whether that is as it was listed
+// before, but for when it was heard: mostly it is. The caller holds listing.
+func (p *plane) peerItem(q *peer, imported int) (item resource.Peer, same bool) {
 	st := q.importer.Status()
 	heard := st.HeardAt
 	if !heard.IsZero() {
@@ -234,14 +239,14 @@ func (p *plane) peerItem(q *peer, imported int) resource.Peer {
 	}
 	if was := q.listed; was != nil && !q.foreign && was.status.Err == nil && st.Err == nil && was.status == now.status && was.snapshot == now.snapshot && was.spec == now.spec &&
 		was.via == now.via && was.imported == now.imported && reflect.DeepEqual(was.stored, now.stored) {
-		item := was.item
+		item = was.item
 		item.HeardAt = heard
-		return item
+		return item, true
 	}
 	now.item = p.newPeerItem(q, &now)
 	q.listed = &now
 	now.item.HeardAt = heard
-	return now.item
+	return now.item, false
 }
 
 func (p *plane) newPeerItem(q *peer, of *listed) resource.Peer {

@@ -23,6 +23,7 @@ type peers struct {
 
 	mu     sync.Mutex
 	byName map[catalog.ClusterName]*peer
+	sorted []*peer // by name
 	// order is the configuration's, then that of the stored ones' names: where peers
 	// disagree on a service, the earlier one wins.
 	order []catalog.ClusterName
@@ -31,13 +32,11 @@ type peers struct {
 
 func newPeers() *peers { return &peers{byName: make(map[catalog.ClusterName]*peer)} }
 
-// all are the peers by name.
+// all are the peers by name; the list is not to be changed.
 func (s *peers) all() []*peer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := slices.Collect(maps.Values(s.byName))
-	slices.SortFunc(out, func(a, b *peer) int { return cmp.Compare(a.name, b.name) })
-	return out
+	return s.sorted
 }
 
 // context ends when nobody follows peers any more.
@@ -157,9 +156,10 @@ func (p *plane) setPeers(ctx context.Context, specs []Peer) {
 		added = append(added, q)
 	}
 	p.peers.failed = failed
+	sorted := slices.SortedFunc(maps.Values(next), func(a, b *peer) int { return cmp.Compare(a.name, b.name) })
 	p.peers.mu.Lock()
 	before := p.peers.byName
-	p.peers.byName, p.peers.order = next, order
+	p.peers.byName, p.peers.sorted, p.peers.order = next, sorted, order
 	p.peers.mu.Unlock()
 
 	// Cut first: a peer that is removed may be one that must not read on.

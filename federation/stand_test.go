@@ -398,7 +398,12 @@ func (g *gateway) report(ctx context.Context, link *client.Gateway) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		_ = link.Send(ctx, g.makeReport())
+		r := g.makeReport()
+		if err := link.Send(ctx, r); err != nil {
+			g.mu.Lock()
+			g.callers = append(r.Callers, g.callers...) // else they were lost with it
+			g.mu.Unlock()
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

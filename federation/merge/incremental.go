@@ -274,7 +274,13 @@ func (u *updater) group(old *Service, t *touch, place map[catalog.ClusterName]in
 		}
 	}
 	if old != nil {
-		g.remote = slices.Grow(g.remote, len(old.remote)+len(t.remote))
+		n := len(t.remote)
+		for i := range old.remote {
+			if !t.peers[old.remote[i].cluster] {
+				n++
+			}
+		}
+		g.remote = make([]candidate, 0, n) // without room to spare: it stays
 		for _, c := range old.remote {
 			if !t.peers[c.cluster] {
 				g.remote = append(g.remote, c)

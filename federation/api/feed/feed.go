@@ -51,12 +51,16 @@ func New[T any](base uint64, equal func(a, b T) bool) *Feed[T] {
 }
 
 // Replace makes entries, sorted by key and without repeated keys, the list.
-func (f *Feed[T]) Replace(entries []Entry[T]) {
+func (f *Feed[T]) Replace(entries []Entry[T]) { f.ReplaceBut(entries, nil) }
+
+// ReplaceBut is Replace where the caller knows of some keys that what is listed
+// under them is equal: it is replaced, and not compared.
+func (f *Feed[T]) ReplaceBut(entries []Entry[T], equal map[string]bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	before := f.revision
 	old := f.entries
-	f.differ(old, entries)
+	f.differ(old, entries, equal)
 	f.entries = entries
 	if f.revision != before {
 		f.wake()

@@ -145,3 +145,23 @@ func TestHistoryIsBounded(t *testing.T) {
 		t.Errorf("journal holds %d entries, want the last 10 in order", len(all))
 	}
 }
+
+// What the caller knows to be equal is taken and not told, and nothing else is
+// hidden by it.
+func TestWhatIsKnownToBeEqualIsNotCompared(t *testing.T) {
+	compared := 0
+	f := feed.New(0, func(a, b string) bool {
+		compared++
+		return a == b
+	})
+	f.Replace(sorted(map[string]string{"a": "1", "b": "1", "c": "1"}))
+	_, before := f.All()
+	f.ReplaceBut(sorted(map[string]string{"a": "1 again", "b": "2", "d": "1"}), map[string]bool{"a": true, "d": true})
+	changes, _, _, err := f.Since(before)
+	if err != nil || len(changes) != 3 || changes[0].Key != "b" || !changes[1].Deleted || changes[2].Key != "d" {
+		t.Errorf("changes %+v, %v", changes, err)
+	}
+	if item, _ := f.Get("a"); item != "1 again" || compared != 1 {
+		t.Errorf("item %q after %d comparisons", item, compared)
+	}
+}

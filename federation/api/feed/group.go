@@ -66,7 +66,8 @@ func (f *Feed[T]) Edit(puts []Group[T], removes []string) {
 			next = append(next, new(*e.put)) // of its own, for it stays longer than those beside it
 		}
 		if !anew {
-			f.differ(compared(was, e.put))
+			old, fresh := compared(was, e.put)
+			f.differ(old, fresh, nil)
 		}
 	}
 	f.groups = append(next, rest...)
@@ -95,8 +96,9 @@ func compared[T any](was, is *Group[T]) (old, fresh []Entry[T]) {
 	return old, fresh
 }
 
-// differ records what leads from one sorted list to another.
-func (f *Feed[T]) differ(old, entries []Entry[T]) {
+// differ records what leads from one sorted list to another; what both have under
+// the keys of equal is.
+func (f *Feed[T]) differ(old, entries []Entry[T], equal map[string]bool) {
 	for i, j := 0, 0; i < len(old) || j < len(entries); {
 		switch order := compareAt(old, i, entries, j); {
 		case order < 0:
@@ -106,7 +108,7 @@ func (f *Feed[T]) differ(old, entries []Entry[T]) {
 			f.record(entries[j], false)
 			j++
 		default:
-			if !f.equal(old[i].Item, entries[j].Item) {
+			if !equal[entries[j].Key] && !f.equal(old[i].Item, entries[j].Item) {
 				f.record(entries[j], false)
 			}
 			i, j = i+1, j+1
