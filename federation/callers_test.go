@@ -36,11 +36,12 @@ func TestADryRunSaysWhoWouldBeJudgedDifferently(t *testing.T) {
 		{SightingKey: route.SightingKey{Service: web, Caller: "spiffe://west.test/a", Peer: "west", Allowed: true, Reason: "allowed", Rule: "open"}, Count: 5, LastSeen: time.Now()},
 		{SightingKey: route.SightingKey{Service: web, Caller: "spiffe://west.test/b", Peer: "west", Allowed: true, Reason: "allowed", Rule: "open"}, Count: 2, LastSeen: time.Now()},
 		{SightingKey: route.SightingKey{Service: catalog.MustServiceName("db.shop"), Caller: "spiffe://east.test/web", Allowed: true, Reason: "allowed"}, Count: 1, LastSeen: at},
+		{SightingKey: route.SightingKey{Service: catalog.MustServiceName("db.shop"), Caller: "spiffe://east.test/now", Allowed: true, Reason: "allowed"}, Count: 1, LastSeen: time.Now()},
 	}...)
 	gw.mu.Unlock()
 	eventually(t, "the callers are listed", func() bool {
 		all, err := east.api.Callers(ctx, catalog.ServiceName{}, 0)
-		return err == nil && all.Total >= 2
+		return err == nil && all.Total >= 3
 	})
 	some, err := east.api.Callers(ctx, web, 15*time.Minute)
 	if err != nil || some.Total != 2 || some.Items[0].Caller != "spiffe://west.test/a" || some.Items[0].Count != 5 || time.Since(some.Items[0].LastSeen) > time.Minute {
@@ -55,6 +56,12 @@ func TestADryRunSaysWhoWouldBeJudgedDifferently(t *testing.T) {
 	if i := would.Would; i.CallersTotal != 1 || i.Callers[0].Caller != "spiffe://west.test/a" || i.Callers[0].Before != "allow" || i.Callers[0].BeforeRule != "open" ||
 		i.Callers[0].After != "deny" || i.Callers[0].Cluster != "west" || i.Callers[0].Calls != 5 {
 		t.Errorf("%+v", i)
+	}
+	// A caller of the own cluster stands there with the own cluster's name.
+	closed := resource.Intention{Intention: policy.Intention{Name: "closed", Services: []policy.ServicePattern{"db.shop"}, Callers: []policy.IDPattern{"spiffe://east.test/*"}, Action: policy.Deny}}
+	own, err := east.api.Intentions().TryCreate(ctx, closed)
+	if err != nil || own.Would.CallersTotal != 1 || own.Would.Callers[0].Caller != "spiffe://east.test/now" || own.Would.Callers[0].Cluster != "east" {
+		t.Errorf("%+v, %v", own.Would, err)
 	}
 	gone, err := east.api.Intentions().TryDelete(ctx, "open", made.ETag)
 	if err != nil || gone.CallersTotal != 2 || gone.ServicesTotal != 1 || gone.Services[0].Fields[0] != resource.FieldDefaultAllow {

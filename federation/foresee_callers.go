@@ -17,6 +17,9 @@ import (
 func (p *plane) foreseeCallers(would *resource.Impact, view *merge.View, before, after []policy.Intention, window time.Duration) {
 	window = cmp.Or(min(window, callersWindow), callersWindow)
 	found := intentionImpact(before, after, p.sightings.Since(p.now(), window), hostedIn(view))
+	for i := range found.Callers {
+		found.Callers[i].Cluster = cmp.Or(found.Callers[i].Cluster, p.opts.Cluster) // gateways name no cluster for their own
+	}
 	would.Callers, would.CallersTotal = found.Callers, found.CallersTotal
 	room := max(0, resource.MaxImpact-len(would.Services))
 	would.Truncated = would.Truncated || found.Truncated || len(found.Services) > room

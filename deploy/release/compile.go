@@ -16,19 +16,23 @@ import (
 // builder is who `isthmus version` and the provenance say made the binary.
 const builder = "deploy/release"
 
-// flags are those of every binary: static, without the paths of this machine, and
-// with the commit told by the linker instead of read from the checkout.
-func (r *release) flags() []string {
+// told is what the linker tells the product's binaries of themselves.
+func (r *release) told() string {
 	const info = module + "/cmd/internal/buildinfo."
 	version := r.source.version
 	if r.source.modified {
 		version += "+modified"
 	}
-	values := []string{
-		info + "version=v" + version, info + "commit=" + r.source.commit,
-		info + "time=" + r.source.time.Format(time.RFC3339), info + "builder=" + builder,
-	}
-	return []string{"-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags=-s -w -buildid= -X " + strings.Join(values, " -X ")}
+	return strings.Join([]string{
+		"-X " + info + "version=v" + version, "-X " + info + "commit=" + r.source.commit,
+		"-X " + info + "time=" + r.source.time.Format(time.RFC3339), "-X " + info + "builder=" + builder,
+	}, " ")
+}
+
+// flags are those of every binary: static, without the paths of this machine, and
+// with the commit told by the linker instead of read from the checkout.
+func flags(told string) []string {
+	return []string{"-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags=-s -w -buildid= " + told}
 }
 
 // environment of the go command: what the machine's own settings would change.
@@ -37,12 +41,16 @@ func environment(arch string) []string {
 }
 
 func (r *release) compile(ctx context.Context, p program, arch string) error {
-	args := append([]string{"build", "-o", filepath.Join(r.staged(arch), p.name)}, r.flags()...)
-	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/"+p.name)...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = r.root, os.Stderr, os.Stderr
+	return r.goBuild(ctx, r.root, arch, filepath.Join(r.staged(arch), p.name), "./cmd/"+p.name, r.told())
+}
+
+// goBuild builds one package of the module in dir.
+func (r *release) goBuild(ctx context.Context, dir, arch, to, pkg, told string) error {
+	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-o", to}, flags(told)...), pkg)...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, os.Stderr, os.Stderr
 	cmd.Env = environment(arch)
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("build %s: %w", p.name, err)
+		return fmt.Errorf("build %s: %w", pkg, err)
 	}
 	return nil
 }

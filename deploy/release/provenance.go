@@ -58,7 +58,7 @@ func (r *release) provenance(context.Context) error {
 	d := &s.Predicate.BuildDefinition
 	d.BuildType = "https://" + module + "/deploy/release/v1"
 	d.ExternalParameters = map[string]any{"version": r.source.version, "architectures": r.archs}
-	d.InternalParameters = map[string]any{"go": runtime.Version(), "flags": r.flags(), "modified": r.source.modified}
+	d.InternalParameters = map[string]any{"go": runtime.Version(), "flags": flags(r.told()), "modified": r.source.modified}
 	sums, err := digest(filepath.Join(r.root, "go.sum"))
 	if err != nil {
 		return err

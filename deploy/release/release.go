@@ -86,7 +86,7 @@ func (r *release) buildArch(ctx context.Context, arch string) error {
 			return err
 		}
 	}
-	return nil
+	return r.provider(ctx, arch)
 }
 
 // published lists the files of the release, without the sums.

@@ -44,8 +44,6 @@ func appliedPath(set, kind, name string) string {
 	return "/v1/applied/" + url.PathEscape(set) + "/" + url.PathEscape(kind) + "/" + url.PathEscape(name)
 }
 
-// Kind writes rules of a kind that is known when the program runs only: the last
-// part of its path, and T any JSON that fits it.
-func Kind[T any](c *Client, kind string) Writes[T] {
-	return Writes[T]{client: c, path: "/v1/" + url.PathEscape(kind)}
-}
+// Kind reads and writes rules of a kind that is known when the program runs only: the
+// last part of its path, and T any JSON that fits it.
+func Kind[T any](c *Client, kind string) Rules[T] { return rules[T](c, url.PathEscape(kind)) }

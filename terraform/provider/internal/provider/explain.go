@@ -76,7 +76,7 @@ func (d *explanation) Read(ctx context.Context, req datasource.ReadRequest, resp
 		resp.Diagnostics.AddError("Cannot explain "+m.Service, err.Error())
 		return
 	}
-	m.Status, m.Why, m.Otherwise, m.Ledger = types.StringValue(string(e.Ledger.Status)), types.StringValue(e.Ledger.Why), types.StringValue(e.Ledger.Otherwise), types.StringValue(string(ledger))
+	m.Status, m.Why, m.Otherwise, m.Ledger = types.StringValue(e.Ledger.Status.String()), types.StringValue(e.Ledger.Why), types.StringValue(e.Ledger.Otherwise), types.StringValue(string(ledger))
 	m.Cluster = types.StringValue("")
 	if c := e.Ledger.Choice; c != nil {
 		m.Cluster = types.StringValue(string(c.Cluster))

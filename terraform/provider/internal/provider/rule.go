@@ -106,15 +106,20 @@ func (r *rule[T]) Delete(ctx context.Context, req resource.DeleteRequest, resp *
 
 // body is what the API takes: the attributes but the etag.
 func (r *rule[T]) body(v tftypes.Value) (raw, error) {
-	x, err := toJSON(v, "", r.field)
-	if err != nil {
-		return nil, err
+	doc := document{}
+	for name, value := range fields(v) {
+		if name == etag {
+			continue
+		}
+		name = r.field("", name)
+		x, err := toJSON(value, name, r.field)
+		if err != nil {
+			return nil, err
+		}
+		if x != nil {
+			doc[name] = x
+		}
 	}
-	doc, ok := x.(document)
-	if !ok {
-		return nil, errors.New("the resource has no attributes")
-	}
-	delete(doc, etag)
 	return json.Marshal(doc)
 }
 
