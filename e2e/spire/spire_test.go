@@ -44,7 +44,9 @@ type world struct {
 	aws, gcp, onprem *stand.Cluster
 	spire            map[string]*spire.Domain
 	guide            *guide
-	client           *http.Client
+	// first are the roots of the embedded CA that were carried by hand.
+	first  []string
+	client *http.Client
 }
 
 func newWorld(t *testing.T) *world {
@@ -56,9 +58,8 @@ func newWorld(t *testing.T) *world {
 	)
 	w := &world{
 		Stand: s, aws: s.Clusters[0], gcp: s.Clusters[1], onprem: s.Clusters[2], spire: map[string]*spire.Domain{},
-		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+		client: clientOf(t),
 	}
-	t.Cleanup(w.client.CloseIdleConnections)
 	for _, td := range []string{aws, gcp} {
 		s.Domains[td].External = true
 		w.spire[td] = spire.New(t, spire.Options{TrustDomain: td, SVIDTTL: life, Dir: filepath.Join(s.Dir, "s-"+td[:3]), Socket: s.Domains[td].Socket})
@@ -78,6 +79,14 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	return w
+}
+
+// clientOf is a workload's HTTP client.
+func clientOf(t *testing.T) *http.Client {
+	t.Helper()
+	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	t.Cleanup(c.CloseIdleConnections)
+	return c
 }
 
 // instance is an HTTP server that says its name.
@@ -161,8 +170,13 @@ func (w *world) install(t *testing.T) {
 }
 
 // metric is one sample of a gateway, or -1.
-func metric(g *stand.Gateway, pattern string) float64 {
-	body, err := stand.Get("http://" + g.Admin.String() + "/metrics")
+func metric(g *stand.Gateway, pattern string) float64 { return sample(g.Admin.String(), pattern) }
+
+// api is one sample of a federation, or -1.
+func api(c *stand.Cluster, pattern string) float64 { return sample(c.API.String(), pattern) }
+
+func sample(address, pattern string) float64 {
+	body, err := stand.Get("http://" + address + "/metrics")
 	if err != nil {
 		return -1
 	}
@@ -204,6 +218,7 @@ func (w *world) awaitRotations(t *testing.T, n int) {
 }
 
 func TestClustersOnSPIRE(t *testing.T) {
+	t.Parallel()
 	begin := time.Now()
 	w := newWorld(t)
 	w.install(t)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"os"
@@ -37,6 +38,8 @@ type Domain struct {
 	Bundle      string
 	// SVIDTTL and CATTL are lives of what the CA issues; 0 leaves them to it.
 	SVIDTTL, CATTL time.Duration
+	// Config has further keys of the CA's file.
+	Config Object
 	// External domains have another Workload API at Socket than that of an embedded
 	// CA: the scenario runs it, and writes Bundle where a peer is to read it.
 	External bool
@@ -226,11 +229,7 @@ func (g *Gateway) Section() Object { return g.Config["gateway"].(Object) }
 // is ready.
 func (s *Stand) Start() {
 	s.T.Helper()
-	for _, d := range s.Domains {
-		if !d.External {
-			s.startCA(d)
-		}
-	}
+	s.StartCAs()
 	for _, c := range s.Clusters {
 		s.writeConfig(filepath.Join(s.Dir, c.Name, "federation.yaml"), c.Config)
 		for _, g := range c.Gateways {
@@ -261,6 +260,17 @@ func (s *Stand) Start() {
 	}
 }
 
+// StartCAs starts the embedded CAs that do not run yet: before Start where a
+// scenario carries bundles by hand.
+func (s *Stand) StartCAs() {
+	s.T.Helper()
+	for _, d := range s.Domains {
+		if !d.External && !d.CA.Running() {
+			s.startCA(d)
+		}
+	}
+}
+
 func (s *Stand) startCA(d *Domain) {
 	var entries []any
 	for _, c := range s.Clusters {
@@ -279,6 +289,7 @@ func (s *Stand) startCA(d *Domain) {
 		"trust_domain": d.TrustDomain, "dir": filepath.Join(s.Dir, "ca-"+d.TrustDomain),
 		"socket": d.Socket, "bundle_file": d.Bundle, "entries": entries,
 	}
+	maps.Copy(config, d.Config)
 	if d.SVIDTTL != 0 {
 		config["svid_ttl"] = d.SVIDTTL.String()
 	}

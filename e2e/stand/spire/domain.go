@@ -35,6 +35,9 @@ type Options struct {
 	Dir string
 	// Socket is where the agent serves the Workload API; empty: in Dir.
 	Socket string
+	// WebCert and WebKey are PEM files with which the server's bundle endpoint is
+	// https_web; empty: https_spiffe.
+	WebCert, WebKey string
 }
 
 // Domain is one trust domain's SPIRE.
@@ -51,6 +54,7 @@ type Domain struct {
 	port   netip.AddrPort
 	token  string // by which the agent joined
 	follow []*Domain
+	others Block // that it follows, which are no SPIRE
 }
 
 // New describes a domain; Start runs it.
@@ -81,6 +85,16 @@ func Federate(domains ...*Domain) {
 	}
 }
 
+// Follow makes the server follow another's bundle endpoint; id is of its SVID, ""
+// where it shows a certificate for its host name. It is called before Start.
+func (d *Domain) Follow(trustDomain, url, id string) {
+	profile := `"https_web" {}`
+	if id != "" {
+		profile = fmt.Sprintf(`"https_spiffe" { endpoint_spiffe_id = %q }`, id)
+	}
+	d.others = append(d.others, fmt.Sprintf("federates_with %q { bundle_endpoint_url = %q bundle_endpoint_profile %s }", trustDomain, url, profile))
+}
+
 // Start runs servers, exchanges bundles, and runs agents, which join by a token.
 func Start(domains ...*Domain) {
 	for _, d := range domains {
@@ -100,7 +114,12 @@ func (d *Domain) path(name string) string { return filepath.Join(d.Dir, name) }
 // has their bundles.
 func (d *Domain) StartServer() {
 	d.t.Helper()
-	federation := Block{fmt.Sprintf("bundle_endpoint { address = %q port = %d profile \"https_spiffe\" {} refresh_hint = \"10s\" }", d.Bundles.Addr(), d.Bundles.Port())}
+	profile := `"https_spiffe" {}`
+	if d.WebCert != "" {
+		profile = fmt.Sprintf(`"https_web" { serving_cert_file { cert_file_path = %q key_file_path = %q file_sync_interval = "1h" } }`, d.WebCert, d.WebKey)
+	}
+	federation := Block{fmt.Sprintf("bundle_endpoint { address = %q port = %d profile %s refresh_hint = \"10s\" }", d.Bundles.Addr(), d.Bundles.Port(), profile)}
+	federation = append(federation, d.others...)
 	for _, o := range d.follow {
 		federation = append(federation, fmt.Sprintf("federates_with %q { bundle_endpoint_url = \"https://%s\" bundle_endpoint_profile \"https_spiffe\" { endpoint_spiffe_id = \"spiffe://%s/spire/server\" } }",
 			o.TrustDomain, o.Bundles, o.TrustDomain))
@@ -241,6 +260,9 @@ func (d *Domain) CLI(args ...string) []byte {
 	}
 	return out
 }
+
+// Try runs a command that may fail.
+func (d *Domain) Try(args ...string) ([]byte, error) { return d.run(args...) }
 
 func (d *Domain) run(args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(d.t.Context(), startWithin)
