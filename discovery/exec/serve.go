@@ -18,6 +18,9 @@ import (
 const (
 	DefaultFullEvery = 10 * time.Minute
 	DefaultBeat      = 30 * time.Second
+	// look is how soon new trouble is told: an operator who looks at the parent is
+	// not to wait for the next beat.
+	look = 2 * time.Second
 )
 
 // ErrParentGone is returned by Serve when its standard input has ended.
@@ -71,6 +74,7 @@ type server struct {
 	mu   sync.Mutex
 	w    *Writer
 	last *catalog.Snapshot
+	told string // the trouble that was printed last
 }
 
 // publish prints a snapshot, and after it what the source still reports: one that
@@ -82,9 +86,15 @@ func (s *server) publish(snap *catalog.Snapshot) {
 	defer s.mu.Unlock()
 	s.last = snap
 	s.check(s.w.Publish(snap))
+	s.told = ""
 	if err != nil {
-		s.check(s.w.Fail(err))
+		s.fail(err)
 	}
+}
+
+func (s *server) fail(err error) {
+	s.told = err.Error()
+	s.check(s.w.Fail(err))
 }
 
 // trouble is what the source reports, if it does.
@@ -104,18 +114,36 @@ func (s *server) check(err error) {
 
 // beat prints full lists, signs of life, and what the source reports.
 func (s *server) beat(ctx context.Context) {
-	beat, full := time.NewTicker(s.o.Beat), time.NewTicker(s.o.FullEvery)
+	beat, full, trouble := time.NewTicker(s.o.Beat), time.NewTicker(s.o.FullEvery), time.NewTicker(look)
+	defer trouble.Stop()
 	defer beat.Stop()
 	defer full.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-trouble.C:
+			s.tellNew()
 		case <-beat.C:
 			s.state(false)
 		case <-full.C:
 			s.state(true)
 		}
+	}
+}
+
+// tellNew prints trouble that has not been printed. That it is over tells the next
+// snapshot or beat: only a read is a witness of that.
+func (s *server) tellNew() {
+	err := s.trouble()
+	if err == nil {
+		return
+	}
+	text := err.Error()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if text != s.told {
+		s.fail(err)
 	}
 }
 
@@ -125,11 +153,12 @@ func (s *server) state(full bool) {
 	defer s.mu.Unlock()
 	switch {
 	case err != nil:
-		s.check(s.w.Fail(err)) // repeated: it is a sign of life, too
+		s.fail(err) // repeated: it is a sign of life, too
 	case full && s.last != nil:
 		s.w.Full()
 		s.check(s.w.Publish(s.last))
 	default:
+		s.told = ""
 		s.check(s.w.Unchanged())
 	}
 }

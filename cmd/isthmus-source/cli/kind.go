@@ -39,7 +39,7 @@ type kind struct {
 
 // kinds are the sources of this command, in the order of its help.
 func kinds() []kind {
-	return []kind{gcpKind, kubernetesKind}
+	return []kind{awsKind, gcpKind, kubernetesKind}
 }
 
 func (k kind) command() *cobra.Command {
