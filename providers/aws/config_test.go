@@ -3,6 +3,8 @@ package aws_test
 import (
 	"errors"
 	"os"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -92,4 +94,38 @@ func FuzzParseConfig(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The README explains every key.
+func TestTheReadmeHasEveryKey(t *testing.T) {
+	data, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]bool{}
+	collect(reflect.TypeFor[aws.Config](), keys)
+	for key := range keys {
+		if !regexp.MustCompile(`\b` + key + `:`).Match(data) {
+			t.Errorf("README.md has no key %s", key)
+		}
+	}
+	if len(keys) < 30 {
+		t.Errorf("only %d keys: %v", len(keys), keys)
+	}
+}
+
+func collect(t reflect.Type, keys map[string]bool) {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		collect(t.Elem(), keys)
+	case reflect.Struct:
+		for f := range t.Fields() {
+			if name, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); name != "" {
+				keys[name] = true
+			}
+			if f.Tag.Get("yaml") != "" {
+				collect(f.Type, keys)
+			}
+		}
+	}
 }
