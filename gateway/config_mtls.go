@@ -36,6 +36,9 @@ type Consul struct {
 	// that speak mTLS; default DefaultConsulService. Intentions in Consul name it as the
 	// source.
 	Service string `yaml:"service,omitempty"`
+	// IgnoreIntentions leaves it to Isthmus's intentions who may call the services that
+	// the gateway stands for. Without it Consul's are asked, too, for each connection.
+	IgnoreIntentions bool `yaml:"ignore_intentions,omitempty"`
 }
 
 func (c Consul) withDefaults() Consul {

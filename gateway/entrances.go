@@ -81,11 +81,11 @@ func (g *Gateway) buildMTLS(dialer *outbound.Dialer) error {
 		if err != nil {
 			return err
 		}
-		source := g.o.Identity
+		o := workload.DoorOptions{Source: g.o.Identity, ALPN: l.alpn(), Allowed: l.Callers, Live: g.mesh.live}
 		if l.Identity == IdentityConsul {
-			source = g.mesh.sources[l.consulService()]
+			g.mesh.stand(&o, l.consulService(), !g.config.Consul.IgnoreIntentions)
 		}
-		door, err := workload.NewDoor(workload.DoorOptions{Source: source, ALPN: l.alpn(), Allowed: l.Callers, Live: g.mesh.live})
+		door, err := workload.NewDoor(o)
 		if err != nil {
 			return err
 		}

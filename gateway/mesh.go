@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -76,6 +78,32 @@ func (m *mesh) add(g *Gateway, service string) (*identity.Source, error) {
 	m.sources[service] = source
 	m.services = append(m.services, service)
 	return source, nil
+}
+
+// The reasons of callers whom the mesh's intentions keep out, besides those of a
+// handshake.
+const (
+	reasonConsulDenied  = "consul_denied"
+	reasonConsulUnknown = "consul_unknown"
+)
+
+// stand makes a door that of a service of the mesh.
+func (m *mesh) stand(o *workload.DoorOptions, service string, intentions bool) {
+	o.Source, o.Form = m.sources[service], consulca.IsService
+	if !intentions {
+		return
+	}
+	o.Ask = func(ctx context.Context, leaf *x509.Certificate) error {
+		err := m.client.Authorize(ctx, service, leaf)
+		if err == nil {
+			return nil
+		}
+		reason := reasonConsulUnknown
+		if _, ok := errors.AsType[*consulca.DeniedError](err); ok {
+			reason = reasonConsulDenied
+		}
+		return &workload.RefusedError{Reason: reason, Err: err}
+	}
 }
 
 // identities are who the gateway is towards endpoints.

@@ -19,6 +19,20 @@ func TestCallsCrossFromMeshToMesh(t *testing.T) {
 	stand.Figure(t, "two datacenters, five proxies and two clusters are up after %.1f s", time.Since(begin).Seconds())
 	east, west := w.east.gateway(), w.west.gateway()
 
+	// The east's own Consul allows web nothing yet, and the gateway stands for billing.
+	stand.Eventually(t, within, "the east's intentions are asked", func() error {
+		if got, err := w.say(t.Context()); err == nil {
+			t.Fatalf("answered %q", got)
+		}
+		if metric(t, east, "isthmus_gateway_refusals_total", `way="mtls"`, `reason="consul_denied"`) == 0 {
+			return errNot
+		}
+		return nil
+	})
+	w.guide.run("east intention", w.east)
+	w.intend(w.east, "ledger", "*", api.IntentionActionAllow)
+	w.intend(w.east, "stray", "*", api.IntentionActionAllow)
+
 	// The west's Consul allows the gateway nothing yet.
 	denied := func() float64 {
 		return metric(t, west, "isthmus_gateway_mtls_handshakes_total", `side="out"`, `result="denied"`)

@@ -99,16 +99,32 @@ func (w *world) leavesChange(t *testing.T) {
 	w.until("new connections", w.get, "URI="+w.east.id("web"))
 }
 
-// consulDies: a gateway starts without its agent, from what it kept.
+// consulDies: without its agent a gateway goes on, by the last answers; and it starts
+// with the certificates that it kept, though without those answers.
 func (w *world) consulDies(t *testing.T) {
 	web := w.east.leaf("web")
+	call := func(ctx) (string, error) { return w.enter("ledger", web) }
+	w.until("web is asked about", call, "hello\n")
 	g := w.east.gateway()
 	w.east.Kill()
-	defer w.east.Restart()
+	time.Sleep(3 * time.Second) // the answer is not fresh any more
+	if got, err := w.enter("ledger", web); err != nil {
+		t.Errorf("a new connection without an agent: %q, %v", got, err)
+	}
 	g.Stop()
 	g.Start()
 	g.AwaitReady()
-	w.until("a new caller", func(ctx) (string, error) { return w.enter("ledger", web) }, "hello\n") // its link comes up a little later
+	stand.Eventually(t, within, "who was never asked about is refused", func() error {
+		if got, err := w.enter("ledger", web); err == nil {
+			t.Fatalf("answered %q", got)
+		}
+		if metric(t, g, "isthmus_gateway_mtls_handshakes_total", `side="in"`, `result="consul_unknown"`) == 0 {
+			return errNot
+		}
+		return nil
+	})
+	w.east.Restart()
+	w.until("the agent is back", call, "hello\n")
 	if n := metric(t, g, "isthmus_gateway_mesh_identity_not_after_seconds", `service="ledger"`); n < float64(time.Now().Unix()) {
 		t.Errorf("the certificate is good until %v", n)
 	}

@@ -216,9 +216,15 @@ func (w *world) start() {
 // allow sets the west's intention about gateways that call a service.
 func (w *world) allow(service string, action api.IntentionAction) {
 	w.t.Helper()
-	_, _, err := w.west.Client().ConfigEntries().Set(&api.ServiceIntentionsConfigEntry{
+	w.intend(w.west, service, "isthmus-gateway", action)
+}
+
+// intend sets one of Consul's intentions.
+func (w *world) intend(m *mesh, service, caller string, action api.IntentionAction) {
+	w.t.Helper()
+	_, _, err := m.Client().ConfigEntries().Set(&api.ServiceIntentionsConfigEntry{
 		Kind: api.ServiceIntentions, Name: service,
-		Sources: []*api.SourceIntention{{Name: "isthmus-gateway", Action: action, Type: api.IntentionSourceConsul}},
+		Sources: []*api.SourceIntention{{Name: caller, Action: action, Type: api.IntentionSourceConsul}},
 	}, nil)
 	if err != nil {
 		w.t.Fatal(err)

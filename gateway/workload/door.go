@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"time"
@@ -15,12 +16,17 @@ import (
 // enterTimeout bounds a handshake: who only opens connections must not hold slots.
 const enterTimeout = 10 * time.Second
 
-// DoorOptions configure a Door. All fields but ALPN and Allowed are required.
+// DoorOptions configure a Door. Source and Live are required.
 type DoorOptions struct {
 	// Source is who the gateway is at this door.
 	Source *identity.Source
 	// ALPN are the application protocols that are offered; none negotiates none.
 	ALPN []string
+	// Form says which IDs are workloads' at all; nil: every one.
+	Form func(spiffeid.ID) bool
+	// Ask is asked about who has proven an ID, last of all; nil lets everybody pass. It
+	// may take a while, and its refusals are *RefusedError.
+	Ask func(ctx context.Context, leaf *x509.Certificate) error
 	// Allowed are the IDs that may enter; none means every one of the trust domain.
 	Allowed []policy.IDPattern
 	Live    *Live
@@ -45,6 +51,9 @@ func NewDoor(o DoorOptions) (*Door, error) {
 // admits reports whether an authenticated workload may enter.
 func (d *Door) admits(id spiffeid.ID) bool {
 	if own := d.o.Source.TrustDomain(); own.IsZero() || id.TrustDomain() != own {
+		return false
+	}
+	if d.o.Form != nil && !d.o.Form(id) {
 		return false
 	}
 	return len(d.o.Allowed) == 0 || policy.MatchesAny(d.o.Allowed, id)
@@ -74,11 +83,15 @@ func (d *Door) enter(shaking, ctx context.Context, c net.Conn) (context.Context,
 	if err != nil && bounded.Err() != nil && shaking.Err() == nil {
 		err = errors.Join(err, context.DeadlineExceeded)
 	}
-	cancel()
 	var id spiffeid.ID
 	if err == nil {
 		id, err = identity.PeerID(conn.ConnectionState())
 	}
+	if err == nil && d.o.Ask != nil {
+		// Not within the handshake: only now it is proven who asks.
+		err = d.o.Ask(bounded, conn.ConnectionState().PeerCertificates[0])
+	}
+	cancel()
 	d.o.Live.count(sideIn, err)
 	if err != nil {
 		return ctx, nil, err

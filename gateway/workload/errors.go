@@ -41,6 +41,19 @@ func (e *RevokedError) Unwrap() error { return e.Err }
 // Status is what other gateways are told.
 func (*RevokedError) Status() wire.Status { return wire.Revoked }
 
+// RefusedError refuses a workload that has proven who it is.
+type RefusedError struct {
+	// Reason is a word for logs and metrics, of a closed set.
+	Reason string
+	Err    error
+}
+
+// Error implements error.
+func (e *RefusedError) Error() string { return e.Reason + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
 // The results of a handshake besides the reasons of package identity.
 const (
 	resultOK      = "ok"
@@ -60,6 +73,9 @@ func Reason(err error) string {
 	}
 	if _, ok := errors.AsType[*DeniedError](err); ok {
 		return resultDenied
+	}
+	if e, ok := errors.AsType[*RefusedError](err); ok {
+		return e.Reason
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return resultTimeout

@@ -37,6 +37,9 @@ type Client struct {
 	roots   *roots
 	failed  error         // why the last answer was none
 	changed chan struct{} // closed with the next answer or failure
+	// verdicts are the last answers of intentions, at most maxVerdicts.
+	verdicts map[question]verdict
+	asking   chan struct{} // holds a token for each question
 }
 
 // roots are those of the mesh's trust domain: the one in use and those that still
@@ -55,7 +58,7 @@ func New(o Options) (*Client, error) {
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("consul ca: %w", errors.Join(errs...))
 	}
-	c := &Client{config: o.Config.WithDefaults(), log: o.Log, changed: make(chan struct{})}
+	c := &Client{config: o.Config.WithDefaults(), log: o.Log, changed: make(chan struct{}), asking: make(chan struct{}, maxAsking)}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}

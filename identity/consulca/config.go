@@ -21,6 +21,9 @@ type Config struct {
 	// TokenFile holds the ACL token, read anew for every request. It needs
 	// service:write on every service whose certificate is asked for.
 	TokenFile string `yaml:"token_file,omitempty"`
+	// Partition and Namespace of the services, in Consul Enterprise.
+	Partition string `yaml:"partition,omitempty"`
+	Namespace string `yaml:"namespace,omitempty"`
 	TLS       TLS    `yaml:"tls,omitempty"`
 }
 

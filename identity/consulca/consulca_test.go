@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/identity/consulca"
 	"github.com/isthmus-mesh/isthmus/identity/identitytest"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 	"go.uber.org/goleak"
 )
@@ -39,6 +40,7 @@ type agent struct {
 	status  int // instead of an answer
 	token   string
 	asked   int
+	says    string // the answer to a question about intentions
 }
 
 func newAgent(t *testing.T) *agent {
@@ -53,7 +55,7 @@ func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	after, _ := strconv.ParseUint(r.URL.Query().Get("index"), 10, 64)
 	a.mu.Lock()
 	a.asked++
-	for a.index == after && a.status == 0 {
+	for after > 0 && a.index == after && a.status == 0 {
 		changed := a.changed
 		a.mu.Unlock()
 		select {
@@ -70,6 +72,15 @@ func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if a.token != "" && r.Header.Get("X-Consul-Token") != a.token {
 		http.Error(w, "Permission denied", http.StatusForbidden)
+		return
+	}
+	if r.URL.Path == "/v1/agent/connect/authorize" {
+		var q struct{ Target, ClientCertURI, ClientCertSerial string }
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil || q.Target != "billing" || !strings.HasSuffix(q.ClientCertURI, "/svc/web") || q.ClientCertSerial == "" {
+			http.Error(w, "bad question", http.StatusBadRequest)
+			return
+		}
+		_, _ = w.Write([]byte(a.says))
 		return
 	}
 	body := a.roots
@@ -230,6 +241,77 @@ func TestWhatIsHeldOutlivesTheAgent(t *testing.T) {
 	serial := src.Serial()
 	a.set(func() { a.status, a.roots, a.index = 0, rootsOf(ca), 3; a.leaves["billing"] = leafOf(ca.SVID(id)) }) // the index went back, too
 	eventually(t, "a new leaf", func() bool { return src.Serial() != serial })
+}
+
+func TestIntentionsAreAsked(t *testing.T) {
+	ca := identitytest.NewCA("mesh.consul")
+	web := ca.SVID(ca.ID("/ns/default/dc/dc1/svc/web")).Certificates[0]
+	a := newAgent(t)
+	client, err := consulca.New(consulca.Options{Config: a.config()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	ask := func() error { return client.Authorize(t.Context(), "billing", web) }
+	yes, no := `{"Authorized":true,"Reason":"ok"}`, `{"Authorized":false,"Reason":"Matched L4 intention: default/web => default/billing (Precedence: 9, Action: DENY)"}`
+	denied := func(err error) bool { _, ok := errors.AsType[*consulca.DeniedError](err); return ok }
+	set := func(says string, status int) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.says, a.status = says, status
+	}
+
+	// What was never answered is no yes.
+	for _, bad := range []string{`{}`, `{"Authorized":`, `null`} {
+		set(bad, 0)
+		if err := ask(); !errors.Is(err, consulca.ErrUnknown) {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+	set("", http.StatusInternalServerError)
+	if err := ask(); !errors.Is(err, consulca.ErrUnknown) {
+		t.Errorf("%v", err)
+	}
+	set(yes, 0)
+	if err := ask(); err != nil {
+		t.Fatal(err)
+	}
+	a.mu.Lock()
+	before := a.asked
+	a.mu.Unlock()
+	for range 20 { // a burst is asked about once
+		if err := ask(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.mu.Lock()
+	if a.asked != before {
+		t.Errorf("%d questions for one burst", a.asked-before)
+	}
+	a.mu.Unlock()
+
+	set(no, 0)
+	eventually(t, "the denial", func() bool { return denied(ask()) })
+	set("", http.StatusInternalServerError) // the last answer counts
+	time.Sleep(2100 * time.Millisecond)
+	if err := ask(); !denied(err) {
+		t.Errorf("while nobody answers: %v", err)
+	}
+	set(yes, 0)
+	eventually(t, "it is allowed again", func() bool { return ask() == nil })
+}
+
+func TestFormOfAService(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/ns/default/dc/dc1/svc/web": true, "/ap/team/ns/default/dc/dc1/svc/web": true,
+		"/agent/client/dc/dc1/id/node": false, "/agent/server/dc/dc1": false, "/gateway/mesh/dc/dc1": false,
+		"/ns/default/dc/dc1/svc/web/x": false, "/ns/default/dc/dc1/svc": false, "/x/default/dc/dc1/svc/web": false,
+	} {
+		id := spiffeid.RequireFromString("spiffe://11111111-2222-3333-4444-555555555555.consul" + path)
+		if consulca.IsService(id) != want {
+			t.Errorf("%s: %v", path, !want)
+		}
+	}
 }
 
 func TestProblems(t *testing.T) {

@@ -113,40 +113,60 @@ func backoff(failures int) time.Duration {
 func (c *Client) get(ctx context.Context, path string, index uint64) (body []byte, next uint64, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, wait+wait/16+slack, errors.New("the agent does not answer"))
 	defer cancel()
-	u := url.URL{Scheme: c.config.Scheme, Host: c.config.Address, Path: path}
+	values := url.Values{}
 	if index > 0 {
-		u.RawQuery = url.Values{"index": {strconv.FormatUint(index, 10)}, "wait": {wait.String()}}.Encode()
+		values.Set("index", strconv.FormatUint(index, 10))
+		values.Set("wait", wait.String())
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	body, header, err := c.send(ctx, http.MethodGet, path, values, nil)
 	if err != nil {
 		return nil, 0, err
+	}
+	// An index of 0, or none, must not be waited on: the query would not block.
+	next, _ = strconv.ParseUint(header.Get("X-Consul-Index"), 10, 64)
+	return body, max(next, 1), nil
+}
+
+// send makes one request, in the tenancy that is configured.
+func (c *Client) send(ctx context.Context, method, path string, values url.Values, content io.Reader) (body []byte, header http.Header, err error) {
+	if values == nil {
+		values = url.Values{}
+	}
+	if c.config.Namespace != "" {
+		values.Set("ns", c.config.Namespace)
+	}
+	if c.config.Partition != "" {
+		values.Set("partition", c.config.Partition)
+	}
+	u := url.URL{Scheme: c.config.Scheme, Host: c.config.Address, Path: path, RawQuery: values.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), content)
+	if err != nil {
+		return nil, nil, err
 	}
 	token, err := c.config.token()
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	if token != "" {
 		req.Header.Set("X-Consul-Token", token)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return nil, 0, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	case resp.StatusCode == http.StatusForbidden:
-		return nil, 0, fmt.Errorf("%s: %w: %.200s", path, ErrNoPermission, body)
+		return nil, nil, fmt.Errorf("%s: %w: %.200s", path, ErrNoPermission, body)
 	case resp.StatusCode != http.StatusOK:
-		return nil, 0, fmt.Errorf("%s: %s: %.200s", path, resp.Status, body)
+		return nil, nil, fmt.Errorf("%s: %s: %.200s", path, resp.Status, body)
 	case len(body) > maxAnswer:
-		return nil, 0, fmt.Errorf("%s: the answer is longer than %d bytes", path, maxAnswer)
+		return nil, nil, fmt.Errorf("%s: the answer is longer than %d bytes", path, maxAnswer)
 	}
-	// An index of 0, or none, must not be waited on: the query would not block.
-	next, _ = strconv.ParseUint(resp.Header.Get("X-Consul-Index"), 10, 64)
-	return body, max(next, 1), nil
+	return body, resp.Header, nil
 }
 
 func pause(ctx context.Context, d time.Duration) {
