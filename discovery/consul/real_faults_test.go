@@ -77,6 +77,7 @@ func TestRealConsulContract(t *testing.T) {
 // Real ACLs: a token that sees nothing, one that sees a part, one that sees all,
 // and one that is taken away.
 func TestRealConsulACLs(t *testing.T) {
+	t.Parallel()
 	const management = "3f5cbbd2-2d3d-4d0c-8f3c-2f6f3a9b8c11"
 	a := realAgent(t, consultest.Options{Dev: true, ManagementToken: management})
 	for _, name := range []string{"web", "db"} {
@@ -138,6 +139,7 @@ func TestRealConsulACLs(t *testing.T) {
 // Two datacenters side by side, each on an address of its own: neither shows in
 // the other.
 func TestRealConsulTwoDatacenters(t *testing.T) {
+	t.Parallel()
 	if _, err := os.Stat("/proc/net"); err != nil {
 		t.Skip("127.0.0.2 is there on Linux only")
 	}

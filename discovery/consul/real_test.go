@@ -132,6 +132,7 @@ func realAgent(t *testing.T, o consultest.Options) *consultest.Agent {
 }
 
 func TestRealConsulServicesFollowRegistrationsAndHealth(t *testing.T) {
+	t.Parallel()
 	a := realAgent(t, consultest.Options{Dev: true, Region: "eu-west-1", Zone: "euw1-az1"})
 	r := start(t, consul.Config{Config: agent.Config{Address: a.Address()}, LabelMeta: []string{"version"}, AddressTag: "wan"})
 	r.await(t, "an empty catalog", func(s *catalog.Snapshot) bool { return s.Len() == 0 })
@@ -186,6 +187,7 @@ func TestRealConsulServicesFollowRegistrationsAndHealth(t *testing.T) {
 // An instance without a check, with the same name and tags as another one,
 // shows neither in the list of services nor among the checks.
 func TestRealConsulSweepFindsWhatTheTriggersDoNotShow(t *testing.T) {
+	t.Parallel()
 	a := realAgent(t, consultest.Options{Dev: true})
 	a.Register(&api.AgentServiceRegistration{ID: "db-1", Name: "db", Address: "127.0.0.1", Port: 5432})
 	r := start(t, consul.Config{Config: agent.Config{Address: a.Address()}})
@@ -200,6 +202,7 @@ func TestRealConsulSweepFindsWhatTheTriggersDoNotShow(t *testing.T) {
 }
 
 func TestRealConsulKilledAndRestoredLosesNothing(t *testing.T) {
+	t.Parallel()
 	a := realAgent(t, consultest.Options{})
 	for i := range 20 {
 		a.Register(&api.AgentServiceRegistration{ID: fmt.Sprintf("s-%d", i), Name: fmt.Sprintf("s-%d", i), Address: "127.0.0.1", Port: 9000 + i})
@@ -228,6 +231,7 @@ func TestRealConsulKilledAndRestoredLosesNothing(t *testing.T) {
 // A -dev agent that starts again has low indexes; the source must not wait for
 // the old, high one.
 func TestRealConsulIndexReset(t *testing.T) {
+	t.Parallel()
 	a := realAgent(t, consultest.Options{Dev: true})
 	for i := range 30 {
 		a.Register(&api.AgentServiceRegistration{ID: "web", Name: "web", Address: "127.0.0.1", Port: 8000 + i})

@@ -49,6 +49,13 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	return nil
 }
 
+// idle: another process may be the one to tell.
+func (m *metrics) idle() {
+	m.writer.Set(0)
+	m.entries.Reset()
+	m.refused.Reset()
+}
+
 // set tells what a plan leaves.
 func (m *metrics) set(p *plan) {
 	m.entries.WithLabelValues("true").Set(float64(p.reachable))

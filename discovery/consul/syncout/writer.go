@@ -120,7 +120,7 @@ func (w *Writer) once(ctx context.Context) (held bool, err error) {
 	}
 	defer l.release()
 	w.metrics.writer.Set(1)
-	defer w.metrics.writer.Set(0)
+	defer w.metrics.idle()
 	w.log.Info("imports are registered in consul by this process")
 	work, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
