@@ -74,6 +74,10 @@ func (k kind) command() *cobra.Command {
 	return c
 }
 
+// beat is how often the parent is told how the source fares: soon enough for who looks
+// at its state in the federation.
+const beat = 5 * time.Second
+
 // serve prints what the source publishes until the parent is gone.
 func serve(c *cobra.Command, source discovery.Source, admin string, registry *prometheus.Registry) error {
 	group, ctx := errgroup.WithContext(c.Context())
@@ -85,7 +89,7 @@ func serve(c *cobra.Command, source discovery.Source, admin string, registry *pr
 		group.Go(func() error { return serveAdmin(ctx, ln, registry) })
 	}
 	group.Go(func() error {
-		err := exec.Serve(ctx, exec.ServeOptions{Source: source, Out: c.OutOrStdout(), In: c.InOrStdin()})
+		err := exec.Serve(ctx, exec.ServeOptions{Source: source, Out: c.OutOrStdout(), In: c.InOrStdin(), Beat: beat})
 		if err == nil {
 			err = context.Canceled // a signal ends the admin listener, too
 		}

@@ -11,9 +11,18 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+)
+
+// The waits after requests that failed: client-go's own, but for the longest, which is
+// how long a cluster is not followed after its server is back.
+const (
+	backoffMin   = 800 * time.Millisecond
+	backoffMax   = 10 * time.Second
+	backoffSteps = 10
 )
 
 // MaxObjects bounds what one Feed holds: a service of the largest catalog has a few
@@ -77,6 +86,9 @@ type State struct {
 	Err      error
 }
 
+// Name says what is read.
+func (f *Feed) Name() string { return f.opts.Name }
+
 // State returns the account.
 func (f *Feed) State() State {
 	f.mu.Lock()
@@ -116,6 +128,7 @@ func (f *Feed) reflect(ctx context.Context) {
 	lw := &cache.ListWatch{ListWithContextFunc: f.list, WatchFuncWithContext: f.watch}
 	r := cache.NewReflectorWithOptions(lw, f.opts.Type, (*sink)(f), cache.ReflectorOptions{
 		Logger: &log, Name: f.opts.Name, TypeDescription: f.opts.Name,
+		Backoff: &wait.Backoff{Duration: backoffMin, Cap: backoffMax, Steps: backoffSteps, Factor: 2, Jitter: 1},
 	})
 	r.RunWithContext(ctx)
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -49,8 +50,15 @@ func (t *tap) pass(ctx context.Context, streams bool) {
 	defer close(t.events)
 	began, count := time.Now(), 0
 	for e := range t.Interface.ResultChan() {
-		if count++; e.Type != watch.Error {
+		count++
+		switch {
+		case e.Type != watch.Error:
 			t.feed.hear()
+		case streams: // the reflector lists instead
+			streams = false
+			if err := apierrors.FromObject(e.Object); !apierrors.IsInvalid(err) {
+				t.feed.failed(&t.feed.watchErr, err)
+			}
 		}
 		if streams && e.Type == watch.Bookmark && endsInitialEvents(e.Object) {
 			streams = false

@@ -217,7 +217,7 @@ func (l *leader) pass(ctx context.Context) (time.Duration, error) {
 	for _, f := range l.feeds {
 		st := f.State()
 		if !st.Synced && st.Err == nil {
-			st.Err = errors.New("has not been listed yet")
+			st.Err = fmt.Errorf("%s: not listed yet", f.Name())
 		}
 		unseen = append(unseen, st.Err)
 	}

@@ -2,6 +2,7 @@ package mcs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -56,8 +57,18 @@ type Sync struct {
 
 	mu     sync.Mutex
 	status Status
-	told   string // the problem that was logged last
+	told   told
 }
+
+// told is what was logged last: a problem's words change with every attempt, so that
+// its kind and time decide.
+type told struct {
+	problem, blind bool
+	at             time.Time
+}
+
+// tellEvery is how often a problem that lasts is logged.
+const tellEvery = time.Minute
 
 // Status is what a Sync says of itself.
 type Status struct {
@@ -110,18 +121,15 @@ func (s *Sync) set(change func(*Status)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(&s.status)
-	problem := ""
-	if s.status.Err != nil {
-		problem = s.status.Err.Error()
-	}
-	switch {
-	case problem == s.told:
-	case problem != "":
+	is := told{problem: s.status.Err != nil, blind: errors.Is(s.status.Err, errBlind), at: s.now()}
+	switch was := s.told; {
+	case is.problem && (!was.problem || is.blind != was.blind || is.at.Sub(was.at) >= tellEvery):
 		s.log.Warn("the cluster and the federation are not alike", "err", s.status.Err)
-	default:
+		s.told = is
+	case !is.problem && was.problem:
 		s.log.Info("the cluster and the federation are alike again")
+		s.told = is
 	}
-	s.told = problem
 	if s.status.Leading {
 		s.metrics.leading.Set(1)
 	} else {
