@@ -95,9 +95,12 @@ func TestConvert(t *testing.T) {
 			name: "ports and what they speak",
 			service: service(func(s *corev1.Service) {
 				s.Spec.Ports = []corev1.ServicePort{
-					{Name: "http-web", Port: 80}, {Name: "api", Port: 81, AppProtocol: ptr("kubernetes.io/h2c")},
-					{Name: "grpc", Port: 82}, {Name: "https", Port: 83, AppProtocol: ptr("example.com/own")},
-					{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP}, {Name: "sig", Port: 84, Protocol: corev1.ProtocolSCTP},
+					{Name: "http-web", Port: 80},
+					{Name: "api", Port: 81, AppProtocol: ptr("kubernetes.io/h2c")},
+					{Name: "grpc", Port: 82},
+					{Name: "https", Port: 83, AppProtocol: ptr("example.com/own")},
+					{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP},
+					{Name: "sig", Port: 84, Protocol: corev1.ProtocolSCTP},
 					{Name: "db", Port: 85},
 				}
 			}),
@@ -107,9 +110,11 @@ func TestConvert(t *testing.T) {
 			bad:    []string{"sig port"},
 		},
 		{
-			name:    "two families are one endpoint, of the first family",
-			service: service(func(s *corev1.Service) { s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol} }),
-			ports:   "default:tcp",
+			name: "two families are one endpoint, of the first family",
+			service: service(func(s *corev1.Service) {
+				s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}
+			}),
+			ports: "default:tcp",
 			slices: []*discoveryv1.EndpointSlice{
 				slice("a", "IPv4", only, pod("a", "10.0.0.1", nil), pod("b", "10.0.0.2", nil)),
 				slice("b", "IPv6", only, pod("a", "fd00::1", nil)),

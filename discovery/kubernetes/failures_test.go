@@ -171,7 +171,7 @@ func TestTokenIsReadAnew(t *testing.T) {
 
 	accounts := b.Client().CoreV1().ServiceAccounts(b.namespace)
 	b.must(accounts.Delete(t.Context(), "reader", metav1.DeleteOptions{}))
-	fresh := b.Account(t, b.namespace, "reader") // of the same name, but another account
+	fresh := b.Account(t, b.namespace, "reader")        // of the same name, but another account
 	r.until("the dead token is reported", func() bool { // the server believes it for some seconds more
 		b.proxy.Drop()
 		time.Sleep(200 * time.Millisecond)

@@ -29,7 +29,7 @@ type pass struct {
 	state      State
 	services   map[types.NamespacedName]*corev1.Service
 	namespaces map[string]bool
-	errs []error
+	errs       []error
 	// again is when something that is held is due; 0 is never.
 	again time.Duration
 }

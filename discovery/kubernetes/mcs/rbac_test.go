@@ -50,7 +50,9 @@ func (w *world) restricted(but func(*rbacv1.ClusterRole, *rbacv1.Role)) *running
 
 // change makes the Sync use the rest of its rights: to change, and to delete.
 func (w *world) change() {
-	w.fed.set(func(s *mcs.State) { s.Gateways = []mcs.Gateway{gateway("gw1", "10.1.0.1", true), gateway("gw2", "10.1.0.2", true)} })
+	w.fed.set(func(s *mcs.State) {
+		s.Gateways = []mcs.Gateway{gateway("gw1", "10.1.0.1", true), gateway("gw2", "10.1.0.2", true)}
+	})
 	w.until("a second gateway", func() error {
 		if n := len(w.slices("billing")); n != 2 {
 			return fmt.Errorf("%d slices", n)
@@ -62,7 +64,9 @@ func (w *world) change() {
 	svc.Spec.Ports = []corev1.ServicePort{{Name: "wrong", Port: 1}}
 	_, err = w.Client().CoreV1().Services(w.namespace).Update(w.t.Context(), svc, metav1.UpdateOptions{})
 	w.must(err)
-	w.fed.set(func(s *mcs.State) { s.Gateways = []mcs.Gateway{gateway("gw1", "10.1.0.1", true), gateway("gw2", "10.1.0.2", false)} })
+	w.fed.set(func(s *mcs.State) {
+		s.Gateways = []mcs.Gateway{gateway("gw1", "10.1.0.1", true), gateway("gw2", "10.1.0.2", false)}
+	})
 }
 
 func TestLeastPrivilegeIsEnough(t *testing.T) {
