@@ -23,11 +23,12 @@ func parsePlain(line []byte) *Event {
 			return nil
 		}
 		if string(name) == "service" { // the last field: all but the event's end
-			e.Service = bytes.Clone(rest[:len(rest)-1])
-			if !json.Valid(e.Service) || !plainNames(line) {
+			value := rest[:len(rest)-1]
+			// With no space around it, for digests are over the value's own bytes.
+			if len(value) == 0 || value[0] != '{' || value[len(value)-1] != '}' || !json.Valid(value) || !plainNames(line) {
 				return nil
 			}
-			rest = rest[len(rest)-1:]
+			e.Service, rest = bytes.Clone(value), rest[len(value):]
 		} else if !e.plainField(string(name), &rest) {
 			return nil
 		}

@@ -31,8 +31,10 @@ const (
 	// holds a table stream and a report, a peer a catalog stream and a few
 	// explanations.
 	maxStreams = 16
-	// The pings of HTTP/2 find connections whose other end has vanished.
-	pingAfter, pingTimeout = 10 * time.Second, 5 * time.Second
+	// The pings of HTTP/2 find connections whose other end has vanished. Peers only
+	// listen, so that each is asked each time; one that comes back after three
+	// heartbeats that it has missed finds room for its stream before that.
+	pingAfter, pingTimeout = 30 * time.Second, 5 * time.Second
 	// recheckEvery finds certificates that have expired on live connections.
 	recheckEvery = 15 * time.Second
 	stopTimeout  = 2 * time.Second
