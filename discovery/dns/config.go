@@ -40,6 +40,9 @@ type Config struct {
 	Resolvers []string `yaml:"resolvers"`
 	// Services are the names that are read.
 	Services []Service `yaml:"services"`
+	// TCP asks over TCP from the start. Consul needs it: its answers over UDP have
+	// what fits, and do not say that there is more, unless it is told to.
+	TCP bool `yaml:"tcp,omitempty"`
 	// Timeout of one query to one resolver.
 	Timeout time.Duration `yaml:"timeout,omitempty"`
 	// MinTTL and MaxTTL bound how long an answer is used before it is asked for

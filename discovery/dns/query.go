@@ -80,6 +80,7 @@ func wire(timeout time.Duration) exchange {
 type asker struct {
 	resolvers []string
 	timeout   time.Duration
+	tcp       bool
 	exchange  exchange
 	metrics   *metrics
 	// first is the resolver that answered last.
@@ -109,12 +110,12 @@ func (a *asker) ask(ctx context.Context, name string, qtype uint16) (*dns.Msg, e
 func (a *asker) askOne(ctx context.Context, resolver, name string, qtype uint16) (*dns.Msg, error) {
 	m := new(dns.Msg).SetQuestion(name, qtype)
 	m.SetEdns0(udpSize, false)
-	r, err := a.send(ctx, resolver, m, false)
+	r, err := a.send(ctx, resolver, m, a.tcp)
 	if err == nil && r.Rcode == dns.RcodeFormatError {
 		m.Extra = nil // it does not know EDNS0
-		r, err = a.send(ctx, resolver, m, false)
+		r, err = a.send(ctx, resolver, m, a.tcp)
 	}
-	if err == nil && r.Truncated {
+	if err == nil && r.Truncated && !a.tcp {
 		a.metrics.truncated.Inc()
 		r, err = a.send(ctx, resolver, m, true)
 	}

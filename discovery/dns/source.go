@@ -59,7 +59,7 @@ func New(o Options) (*Source, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Source{opts: o, log: o.Log.With("source", o.Name), metrics: newMetrics(o.Name), kick: make(chan struct{}, 1)}
-	s.asker = &asker{timeout: o.Config.Timeout, exchange: wire(o.Config.Timeout), metrics: s.metrics}
+	s.asker = &asker{timeout: o.Config.Timeout, tcp: o.Config.TCP, exchange: wire(o.Config.Timeout), metrics: s.metrics}
 	for _, r := range o.Config.Resolvers {
 		address, err := resolverAddress(r)
 		if err != nil {

@@ -172,7 +172,7 @@ func role(t *testing.T, called map[string]int) {
 		if called[row[1]] == 0 {
 			t.Errorf("README.md lists %s, which is not called", row[1])
 		}
-		for _, p := range strings.Split(row[2], ", ") {
+		for p := range strings.SplitSeq(row[2], ", ") {
 			need[p] = true
 		}
 	}
