@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -96,32 +97,44 @@ func (f *folder) emptyPlan() {
 	}
 }
 
-// changesNothingBut fails the test where another plan would change other resources
-// than those named, which an imitated cloud does not keep as they are made.
-func (f *folder) changesNothingBut(resources ...string) {
+// changesNothingBut fails the test where another plan would change anything but the
+// named attributes of resources, which an imitated cloud does not keep as they were
+// made.
+func (f *folder) changesNothingBut(forgotten map[string][]string) {
 	f.t.Helper()
 	path := filepath.Join(f.t.TempDir(), "plan")
 	f.run("plan", "-out="+path)
 	var plan struct {
 		ResourceChanges []struct {
 			Address, Mode string
-			Change        struct{ Actions []string }
+			Change        struct {
+				Actions       []string
+				Before, After map[string]any
+			}
 		} `json:"resource_changes"`
 	}
 	if err := json.Unmarshal([]byte(f.run("show", "-json", path)), &plan); err != nil {
 		f.t.Fatal(err)
 	}
-	managed := 0
+	kept := 0
 	for _, r := range plan.ResourceChanges {
 		if r.Mode != "managed" {
 			continue
 		}
-		managed++
-		if !slices.Equal(r.Change.Actions, []string{"no-op"}) && !slices.Contains(resources, r.Address) {
-			f.t.Errorf("another plan of %s would change %s: %v", filepath.Base(f.dir), r.Address, r.Change.Actions)
+		if slices.Equal(r.Change.Actions, []string{"no-op"}) {
+			kept++
+			continue
+		}
+		for name, before := range r.Change.Before {
+			if !reflect.DeepEqual(before, r.Change.After[name]) && !slices.Contains(forgotten[r.Address], name) {
+				f.t.Errorf("another plan would %v %s: %s from %v to %v", r.Change.Actions, r.Address, name, before, r.Change.After[name])
+			}
+		}
+		if !slices.Equal(r.Change.Actions, []string{"update"}) {
+			f.t.Errorf("another plan would %v %s", r.Change.Actions, r.Address)
 		}
 	}
-	f.t.Logf("figure: %s: another plan keeps %d resources as they are", f.t.Name(), managed)
+	f.t.Logf("figure: %s: another plan keeps %d of %d resources as they are", f.t.Name(), kept, kept+len(forgotten))
 }
 
 // refused runs a plan or apply that must fail, naming what is wrong.

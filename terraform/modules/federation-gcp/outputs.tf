@@ -10,7 +10,7 @@ output "mesh_addresses" {
 
 output "service_account" {
   description = "federation_service_account of the gateways."
-  value       = google_service_account.federation.email
+  value       = { email = google_service_account.federation.email }
 }
 
 output "configuration" {

@@ -41,7 +41,7 @@ resource "google_compute_firewall" "control" {
   network                 = var.network
   direction               = "INGRESS"
   description             = "Control, for the own federation"
-  source_service_accounts = [var.federation_service_account]
+  source_service_accounts = [var.federation_service_account.email]
   target_service_accounts = [google_service_account.gateway.email]
 
   allow {
@@ -58,7 +58,7 @@ resource "google_compute_firewall" "mesh" {
   direction               = "INGRESS"
   description             = "Mesh of the federation, for the gateways"
   source_service_accounts = [google_service_account.gateway.email]
-  target_service_accounts = [var.federation_service_account]
+  target_service_accounts = [var.federation_service_account.email]
 
   allow {
     protocol = "tcp"

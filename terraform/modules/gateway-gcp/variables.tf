@@ -55,8 +55,8 @@ variable "federation_addresses" {
 }
 
 variable "federation_service_account" {
-  description = "Email of the federation's service account, which is then let in to the control port, and whose mesh port lets the gateways in. null: both are left to you."
-  type        = string
+  description = "Service account of the federation, which is then let in to the control port, and whose mesh port lets the gateways in (output service_account of federation-gcp). null: both are left to you."
+  type        = object({ email = string })
   default     = null
 }
 

@@ -19,7 +19,7 @@ variables {
   image                      = "projects/debian-cloud/global/images/family/debian-12"
   install                    = { url = "https://example.org/isthmus", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" }
   federation_addresses       = ["10.30.0.5:7483"]
-  federation_service_account = "isthmus-fed@mesh-prod-1.iam.gserviceaccount.com"
+  federation_service_account = { email = "isthmus-fed@mesh-prod-1.iam.gserviceaccount.com" }
 }
 
 run "addresses" {
