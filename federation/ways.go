@@ -20,8 +20,10 @@ type WayIn struct {
 	Port     string
 	Protocol catalog.Protocol
 	Gateway  string
-	// Kind is route.WayTCP or route.WayHTTP.
+	// Kind is route.WayTCP, route.WayHTTP or route.WayMesh; Mesh is the service's name in
+	// the mesh of the last.
 	Kind    string
+	Mesh    string
 	Address netip.AddrPort
 	// Reachable: a call that came in there would find an instance, as far as is
 	// known here. Reason says why, or why not.
@@ -82,7 +84,7 @@ func (r *reach) ways(view *merge.View) (ways []WayIn) {
 		switch w.Kind {
 		case route.WayHTTP:
 			http = w.Address
-		case route.WayTCP:
+		case route.WayTCP, route.WayMesh:
 			if s := view.Get(w.Service); s != nil && len(s.Offers) > 0 {
 				ways = append(ways, r.way(s, w))
 			}
@@ -101,7 +103,7 @@ func (r *reach) ways(view *merge.View) (ways []WayIn) {
 }
 
 func (r *reach) way(s *merge.Service, w route.Way) WayIn {
-	in := WayIn{Service: s.Name, Gateway: r.report.Gateway.Name, Kind: w.Kind, Address: w.Address}
+	in := WayIn{Service: s.Name, Gateway: r.report.Gateway.Name, Kind: w.Kind, Mesh: w.Mesh, Address: w.Address}
 	port, ok := catalog.FindPort(s.Ports, w.Port)
 	if !ok {
 		in.Port, in.Reason = w.Port, "no cluster has the port"

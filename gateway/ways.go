@@ -28,6 +28,11 @@ func (g *Gateway) ways() []route.Way {
 			add(route.Way{Kind: route.WayTCP, Address: g.listeners.addrs.TCP[i], Service: name, Port: l.Port})
 		}
 	}
+	for i, l := range g.config.MTLS {
+		if name, err := catalog.ParseServiceName(l.Service); err == nil && l.Identity == IdentityConsul {
+			add(route.Way{Kind: route.WayMesh, Address: g.listeners.addrs.MTLS[i], Service: name, Port: l.Port, Mesh: l.consulService()})
+		}
+	}
 	add(route.Way{Kind: route.WayHTTP, Address: g.listeners.addrs.HTTP})
 	return ways
 }

@@ -115,6 +115,14 @@ node_prefix "" { policy = "read" }`)}
 			"consul": source, "allow": []any{"127.0.0.0/8"}, "guard": stand.Object{"window": "2s"},
 		}}
 	}
+	w.east.cluster.Section()["sync_out"] = stand.Object{"consul": stand.Object{
+		"address": w.east.Address(), "loopback": true, "token_file": w.east.file("sync-out", `
+key "isthmus/sync-out/east" { policy = "write" }
+session_prefix "" { policy = "write" }
+node_prefix "" { policy = "read" }
+node "isthmus-east" { policy = "write" }
+service_prefix "" { policy = "write" }`),
+	}}
 	domain := strings.TrimSpace(g.run("east domain", w.east))
 	if domain != w.east.domain {
 		w.t.Fatalf("the guide finds the domain %q, it is %q", domain, w.east.domain)
@@ -199,11 +207,14 @@ func (w *world) start() {
 		} else {
 			w.sidecars[service] = w.proxy(w.west, "west-"+service+"-sidecar", service, "-sidecar-for", service+"-1")
 		}
+		upstreams += " -upstream " + service + ":" + w.upstreams[service].String()
+		if service == "ledger" {
+			continue // sync-out registers it
+		}
 		w.east.Register(&api.AgentServiceRegistration{
 			ID: service + "-isthmus", Name: service, Address: "127.0.0.1", Port: int(w.doors[service].Port()),
-			Meta: map[string]string{"isthmus-owner": "east"}, Connect: &api.AgentServiceConnect{Native: true}, // the other way
+			Meta: map[string]string{"isthmus-owner": "east"}, Connect: &api.AgentServiceConnect{Native: true}, // a third way
 		})
-		upstreams += " -upstream " + service + ":" + w.upstreams[service].String()
 	}
 	w.web = g.process("east sidecar", w.east, rules("web"), "billing:9191", upstreams)
 	for _, p := range w.sidecars {

@@ -45,16 +45,21 @@ type Report struct {
 const (
 	WayTCP  = "tcp"
 	WayHTTP = "http"
+	// WayMesh is for the sidecars of a service mesh alone.
+	WayMesh = "mesh"
 )
 
 // Way is one way in of a gateway: a TCP listener stands for one service, the HTTP
-// listener for all, by authority.
+// listener for all, by authority; a mesh listener for one service, towards sidecars.
 type Way struct {
 	Kind    string         `json:"kind"`
 	Address netip.AddrPort `json:"address"`
-	// Service and Port (a name; "" is the only or default one) are a TCP listener's.
+	// Service and Port (a name; "" is the only or default one) are a TCP or mesh
+	// listener's.
 	Service catalog.ServiceName `json:"service,omitzero"`
 	Port    string              `json:"port,omitempty"`
+	// Mesh is the service's name in the mesh, of a mesh listener.
+	Mesh string `json:"mesh,omitempty"`
 }
 
 // ClusterReport is the evidence of the links to one cluster, as Compile read it.

@@ -45,7 +45,7 @@ func offer(f *federation.Federation) (syncout.Offer, bool) {
 	o := syncout.Offer{Gateways: gateways, Ways: make([]syncout.Way, len(ways))}
 	for i, w := range ways {
 		o.Ways[i] = syncout.Way{
-			Service: w.Service, Port: w.Port, Protocol: w.Protocol, Gateway: w.Gateway, HTTP: w.Kind == route.WayHTTP,
+			Service: w.Service, Port: w.Port, Protocol: w.Protocol, Gateway: w.Gateway, HTTP: w.Kind == route.WayHTTP, Mesh: w.Mesh,
 			Address: w.Address, Reachable: w.Reachable, Reason: w.Reason,
 		}
 	}

@@ -34,6 +34,9 @@ type entry struct {
 	meta      map[string]string
 	reachable bool
 	reason    string
+	// destination is the service that the entry is a proxy of, "" of one that is an
+	// instance.
+	destination string
 }
 
 // same reports whether Consul has the entry as it should be; who wrote it is no
@@ -41,7 +44,11 @@ type entry struct {
 func (e *entry) same(s *api.AgentService) bool {
 	meta := maps.Clone(s.Meta)
 	delete(meta, writerMeta)
-	return e.name == s.Service && e.address == s.Address && e.port == s.Port && slices.Equal(e.tags, s.Tags) && maps.Equal(e.meta, meta)
+	destination := ""
+	if s.Kind == api.ServiceKindConnectProxy && s.Proxy != nil {
+		destination = s.Proxy.DestinationServiceName
+	}
+	return e.destination == destination && e.name == s.Service && e.address == s.Address && e.port == s.Port && slices.Equal(e.tags, s.Tags) && maps.Equal(e.meta, meta)
 }
 
 func (e *entry) status() string {
@@ -55,10 +62,14 @@ func (e *entry) status() string {
 func (e *entry) service(writer string) api.AgentService {
 	meta := maps.Clone(e.meta)
 	meta[writerMeta] = writer
-	return api.AgentService{
+	s := api.AgentService{
 		ID: e.id, Service: e.name, Address: e.address, Port: e.port, Tags: e.tags, Meta: meta,
 		Weights: api.AgentWeights{Passing: 1, Warning: 1},
 	}
+	if e.destination != "" {
+		s.Kind, s.Proxy = api.ServiceKindConnectProxy, &api.AgentServiceConnectProxyConfig{DestinationServiceName: e.destination}
+	}
+	return s
 }
 
 func (e *entry) check(node string) api.HealthCheck {
@@ -100,7 +111,7 @@ func (c *Config) entries(cluster catalog.ClusterName, ways []Way) (wanted map[st
 	owner := map[string]catalog.ServiceName{} // of a name
 	sorted := slices.Clone(ways)
 	slices.SortStableFunc(sorted, func(a, b Way) int {
-		return cmp.Or(a.Service.Compare(b.Service), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Gateway, b.Gateway), cmp.Compare(truth(a.HTTP), truth(b.HTTP)))
+		return cmp.Or(a.Service.Compare(b.Service), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Gateway, b.Gateway), cmp.Compare(truth(a.HTTP), truth(b.HTTP)), cmp.Compare(a.Mesh, b.Mesh))
 	})
 	for _, w := range sorted {
 		if w.HTTP && (!c.HTTP || w.Service.Namespace() != catalog.DefaultNamespace || c.Namespace != catalog.DefaultNamespace) {
@@ -126,8 +137,11 @@ func (c *Config) entries(cluster catalog.ClusterName, ways []Way) (wanted map[st
 		}
 		owner[name] = w.Service
 		way := "tcp"
-		if w.HTTP {
+		switch {
+		case w.HTTP:
 			way = "http"
+		case w.Mesh != "":
+			way = "mesh"
 		}
 		wanted[id] = &entry{
 			id: id, name: name, gateway: w.Gateway, address: w.Address.Addr().String(), port: int(w.Address.Port()), tags: c.Tags,
@@ -135,15 +149,22 @@ func (c *Config) entries(cluster catalog.ClusterName, ways []Way) (wanted map[st
 				agent.OwnerMeta: string(cluster), serviceMeta: w.Service.String(), gatewayMeta: w.Gateway,
 				wayMeta: way, protocolMeta: string(w.Protocol),
 			},
-			reachable: w.Reachable, reason: w.Reason,
+			reachable: w.Reachable, reason: w.Reason, destination: w.Mesh,
 		}
 	}
 	return wanted, left
 }
 
+// meshSuffix makes a proxy's name of its service's, as Consul does. Callers outside of
+// the mesh ask for the service's own, and are not given a port that speaks mTLS only.
+const meshSuffix = "-isthmus-proxy"
+
 // name is what Consul calls a service: NAME, NAME-NAMESPACE, and -PORT for a port
 // that is not the main one.
 func (c *Config) name(w Way) string {
+	if w.Mesh != "" {
+		return w.Mesh + meshSuffix
+	}
 	name := w.Service.Name()
 	if w.Service.Namespace() != c.Namespace {
 		name += "-" + w.Service.Namespace()

@@ -15,7 +15,10 @@ type Way struct {
 	Protocol catalog.Protocol
 	Gateway  string
 	// HTTP: the listener is the one for all services, by authority.
-	HTTP    bool
+	HTTP bool
+	// Mesh, where it is set: the listener is for sidecars alone, as a proxy of the service
+	// of that name in Consul.
+	Mesh    string
 	Address netip.AddrPort
 	// Reachable decides the entry's health, Reason is told with it.
 	Reachable bool

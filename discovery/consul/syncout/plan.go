@@ -83,11 +83,14 @@ func makePlan(in inputs) plan {
 		e := wanted[id]
 		have := in.there.services[id]
 		p.names = append(p.names, e.name)
+		if e.destination != "" {
+			p.names = append(p.names, e.destination)
+		}
 		if _, denied := in.denied[e.name]; denied {
 			p.refused = append(p.refused, refusalOf(e, Denied))
 			continue
 		}
-		switch in.others[e.name] {
+		switch in.othersHave(e) {
 		case unknown:
 			if !in.owns(have) {
 				continue // it is not written before that is known; what is there goes on
@@ -123,7 +126,7 @@ func (p *plan) collect(in inputs, wanted map[string]*entry) {
 		if !in.owns(s) {
 			continue
 		}
-		if e := wanted[id]; e != nil && in.others[e.name] != taken {
+		if e := wanted[id]; e != nil && in.othersHave(e) != taken {
 			continue
 		}
 		if _, denied := in.denied[s.Service]; denied {
@@ -145,6 +148,19 @@ func (p *plan) collect(in inputs, wanted map[string]*entry) {
 		}
 		p.removes[id] = s.Service
 	}
+}
+
+// othersHave is what is known of who else has an entry's name, or that of the service
+// that it is a proxy of: a service of this datacenter keeps its callers.
+func (in *inputs) othersHave(e *entry) verdict {
+	v := in.others[e.name]
+	if e.destination == "" || v == taken {
+		return v
+	}
+	if d := in.others[e.destination]; d != free {
+		return d
+	}
+	return v
 }
 
 // owns: the entry is one that this cluster has made.

@@ -155,6 +155,27 @@ func TestPlan(t *testing.T) {
 			puts:    []string{"billing-admin@gw1", "billing-shop@gw2", "billing@gw1"},
 			refused: []string{strings.Repeat("a", 60) + "-shop too_long", "billing-shop twice", "x loopback"},
 		},
+		"a listener for sidecars": {
+			in: with(base, func(in *inputs) {
+				in.others = freeFor("billing", "bills", "bills-isthmus-proxy")
+				only(way("billing", "gw1", "10.0.0.5:9000"), way("billing", "gw1", "10.0.0.5:15001", func(w *Way) { w.Mesh = "bills" }))(in)
+			}),
+			puts: []string{"billing@gw1", "bills-isthmus-proxy@gw1"},
+		},
+		"a listener for sidecars of a service that somebody has here": {
+			in: with(base, func(in *inputs) {
+				in.others = freeFor("billing-isthmus-proxy")
+				in.others["billing"] = taken
+				only(way("billing", "gw1", "10.0.0.5:15001", func(w *Way) { w.Mesh = "billing" }))(in)
+			}),
+			refused: []string{"billing-isthmus-proxy taken"},
+		},
+		"nobody knows whether somebody has it": {
+			in: with(base, func(in *inputs) {
+				in.others = freeFor("billing-isthmus-proxy")
+				only(way("billing", "gw1", "10.0.0.5:15001", func(w *Way) { w.Mesh = "billing" }))(in)
+			}),
+		},
 		"the http way in": {
 			in: with(base, func(in *inputs) {
 				in.config.HTTP, in.others = true, freeFor("web")
@@ -186,10 +207,13 @@ func TestAPlanIsDoneOnceAndTouchesNothingElse(t *testing.T) {
 				rapid.SampledFrom([]string{"10.0.0.5:1", "10.0.0.6:1", "127.0.0.1:1"}).Draw(t, "address"), func(w *Way) {
 					w.Port, w.HTTP = rapid.SampledFrom([]string{"", "p"}).Draw(t, "port"), rapid.Bool().Draw(t, "way")
 					w.Reachable = rapid.Bool().Draw(t, "reachable")
+					if w.Mesh = rapid.SampledFrom([]string{"", "", "a", "b"}).Draw(t, "mesh"); w.Mesh != "" {
+						w.HTTP = false
+					}
 				}))
 		}
 		in.offer.Gateways = []string{"gw1"}
-		for _, n := range []string{"a", "b", "a-shop", "a-p", "b-p", "a-shop-p"} {
+		for _, n := range []string{"a", "b", "a-shop", "a-p", "b-p", "a-shop-p", "a-isthmus-proxy", "b-isthmus-proxy"} {
 			in.others[n] = rapid.SampledFrom([]verdict{unknown, free, taken}).Draw(t, "others")
 		}
 		if rapid.Bool().Draw(t, "node is there") {
@@ -212,7 +236,7 @@ func TestAPlanIsDoneOnceAndTouchesNothingElse(t *testing.T) {
 			}
 		}
 		for id, s := range result.services {
-			if in.owns(s) && in.others[s.Service] == taken {
+			if in.owns(s) && (in.others[s.Service] == taken || s.Proxy != nil && in.others[s.Proxy.DestinationServiceName] == taken) {
 				t.Fatalf("%s stands beside another's", id)
 			}
 		}
