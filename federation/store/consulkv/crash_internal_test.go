@@ -17,7 +17,7 @@ import (
 func TestCrashOfTheCopy(t *testing.T) {
 	item := store.Key{Kind: "exports", Name: "state"}
 	crashtest.Run(t, crashtest.Case{
-		Point: copyPoint, Initial: true, Times: 3,
+		Point: copyPoint, Initial: true, Times: 3, Stride: 7, // each is an attempt to reach Consul
 		Write: func(_ testing.TB, dir, state string) error {
 			cache, err := store.NewLastGood(copyPoint, dir, "items")
 			if err != nil {

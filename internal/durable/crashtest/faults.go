@@ -100,9 +100,6 @@ func (c Case) flips(t *testing.T) {
 	t.Logf("figure: %s: %d bytes flipped, one at a time: %d told, %d times the state of before served, else the newest, 0 torn", c.Point, flipped, told, olds)
 }
 
-// most is how many bytes of one file are flipped.
-const most = 400
-
 func (c Case) stride(size int) int {
 	if c.Stride > 0 {
 		return c.Stride
