@@ -398,11 +398,8 @@ func (g *gateway) report(ctx context.Context, link *client.Gateway) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		r := g.makeReport()
-		if err := link.Send(ctx, r); err != nil {
-			g.mu.Lock()
-			g.callers = append(r.Callers, g.callers...) // else they were lost with it
-			g.mu.Unlock()
+		if r := g.makeReport(); link.Send(ctx, r) != nil {
+			g.keep(r.Callers)
 		}
 		select {
 		case <-tick.C:
