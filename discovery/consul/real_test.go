@@ -202,7 +202,6 @@ func TestRealConsulSweepFindsWhatTheTriggersDoNotShow(t *testing.T) {
 }
 
 func TestRealConsulKilledAndRestoredLosesNothing(t *testing.T) {
-	t.Parallel()
 	a := realAgent(t, consultest.Options{})
 	for i := range 20 {
 		a.Register(&api.AgentServiceRegistration{ID: fmt.Sprintf("s-%d", i), Name: fmt.Sprintf("s-%d", i), Address: "127.0.0.1", Port: 9000 + i})
@@ -231,7 +230,6 @@ func TestRealConsulKilledAndRestoredLosesNothing(t *testing.T) {
 // A -dev agent that starts again has low indexes; the source must not wait for
 // the old, high one.
 func TestRealConsulIndexReset(t *testing.T) {
-	t.Parallel()
 	a := realAgent(t, consultest.Options{Dev: true})
 	for i := range 30 {
 		a.Register(&api.AgentServiceRegistration{ID: "web", Name: "web", Address: "127.0.0.1", Port: 8000 + i})

@@ -45,7 +45,7 @@ func startAll(t *testing.T, cfg consul.Config) map[string]*recorder {
 func TestRealConsulSeveralDatacentersThroughOneAgent(t *testing.T) {
 	t.Parallel()
 	dc1 := realAgent(t, consultest.Options{Datacenter: "dc1", Bind: "127.0.0.1"})
-	dc2 := realAgent(t, consultest.Options{Datacenter: "dc2", Bind: "127.0.0.2"})
+	dc2 := realAgent(t, consultest.Options{Datacenter: "dc2", Bind: "127.0.0.3"}) // nobody else's, while it is dead
 	dc1.JoinWAN(dc2)
 	register := func(dc *consultest.Agent, id, address string) {
 		dc.Register(&api.AgentServiceRegistration{ID: id, Name: "web", Address: address, Port: 80})

@@ -2,6 +2,7 @@ package consultest
 
 import (
 	"cmp"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,6 +72,7 @@ type Agent struct {
 	t      testing.TB
 	opts   Options
 	dir    string
+	id     string // the node's, by which it is told from others
 	ports  map[string]int
 	client *api.Client
 	http   *http.Client
@@ -87,7 +89,7 @@ func Start(t testing.TB, o Options) *Agent {
 		o.Binary = Binary(t)
 	}
 	o.Datacenter, o.Bind = cmp.Or(o.Datacenter, "dc1"), cmp.Or(o.Bind, "127.0.0.1")
-	a := &Agent{t: t, opts: o, dir: t.TempDir(), http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	a := &Agent{t: t, opts: o, dir: t.TempDir(), id: nodeID(), http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 	t.Cleanup(a.Kill)
 	var err error
 	for range startAttempts {
@@ -203,7 +205,7 @@ func await(cmd *exec.Cmd, done chan<- struct{}) {
 
 func (a *Agent) config() map[string]any {
 	c := map[string]any{
-		"datacenter": a.opts.Datacenter, "node_name": "node-" + a.opts.Datacenter,
+		"datacenter": a.opts.Datacenter, "node_name": "node-" + a.opts.Datacenter, "node_id": a.id,
 		"bind_addr": a.opts.Bind, "client_addr": a.opts.Bind, "advertise_addr": a.opts.Bind,
 		"ports": a.ports, "log_level": "warn", "disable_update_check": true,
 		"leave_on_terminate": false, "skip_leave_on_interrupt": true,
@@ -248,6 +250,13 @@ func (a *Agent) awaitLeader(done <-chan struct{}) error {
 // ready: there is a leader, and it has read its state; one that still reads
 // answers with half of it.
 func (a *Agent) ready() error {
+	self, err := a.client.Agent().Self()
+	if err != nil {
+		return err
+	}
+	if id := self["Config"]["NodeID"]; id != a.id { // another took the port
+		return fmt.Errorf("the port is that of node %v", id)
+	}
 	leader, err := a.client.Status().Leader()
 	if err != nil {
 		return err
@@ -266,6 +275,13 @@ func (a *Agent) logTail() string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
+}
+
+// nodeID is a random UUID.
+func nodeID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // has no error
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 func freePort(t testing.TB, bind string) int {

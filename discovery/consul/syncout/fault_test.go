@@ -120,7 +120,7 @@ func TestRealConsulFalseAnswersRemoveNothing(t *testing.T) {
 // Consul is killed, comes back empty, and the writer has to lock anew.
 func TestRealConsulThatForgetsIsFilledAgain(t *testing.T) {
 	t.Parallel()
-	a, c := realAgent(t, consultest.Options{})
+	a, c := realAgent(t, consultest.Options{Bind: "127.0.0.4"}) // nobody else's, while it is dead
 	o := &offers{}
 	o.set(way("billing", "10.9.0.1:9000", true))
 	registry, _ := start(t, "east", "f1", o, c)
