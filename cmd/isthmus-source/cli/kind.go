@@ -74,8 +74,8 @@ func (k kind) command() *cobra.Command {
 	return c
 }
 
-// beat is how often the parent is told how the source fares: soon enough for who looks
-// at its state in the federation.
+// beat is how often the parent is told that the source is well: soon enough to be seen
+// by who looks at its state after a trouble.
 const beat = 5 * time.Second
 
 // serve prints what the source publishes until the parent is gone.

@@ -185,8 +185,11 @@ func covers(have, want any) bool {
 		}
 		return true
 	case []any:
-		h, _ := have.([]any) // an absent list is an empty one
-		if len(h) != len(want) {
+		h, ok := have.([]any)
+		if have == nil {
+			ok = true // an absent list is an empty one
+		}
+		if !ok || len(h) != len(want) {
 			return false
 		}
 		for i := range want {
