@@ -1,0 +1,27 @@
+package route_test
+
+import (
+	"reflect"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+)
+
+// An edition is its table: of rows by pointer, and of a whole one, which it keeps.
+func TestAnEditionIsItsTable(t *testing.T) {
+	whole := &route.Table{Format: 1, Epoch: 2, Version: 3, Federation: "f:1", Services: []route.Service{
+		{Name: catalog.MustServiceName("a.x")}, {Name: catalog.MustServiceName("b.x"), ExportedTo: []catalog.ClusterName{"p"}},
+	}}
+	of := route.EditionOf(whole)
+	if of.Table() != whole || of.Head().Services != nil || of.Head().Version != 3 || len(of.Rows()) != 2 {
+		t.Errorf("edition of a whole table: %+v", of.Head())
+	}
+	again := route.NewEdition(*of.Head(), of.Rows())
+	if !reflect.DeepEqual(again.Table(), whole) || again.Table() != again.Table() {
+		t.Errorf("table of rows: %+v, want %+v", again.Table(), whole)
+	}
+	if empty := route.NewEdition(*of.Head(), nil).Table(); empty.Services != nil {
+		t.Errorf("table of no rows: %+v", empty)
+	}
+}
