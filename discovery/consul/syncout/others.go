@@ -1,6 +1,7 @@
 package syncout
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -18,9 +19,11 @@ import (
 const (
 	// readers bounds the reads of names at once.
 	readers = 8
-	// perPass bounds those of one pass, so that a catalog that moves all the time
-	// costs at most so many reads a second, however many services are imported.
-	perPass = 64
+	// againPerPass bounds the names that a pass asks for again, so that a catalog that
+	// moves all the time costs at most so many reads a second, however many services
+	// are imported; newPerPass those that it asks for first, which wait for it.
+	againPerPass = 64
+	newPerPass   = 512
 	// The watch makes at most a query a second in the long run.
 	watchEvery = time.Second
 	watchBurst = 5
@@ -53,15 +56,14 @@ func (o *others) due(names []string, moved uint64) (due []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	wanted := map[string]bool{}
+	var again []string
 	for _, n := range names {
 		wanted[n] = true
-		if _, known := o.said[n]; !known {
+		switch at, known := o.at[n]; {
+		case !known:
 			due = append(due, n)
-		}
-	}
-	for _, n := range names {
-		if at, known := o.at[n]; known && at < moved {
-			due = append(due, n)
+		case at < moved:
+			again = append(again, n)
 		}
 	}
 	for n := range o.said {
@@ -70,7 +72,9 @@ func (o *others) due(names []string, moved uint64) (due []string) {
 			delete(o.at, n)
 		}
 	}
-	return due[:min(len(due), perPass)]
+	// Those that were asked longest ago go first, so that none waits for ever.
+	slices.SortStableFunc(again, func(a, b string) int { return cmp.Compare(o.at[a], o.at[b]) })
+	return append(due[:min(len(due), newPerPass)], again[:min(len(again), againPerPass)]...)
 }
 
 // askOthers finds out who else has the names.
