@@ -18,8 +18,9 @@ func TestAnEditionIsItsTable(t *testing.T) {
 		t.Errorf("edition of a whole table: %+v", of.Head())
 	}
 	again := route.NewEdition(*of.Head(), of.Rows())
-	if !reflect.DeepEqual(again.Table(), whole) || again.Table() != again.Table() {
-		t.Errorf("table of rows: %+v, want %+v", again.Table(), whole)
+	first := again.Table()
+	if second := again.Table(); !reflect.DeepEqual(first, whole) || second != first {
+		t.Errorf("table of rows: %+v, want %+v", first, whole)
 	}
 	if empty := route.NewEdition(*of.Head(), nil).Table(); empty.Services != nil {
 		t.Errorf("table of no rows: %+v", empty)
