@@ -65,8 +65,6 @@ func (c *cluster) must(err error) {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // service makes or replaces a Service; ports are those that edit leaves.
 func (c *cluster) service(name string, edit func(*corev1.Service)) {
 	c.t.Helper()
@@ -96,10 +94,10 @@ func (c *cluster) slice(name, service string, port int32, addresses []string, ed
 	s := &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Name: name, Namespace: c.namespace, Labels: map[string]string{discoveryv1.LabelServiceName: service}},
 		AddressType: discoveryv1.AddressTypeIPv4,
-		Ports:       []discoveryv1.EndpointPort{{Name: ptr(""), Port: &port}},
+		Ports:       []discoveryv1.EndpointPort{{Name: new(""), Port: &port}},
 	}
 	for _, a := range addresses {
-		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{a}, Conditions: discoveryv1.EndpointConditions{Ready: ptr(true)}})
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{a}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}})
 	}
 	if edit != nil {
 		edit(s)

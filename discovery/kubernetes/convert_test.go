@@ -15,8 +15,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 func service(edit func(*corev1.Service)) *corev1.Service {
 	s := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "shop"},
@@ -31,7 +29,7 @@ func service(edit func(*corev1.Service)) *corev1.Service {
 // pod is an endpoint of a pod of that name.
 func pod(name, address string, edit func(*discoveryv1.Endpoint)) discoveryv1.Endpoint {
 	e := discoveryv1.Endpoint{
-		Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: ptr(true)},
+		Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)},
 		TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: name, UID: types.UID("uid-" + name)},
 	}
 	if edit != nil {
@@ -75,12 +73,12 @@ func TestConvert(t *testing.T) {
 			slices: []*discoveryv1.EndpointSlice{slice("a", "IPv4", only,
 				pod("a", "10.0.0.1", nil),
 				pod("b", "10.0.0.2", func(e *discoveryv1.Endpoint) { e.Conditions = discoveryv1.EndpointConditions{} }),
-				pod("c", "10.0.0.3", func(e *discoveryv1.Endpoint) { e.Conditions.Ready = ptr(false) }),
+				pod("c", "10.0.0.3", func(e *discoveryv1.Endpoint) { e.Conditions.Ready = new(false) }),
 				pod("d", "10.0.0.4", func(e *discoveryv1.Endpoint) {
-					e.Conditions = discoveryv1.EndpointConditions{Ready: ptr(false), Serving: ptr(true), Terminating: ptr(true)}
+					e.Conditions = discoveryv1.EndpointConditions{Ready: new(false), Serving: new(true), Terminating: new(true)}
 				}),
 				pod("e", "10.0.0.5", func(e *discoveryv1.Endpoint) {
-					e.Conditions = discoveryv1.EndpointConditions{Ready: ptr(false), Serving: ptr(false), Terminating: ptr(true)}
+					e.Conditions = discoveryv1.EndpointConditions{Ready: new(false), Serving: new(false), Terminating: new(true)}
 				}),
 			)},
 			want: []string{
@@ -96,9 +94,9 @@ func TestConvert(t *testing.T) {
 			service: service(func(s *corev1.Service) {
 				s.Spec.Ports = []corev1.ServicePort{
 					{Name: "http-web", Port: 80},
-					{Name: "api", Port: 81, AppProtocol: ptr("kubernetes.io/h2c")},
+					{Name: "api", Port: 81, AppProtocol: new("kubernetes.io/h2c")},
 					{Name: "grpc", Port: 82},
-					{Name: "https", Port: 83, AppProtocol: ptr("example.com/own")},
+					{Name: "https", Port: 83, AppProtocol: new("example.com/own")},
 					{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP},
 					{Name: "sig", Port: 84, Protocol: corev1.ProtocolSCTP},
 					{Name: "db", Port: 85},
@@ -125,7 +123,7 @@ func TestConvert(t *testing.T) {
 			name:    "an endpoint that moves between slices is one, by the better word",
 			service: service(nil), ports: "default:tcp",
 			slices: []*discoveryv1.EndpointSlice{
-				slice("a", "IPv4", only, pod("a", "10.0.0.1", func(e *discoveryv1.Endpoint) { e.Conditions.Ready = ptr(false) })),
+				slice("a", "IPv4", only, pod("a", "10.0.0.1", func(e *discoveryv1.Endpoint) { e.Conditions.Ready = new(false) })),
 				slice("b", "IPv4", only, pod("a", "10.0.0.1", nil)),
 			},
 			want: []string{"default/a/10.0.0.1:8080 passing aws/us-east-1 10.0.0.1:8080"},
@@ -138,10 +136,10 @@ func TestConvert(t *testing.T) {
 			},
 			nodes: map[string]catalog.Locality{"n1": {Region: "us-west-2", Zone: "usw2-az1"}, "n2": {}},
 			slices: []*discoveryv1.EndpointSlice{slice("a", "IPv4", only,
-				pod("a", "10.0.0.1", func(e *discoveryv1.Endpoint) { e.Zone = ptr("us-east-1a") }),
-				pod("b", "10.0.0.2", func(e *discoveryv1.Endpoint) { e.Zone, e.NodeName = ptr("us-west-2a"), ptr("n1") }),
-				pod("c", "10.0.0.3", func(e *discoveryv1.Endpoint) { e.Zone, e.NodeName = ptr("us-east-1b"), ptr("n2") }),
-				pod("d", "10.0.0.4", func(e *discoveryv1.Endpoint) { e.Zone = ptr("Zone A") }),
+				pod("a", "10.0.0.1", func(e *discoveryv1.Endpoint) { e.Zone = new("us-east-1a") }),
+				pod("b", "10.0.0.2", func(e *discoveryv1.Endpoint) { e.Zone, e.NodeName = new("us-west-2a"), new("n1") }),
+				pod("c", "10.0.0.3", func(e *discoveryv1.Endpoint) { e.Zone, e.NodeName = new("us-east-1b"), new("n2") }),
+				pod("d", "10.0.0.4", func(e *discoveryv1.Endpoint) { e.Zone = new("Zone A") }),
 			)},
 			want: []string{
 				"default/a/10.0.0.1:8080 passing aws/us-east-1/use1-az4 10.0.0.1:8080",
@@ -238,7 +236,7 @@ func TestOrderOfSlicesDoesNotMatter(t *testing.T) {
 		}
 		var eps []discoveryv1.Endpoint
 		for n := range 5 {
-			eps = append(eps, pod(fmt.Sprint("p", (i+n)%7), prefix+fmt.Sprint(1+(i+n)%7), func(e *discoveryv1.Endpoint) { e.Conditions.Ready = ptr(n%2 == 0) }))
+			eps = append(eps, pod(fmt.Sprint("p", (i+n)%7), prefix+fmt.Sprint(1+(i+n)%7), func(e *discoveryv1.Endpoint) { e.Conditions.Ready = new(n%2 == 0) }))
 		}
 		all = append(all, slice(fmt.Sprint("s", i), family, map[string]int32{"": 80}, eps...))
 	}

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"maps"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -68,11 +69,7 @@ func (o *objects) of(k key) (*corev1.Service, []*discoveryv1.EndpointSlice) {
 func (o *objects) nodesNow() map[string]catalog.Locality {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	now := make(map[string]catalog.Locality, len(o.nodes))
-	for name, l := range o.nodes {
-		now[name] = l
-	}
-	return now
+	return maps.Clone(o.nodes)
 }
 
 // lean drops what no conversion reads and what may be large.

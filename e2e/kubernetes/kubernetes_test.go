@@ -65,7 +65,7 @@ func TestCallsFollowKubernetes(t *testing.T) {
 	stand.Eventually(t, within, "the ServiceImport is withdrawn", func() error {
 		_, err := w.east.Dynamic().Resource(imports).Namespace(shop).Get(t.Context(), "billing", metav1.GetOptions{})
 		if !apierrors.IsNotFound(err) {
-			return fmt.Errorf("it is there: %v", err)
+			return fmt.Errorf("it is there: %w", err)
 		}
 		return nil
 	})
@@ -80,7 +80,7 @@ func (w *world) killBoth(address string) {
 	stand.Eventually(w.T, within, "the federation tells that its source fails", func() error {
 		states, err := w.sources(w.west)
 		if err != nil || states["kubernetes"] == "ok" {
-			return fmt.Errorf("%v, %v", states, err)
+			return fmt.Errorf("%v, %w", states, err)
 		}
 		return nil
 	})
@@ -92,7 +92,7 @@ func (w *world) killBoth(address string) {
 	stand.Eventually(w.T, within, "the source is well again", func() error {
 		states, err := w.sources(w.west)
 		if err != nil || states["kubernetes"] != "ok" {
-			return fmt.Errorf("%v, %v", states, err)
+			return fmt.Errorf("%v, %w", states, err)
 		}
 		return nil
 	})

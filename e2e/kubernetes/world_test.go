@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -133,9 +134,7 @@ func (w *world) configure(m member) {
 	with := func(account string, more stand.Object) stand.Object {
 		o := stand.Object{"token_file": kubetest.TokenFile(m.t, m.Account(m.t, "isthmus", account))}
 		for _, from := range []stand.Object{server, more} {
-			for k, v := range from {
-				o[k] = v
-			}
+			maps.Copy(o, from)
 		}
 		return o
 	}
@@ -210,8 +209,6 @@ func (w *world) pod(name string) int32 {
 	return int32(ln.Addr().(*net.TCPAddr).Port)
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // service makes a Service that speaks HTTP.
 func (m member) service(name string) {
 	m.t.Helper()
@@ -230,9 +227,9 @@ func (m member) slice(own netip.Addr, service, pod string, port int32, ready boo
 	api := m.Client().DiscoveryV1().EndpointSlices(shop)
 	s := &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Name: pod, Labels: map[string]string{discoveryv1.LabelServiceName: service}},
-		AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Name: ptr("http"), Port: &port}},
+		AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Name: new("http"), Port: &port}},
 		Endpoints: []discoveryv1.Endpoint{{
-			Addresses: []string{own.String()}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}, Zone: ptr(m.Zone),
+			Addresses: []string{own.String()}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}, Zone: new(m.Zone),
 			TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: pod},
 		}},
 	}

@@ -157,7 +157,7 @@ func (f *Feed) watch(ctx context.Context, o metav1.ListOptions) (watch.Interface
 	if err != nil {
 		// One that does not stream (its etcd is old) says that the request is invalid;
 		// the reflector then lists.
-		if ctx.Err() == nil && !(streams && apierrors.IsInvalid(err)) {
+		if ctx.Err() == nil && (!streams || !apierrors.IsInvalid(err)) {
 			f.failed(&f.watchErr, err)
 		}
 		return nil, err

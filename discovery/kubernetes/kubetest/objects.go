@@ -110,7 +110,7 @@ func (c *ControlPlane) Definitions(ctx context.Context, files []string, names ..
 		if err != nil {
 			return err
 		}
-		for _, doc := range bytes.Split(data, []byte("\n---")) {
+		for doc := range bytes.SplitSeq(data, []byte("\n---")) {
 			for _, name := range names {
 				if strings.Contains(string(doc), "\n  name: "+name+"\n") {
 					if err := c.apply(ctx, doc); err != nil {

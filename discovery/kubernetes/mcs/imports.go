@@ -80,6 +80,7 @@ func (m made) ports(entry bool) []any {
 			p["appProtocol"] = "http"
 		case catalog.GRPC:
 			p["appProtocol"] = "kubernetes.io/h2c"
+		default: // bytes
 		}
 		if entry {
 			p = map[string]any{"name": n.Name, "number": int64(n.number), "protocol": istioProtocol(n.Protocol)}

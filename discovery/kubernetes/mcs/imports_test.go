@@ -117,7 +117,7 @@ func TestImportsBecomeServiceImports(t *testing.T) {
 	w.until("the number is back", func() error {
 		now, err := w.Client().CoreV1().Services(w.namespace).Get(t.Context(), "isthmus-billing", metav1.GetOptions{})
 		if err != nil || now.Spec.Ports[0].Port != 8080 {
-			return fmt.Errorf("%v, %v", now.Spec.Ports, err)
+			return fmt.Errorf("%v, %w", now.Spec.Ports, err)
 		}
 		return nil
 	})
@@ -165,7 +165,7 @@ func TestImportsThatGoAreHeld(t *testing.T) {
 				_, err = w.get(entriesGVR, "isthmus-billing")
 			}
 			if !apierrors.IsNotFound(err) {
-				return fmt.Errorf("still there: %v", err)
+				return fmt.Errorf("still there: %w", err)
 			}
 			return nil
 		})
@@ -209,7 +209,7 @@ func TestObjectsOfOthersAreLeftAlone(t *testing.T) {
 	r = w.run(conf, "b")
 	w.until("the name is taken", func() error {
 		if err := r.Status().Err; err == nil || !strings.Contains(err.Error(), mcs.ErrForeign.Error()) {
-			return fmt.Errorf("%v", err)
+			return fmt.Errorf("not told: %w", err)
 		}
 		return nil
 	})
