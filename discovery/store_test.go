@@ -115,8 +115,9 @@ func TestStoreReportsAFullOrReadOnlyDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A folder in the place of the temporary file: as root, permissions alone stop nobody.
-	block := filepath.Join(dir, "test.000000000002.snapshot.tmp")
-	if err := os.Mkdir(block, 0o700); err != nil {
+	// It is not empty, since what a crash left there is removed.
+	block := filepath.Join(dir, "test.000000000002.snapshot.tmp", "full")
+	if err := os.MkdirAll(block, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Save(time.Unix(0, 0), world{"a": {"1", "2"}}.snapshot(t)); err == nil {
