@@ -4,9 +4,12 @@ import (
 	"bufio"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/isthmus-mesh/isthmus/e2e/tools"
 )
 
 // finished is one run of a module's tests, with the outputs of its state or plan.
@@ -128,4 +131,34 @@ func (f *folder) initOrSkip() {
 		f.t.Fatalf("a provider cannot be had: %v\n%s", err, out)
 	}
 	f.t.Skipf("a provider cannot be had here: %v\n%s", err, out)
+}
+
+// systemd reads the units that the module host makes, and finds nothing wrong.
+func TestUnitsOfHost(t *testing.T) {
+	t.Parallel()
+	analyze := tools.Command(t, "systemd-analyze")
+	f := open(t, filepath.Join(copied(t), "terraform", "modules", "host"))
+	f.init()
+	var units map[string]string
+	if err := json.Unmarshal(passed(t, f)["renders_a_file_for_each_role"].outputs["units"], &units); err != nil {
+		t.Fatal(err)
+	}
+	if len(units) != 3 {
+		t.Fatalf("units: %v", units)
+	}
+	dir := t.TempDir()
+	program := filepath.Join(dir, "isthmus")
+	write(t, program, "#!/bin/sh\n")
+	if err := os.Chmod(program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for role, text := range units {
+		path := filepath.Join(dir, "isthmus-east-"+role+".service")
+		write(t, path, "%s", strings.ReplaceAll(text, "/opt/isthmus/bin/isthmus", program))
+		out, err := exec.Command(analyze, "verify", "--man=no", path).CombinedOutput()
+		said := strings.TrimSpace(string(out))
+		if err != nil || strings.Contains(said, "isthmus-east-"+role) {
+			t.Errorf("the unit of the %s: %v\n%s\n%s", role, err, said, text)
+		}
+	}
 }
