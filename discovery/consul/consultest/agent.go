@@ -44,6 +44,9 @@ type Options struct {
 	// MaxConns is how many connections the agent allows a client; 0 leaves it at its
 	// default, 200.
 	MaxConns int
+	// CAFile, CertFile and KeyFile make the agent serve HTTPS, too, to those who show
+	// a certificate of the CA.
+	CAFile, CertFile, KeyFile string
 	// ManagementToken turns ACLs on, with everything denied to others.
 	ManagementToken string
 	// Config is more of the agent's configuration, by its keys.
@@ -106,7 +109,11 @@ func Start(t testing.TB, o Options) *Agent {
 func (a *Agent) choosePorts() {
 	a.t.Helper()
 	a.ports = map[string]int{}
-	for _, name := range []string{"http", "dns", "grpc", "grpc_tls", "serf_lan", "serf_wan", "server"} {
+	names := []string{"http", "dns", "grpc", "grpc_tls", "serf_lan", "serf_wan", "server"}
+	if a.opts.CAFile != "" {
+		names = append(names, "https")
+	}
+	for _, name := range names {
 		a.ports[name] = freePort(a.t, a.opts.Bind)
 	}
 	var err error
@@ -121,6 +128,11 @@ func (a *Agent) choosePorts() {
 // Address is the HTTP API's host:port.
 func (a *Agent) Address() string {
 	return net.JoinHostPort(a.opts.Bind, strconv.Itoa(a.ports["http"]))
+}
+
+// HTTPS is the host:port of the API over TLS.
+func (a *Agent) HTTPS() string {
+	return net.JoinHostPort(a.opts.Bind, strconv.Itoa(a.ports["https"]))
 }
 
 // DNS is the host:port of the agent's DNS, over UDP and TCP.
@@ -216,6 +228,13 @@ func (a *Agent) config() map[string]any {
 	}
 	if a.opts.Region != "" {
 		c["locality"] = map[string]string{"region": a.opts.Region, "zone": a.opts.Zone}
+	}
+	if a.opts.CAFile != "" {
+		c["tls"] = map[string]any{
+			"https": map[string]any{
+				"ca_file": a.opts.CAFile, "cert_file": a.opts.CertFile, "key_file": a.opts.KeyFile, "verify_incoming": true,
+			},
+		}
 	}
 	if a.opts.MaxConns != 0 {
 		c["limits"] = map[string]any{"http_max_conns_per_client": a.opts.MaxConns}
