@@ -3,6 +3,8 @@ package kubernetes_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -36,6 +38,7 @@ func TestCallsFollowKubernetes(t *testing.T) {
 	w.until("a service of the other cluster is called by its import", address, "billing", "west-1", "west-2")
 	w.wantEntry("billing")
 	w.wantReady("billing")
+	w.exportsByHand()
 
 	w.west.slice(w.own, "billing", "billing-1", one, false)
 	w.until("one pod is not ready", address, "billing", "west-2")
@@ -62,6 +65,9 @@ func TestCallsFollowKubernetes(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.until("the ServiceExport is deleted", address, "billing")
+	if names, err := w.exportNames(); err != nil || !slices.Equal(names, []string{"by-hand"}) {
+		t.Errorf("exports %v, %v: one by hand is left", names, err)
+	}
 	stand.Eventually(t, within, "the ServiceImport is withdrawn", func() error {
 		_, err := w.east.Dynamic().Resource(imports).Namespace(shop).Get(t.Context(), "billing", metav1.GetOptions{})
 		if !apierrors.IsNotFound(err) {
@@ -69,6 +75,45 @@ func TestCallsFollowKubernetes(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// exportsByHand: what an operator exports is left alone, and what he removes of a
+// ServiceExport comes back.
+func (w *world) exportsByHand() {
+	w.T.Helper()
+	if _, err := w.west.api(http.MethodPost, "/v1/exports", `{"name":"by-hand","services":["orders.shop"],"to":["east"]}`); err != nil {
+		w.T.Fatal(err)
+	}
+	of, err := w.exportNames()
+	if err != nil || len(of) != 2 {
+		w.T.Fatalf("exports %v, %v", of, err)
+	}
+	for _, name := range of {
+		if name == "by-hand" {
+			continue
+		}
+		if _, err := w.west.api(http.MethodDelete, "/v1/exports/"+name, ""); err != nil {
+			w.T.Fatal(err)
+		}
+		stand.Eventually(w.T, within, "the export is put back", func() error {
+			_, err := w.west.api(http.MethodGet, "/v1/exports/"+name, "")
+			return err
+		})
+	}
+}
+
+// exportNames are those that the west's federation has.
+func (w *world) exportNames() (names []string, err error) {
+	data, err := w.west.api(http.MethodGet, "/v1/exports", "")
+	if err != nil {
+		return nil, err
+	}
+	var page struct{ Items []struct{ Name string } }
+	err = json.Unmarshal(data, &page)
+	for _, e := range page.Items {
+		names = append(names, e.Name)
+	}
+	return names, err
 }
 
 // killBoth kills both API servers while calls go on: nothing is lost.
@@ -105,7 +150,7 @@ func (w *world) killBoth(address string) {
 
 // sources are the states of a federation's sources.
 func (w *world) sources(m member) (map[string]string, error) {
-	data, err := m.apiGet("/v1/sources")
+	data, err := m.api(http.MethodGet, "/v1/sources", "")
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -333,24 +334,25 @@ func (w *world) until(what, address, service string, who ...string) {
 	stand.Figure(w.T, "%s: calls follow after %.1f s", what, time.Since(begin).Seconds())
 }
 
-// apiGet asks the federation's REST API.
-func (m member) apiGet(path string) ([]byte, error) {
+// api asks the federation's REST API.
+func (m member) api(method, path, body string) ([]byte, error) {
 	token, err := os.ReadFile(m.apiToken())
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(m.t.Context(), http.MethodGet, "http://"+m.API.String()+path, nil)
+	req, err := http.NewRequestWithContext(m.t.Context(), method, "http://"+m.API.String()+path, strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Authorization", "Bearer "+string(token[:len(token)-1]))
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	data, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
+	if err == nil && resp.StatusCode >= http.StatusBadRequest {
 		err = fmt.Errorf("%s: %s", resp.Status, data)
 	}
 	return data, err

@@ -74,6 +74,13 @@ func (x *index) Delete(o runtime.Object) {
 	}
 }
 
+// get returns one object, which is not to be changed, or nil.
+func (x *index) get(k types.NamespacedName) *unstructured.Unstructured {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.m[k]
+}
+
 // all is a copy of the map; the objects are not to be changed.
 func (x *index) all() map[types.NamespacedName]*unstructured.Unstructured {
 	x.mu.Lock()

@@ -174,7 +174,7 @@ func (p *pass) importOne(k types.NamespacedName, im Import) []object {
 	if err != nil {
 		p.failed(err)
 		// What carries traffic is kept right also where its name cannot be.
-		if parent = p.index[p.imported].all()[k]; parent == nil {
+		if parent = p.index[p.imported].get(k); parent == nil {
 			return p.present(k)
 		}
 	}
@@ -225,7 +225,7 @@ func (p *pass) serviceName(k types.NamespacedName) string {
 
 // ips are the addresses of a Service that was made here.
 func (p *pass) ips(namespace, service string) []any {
-	svc := p.index[kindService].all()[types.NamespacedName{Namespace: namespace, Name: service}]
+	svc := p.index[kindService].get(types.NamespacedName{Namespace: namespace, Name: service})
 	if svc == nil {
 		return nil
 	}
@@ -252,7 +252,7 @@ func (p *pass) tellImport(o *unstructured.Unstructured, m made) error {
 // write makes an object what it is to be, unless it is that.
 func (p *pass) write(o object) (*unstructured.Unstructured, error) {
 	api := p.dynamic.Resource(o.kind.resource).Namespace(o.GetNamespace())
-	have := p.index[o.kind].all()[keyOf(o)]
+	have := p.index[o.kind].get(keyOf(o))
 	var now *unstructured.Unstructured
 	var err error
 	verb := "create"
