@@ -38,4 +38,4 @@ release: ## binaries, packages, image and chart of the commit, into dist/
 check: lint race ## before a commit: quick, but for the scenarios
 
 tools: ## build the pinned linters and peers (minutes, once)
-	go run ./e2e/tools/build consul spire-server spire-agent kube-apiserver ec2-metadata-mock helm gofumpt golangci-lint gotestsum
+	go run ./e2e/tools/build consul spire-server spire-agent kube-apiserver kubectl ec2-metadata-mock helm gofumpt golangci-lint gotestsum

@@ -18,6 +18,7 @@ const (
 	product, consulTool, lintTool = "go.mod", "e2e/tools/consul/go.mod", "e2e/tools/lint/go.mod"
 	helmTool, releaser            = "e2e/tools/helm/go.mod", "deploy/release/go.mod"
 	kubeTool, manifests           = "e2e/tools/kube/go.mod", "e2e/tools/manifests/go.mod"
+	kubectlTool                   = "e2e/tools/kubectl/go.mod"
 )
 
 var pins = []pin{
@@ -27,9 +28,9 @@ var pins = []pin{
 	{file: product, module: "github.com/hashicorp/consul/api", version: "v1.34.5"},
 	{file: product, module: "github.com/danielgtaylor/huma/v2", version: "v2.37.2"},
 	// The AWS modules are released together and work in this set.
-	{file: product, module: "github.com/aws/aws-sdk-go-v2", version: "v1.47.7", later: true},
-	{file: product, module: "github.com/aws/aws-sdk-go-v2/config", version: "v1.33.15", later: true},
-	{file: product, module: "github.com/aws/aws-sdk-go-v2/service/ec2", version: "v1.344.1", later: true},
+	{file: product, module: "github.com/aws/aws-sdk-go-v2", version: "v1.47.7"},
+	{file: product, module: "github.com/aws/aws-sdk-go-v2/config", version: "v1.33.15"},
+	{file: product, module: "github.com/aws/aws-sdk-go-v2/service/ec2", version: "v1.344.1"},
 	// providers/gcp knows what these leave out of a list's requests, and where a
 	// page's own words are to be had.
 	{file: product, module: "cloud.google.com/go/compute", version: "v1.75.0"},
@@ -37,6 +38,7 @@ var pins = []pin{
 	// One release of Kubernetes: the client and the server that it is tested with.
 	{file: product, module: "k8s.io/client-go", version: "v0.37.2"},
 	{file: kubeTool, module: "k8s.io/kubernetes", version: "v1.37.2"},
+	{file: kubectlTool, module: "k8s.io/kubernetes", version: "v1.37.2"},
 	{file: manifests, module: "sigs.k8s.io/mcs-api", version: "v0.5.0"},
 	{file: manifests, module: "istio.io/api", version: "v1.29.0"},
 

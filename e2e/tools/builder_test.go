@@ -140,7 +140,7 @@ func TestCheckoutPinsWhatTheTestsNeed(t *testing.T) {
 	for _, p := range all {
 		names = append(names, p.Name)
 	}
-	if got, want := strings.Join(names, " "), "consul helm ec2-metadata-mock kube-apiserver golangci-lint gotestsum gofumpt spire-agent spire-server"; got != want {
+	if got, want := strings.Join(names, " "), "consul helm ec2-metadata-mock kube-apiserver kubectl golangci-lint gotestsum gofumpt spire-agent spire-server"; got != want {
 		t.Errorf("pinned programs: %s, want %s", got, want)
 	}
 	if _, err := builder(t, dir, t.TempDir(), nil).Lookup(t.Context(), "nomad"); !errors.Is(err, tools.ErrUnknown) {
