@@ -112,8 +112,12 @@ func (p *pass) imports() {
 	keep := map[kind]map[types.NamespacedName]bool{}
 	for _, im := range p.state.Imports {
 		k := types.NamespacedName{Namespace: im.Service.Namespace(), Name: im.Service.Name()}
-		if !p.namespaces[k.Namespace] || !p.selected(k.Namespace) || len(want) >= maxObjects {
+		if !p.namespaces[k.Namespace] || !p.selected(k.Namespace) {
 			continue
+		}
+		if len(want) >= maxObjects {
+			p.failed(fmt.Errorf("more than %d imports: %s and those after it are left out", maxObjects, im.Service))
+			break
 		}
 		for _, o := range p.importOne(k, im) {
 			want[k] = true
