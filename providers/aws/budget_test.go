@@ -55,13 +55,12 @@ func (a *answering) RoundTrip(*http.Request) (*http.Response, error) {
 // clock is simulated.
 func TestTheRateOfARegion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, region: region}
 		acc := account.New(account.Options{
 			Config: account.Config{Name: "test", Regions: []string{region}, ConfigFiles: []string{"/dev/null"}, CredentialsFiles: []string{keysFile(t, "testing")}, Endpoint: "http://aws.invalid"},
 			Rate:   10, Backoff: time.Nanosecond,
 		})
 		t.Cleanup(acc.Close)
-		cfg, err := acc.Config(t.Context(), w.region)
+		cfg, err := acc.Config(t.Context(), region)
 		if err != nil {
 			t.Fatal(err)
 		}

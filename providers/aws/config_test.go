@@ -127,5 +127,6 @@ func collect(t reflect.Type, keys map[string]bool) {
 				collect(f.Type, keys)
 			}
 		}
+	default: // a value
 	}
 }

@@ -36,9 +36,14 @@ func TestProtocol(t *testing.T) {
 		version  string
 		want     catalog.Protocol
 	}{
-		{types.ProtocolEnumHttp, "HTTP1", catalog.HTTP}, {types.ProtocolEnumHttp, "HTTP2", catalog.HTTP}, {types.ProtocolEnumHttp, "GRPC", catalog.GRPC},
-		{types.ProtocolEnumHttps, "HTTP1", catalog.TLS}, {types.ProtocolEnumTls, "", catalog.TLS}, {types.ProtocolEnumTcp, "", catalog.TCP},
-		{types.ProtocolEnumUdp, "", catalog.UDP}, {types.ProtocolEnumTcpUdp, "", catalog.TCP},
+		{types.ProtocolEnumHttp, "HTTP1", catalog.HTTP},
+		{types.ProtocolEnumHttp, "HTTP2", catalog.HTTP},
+		{types.ProtocolEnumHttp, "GRPC", catalog.GRPC},
+		{types.ProtocolEnumHttps, "HTTP1", catalog.TLS},
+		{types.ProtocolEnumTls, "", catalog.TLS},
+		{types.ProtocolEnumTcp, "", catalog.TCP},
+		{types.ProtocolEnumUdp, "", catalog.UDP},
+		{types.ProtocolEnumTcpUdp, "", catalog.TCP},
 	} {
 		if got := elb.Protocol(types.TargetGroup{Protocol: c.protocol, ProtocolVersion: aws.String(c.version)}); got != c.want {
 			t.Errorf("%s %s is %s, want %s", c.protocol, c.version, got, c.want)
