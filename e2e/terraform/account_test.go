@@ -12,7 +12,7 @@ type rule struct {
 	IPProtocol          string `json:"IpProtocol"`
 	FromPort, ToPort    int
 	CIDR                string                   `json:"CidrIpv4"`
-	ReferencedGroup     struct{ GroupId string } `json:"ReferencedGroupInfo"` //nolint:revive // AWS spells it so
+	ReferencedGroup     struct{ GroupID string } `json:"ReferencedGroupInfo"`
 	SecurityGroupRuleID string                   `json:"SecurityGroupRuleId"`
 }
 
@@ -55,8 +55,8 @@ func (a *account) hasInstances(t *testing.T, out *awsOutputs) {
 	var found struct {
 		Reservations []struct {
 			Instances []struct {
-				InstanceID      string                      `json:"InstanceId"`
-				MetadataOptions struct{ HttpTokens string } //nolint:revive // AWS spells it so
+				InstanceID      string `json:"InstanceId"`
+				MetadataOptions struct{ HTTPTokens string }
 				Tags            []struct{ Key, Value string }
 			}
 		}
@@ -78,13 +78,13 @@ func (a *account) hasInstances(t *testing.T, out *awsOutputs) {
 	var templates struct {
 		LaunchTemplateVersions []struct {
 			LaunchTemplateData struct {
-				MetadataOptions struct{ HttpTokens string } //nolint:revive // AWS spells it so
+				MetadataOptions struct{ HTTPTokens string }
 			}
 		}
 	}
 	a.ask(&templates, "ec2", "describe-launch-template-versions", "--launch-template-name", "isthmus-aws-us-east-1-gateway")
 	for _, v := range templates.LaunchTemplateVersions {
-		if v.LaunchTemplateData.MetadataOptions.HttpTokens != "required" {
+		if v.LaunchTemplateData.MetadataOptions.HTTPTokens != "required" {
 			t.Errorf("metadata without a token: %+v", v)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -187,9 +186,4 @@ module "host" {
 	if data, err := os.ReadFile(filepath.Join(dir, "letter")); err != nil || string(data) != "dear\n" {
 		t.Errorf("the letter is %q, %v", data, err)
 	}
-}
-
-func TestMain(m *testing.M) {
-	defer http.DefaultClient.CloseIdleConnections()
-	m.Run()
 }

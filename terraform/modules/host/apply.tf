@@ -33,7 +33,7 @@ locals {
       "set -eu; umask 077; cd '${local.dir}'",
       "printf %s '${base64gzip(text)}' | base64 -d | gunzip > etc/${role}.yaml.new",
       role == "ca" ? ":" : "bin/isthmus validate -c etc/${role}.yaml.new >&2",
-      local.systemd ? "chown root:'${var.user}' etc/${role}.yaml.new; chmod 0640 etc/${role}.yaml.new" : ":",
+      local.systemd ? "chown \"root:$(id -gn '${var.user}')\" etc/${role}.yaml.new; chmod 0640 etc/${role}.yaml.new" : ":",
       "mv etc/${role}.yaml.new etc/${role}.yaml",
     ],
     local.systemd ? [
