@@ -22,12 +22,13 @@ const (
 type name struct {
 	service Service
 	due     time.Time
-	// busy is set while it is resolved, again if it is to be once more.
-	busy, again bool
-	read        bool
-	failures    int
-	err         error
-	last        resolved
+	// busy is set while it is resolved; again if a reread waits for it, late if it
+	// was busy when that was asked for, so that it has to be resolved once more.
+	busy, again, late bool
+	read              bool
+	failures          int
+	err               error
+	last              resolved
 }
 
 // outcome is what resolving a name came to.
@@ -108,7 +109,7 @@ func (r *run) start(ctx context.Context, now time.Time) time.Duration {
 func (r *run) reread(now time.Time) {
 	r.good, r.rereading = false, len(r.names)
 	for _, n := range r.names {
-		n.due, n.again = now, true
+		n.due, n.again, n.late = now, true, n.busy
 	}
 }
 
@@ -131,7 +132,9 @@ func (r *run) took(ctx context.Context, now time.Time, o outcome) {
 		n.failures++
 	}
 	whole := false
-	if n.again {
+	if n.late {
+		n.late, n.due = false, now
+	} else if n.again {
 		n.again = false
 		r.rereading--
 		r.good = r.good || o.err == nil

@@ -389,6 +389,37 @@ func TestReread(t *testing.T) {
 	})
 }
 
+// What was asked before the wish to read again does not fulfil it.
+func TestRereadWaitsForQueriesOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		s := simulated(t, func(m *miekg.Msg) *miekg.Msg {
+			if asked++; asked == 1 {
+				time.Sleep(time.Second)
+			}
+			r := new(miekg.Msg).SetReply(m)
+			rr, _ := miekg.NewRR("a.test. 3600 IN A 10.0.0.1")
+			r.Answer = []miekg.RR{rr}
+			return r
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		published := 0
+		go func() { done <- s.Run(ctx, func(*catalog.Snapshot) { published++ }) }()
+		synctest.Wait()
+		s.Reread() // the first query is under way
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if asked != 2 || published != 2 {
+			t.Errorf("asked %d times, published %d times", asked, published)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // simulated is a source of one name whose network is a function.
 func simulated(t *testing.T, answer func(*miekg.Msg) *miekg.Msg) *dns.Source {
 	s := newSource(t, dns.Config{
