@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/consul/api"
 
@@ -51,7 +52,20 @@ func (s *Source) listServices(q *api.QueryOptions) (map[string][]string, *api.Qu
 }
 
 func (s *Source) listChecks(q *api.QueryOptions) (api.HealthChecks, *api.QueryMeta, error) {
-	return s.client.Health().State(api.HealthAny, q)
+	checks, meta, err := s.client.Health().State(api.HealthAny, q)
+	return slices.DeleteFunc(checks, isNil), meta, err
+}
+
+func isNil(c *api.HealthCheck) bool { return c == nil }
+
+// clean drops what is null in an answer: neither what follows nor consul/api
+// expects it.
+func clean(entries []*api.ServiceEntry) []*api.ServiceEntry {
+	entries = slices.DeleteFunc(entries, func(e *api.ServiceEntry) bool { return e == nil || e.Node == nil || e.Service == nil })
+	for _, e := range entries {
+		e.Checks = slices.DeleteFunc(e.Checks, isNil)
+	}
+	return entries
 }
 
 // answer is one service as it was read.
@@ -68,6 +82,7 @@ func (s *Source) readService(ctx context.Context, name string, stale bool) (answ
 	entries, meta, err := s.client.Health().Service(name, "", false, q)
 	if err == nil {
 		err = s.opts.Config.trust(meta)
+		entries = clean(entries)
 	}
 	if err == nil && len(entries) == 0 && !meta.ResultsFilteredByACLs {
 		err = errNoneThere

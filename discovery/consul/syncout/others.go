@@ -110,6 +110,9 @@ func (w *Writer) askOthers(ctx context.Context, names []string) error {
 // a name in one datacenter, the one whose name comes first does: the other gives
 // way, so that they agree whoever was there first.
 func (w *Writer) isOthers(s *api.CatalogService) bool {
+	if s == nil {
+		return false
+	}
 	owner := s.ServiceMeta[agent.OwnerMeta]
 	return owner == "" || owner < string(w.cluster)
 }

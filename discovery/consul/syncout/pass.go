@@ -70,7 +70,9 @@ func (w *Writer) read(ctx context.Context) (there, error) {
 	}
 	out.exists, out.meta = true, node.Node.Meta
 	for _, s := range node.Services {
-		out.services[s.ID] = s
+		if s != nil {
+			out.services[s.ID] = s
+		}
 	}
 	checks, meta, err := w.client.Health().Node(w.config.Node, q)
 	if err == nil {
@@ -80,7 +82,7 @@ func (w *Writer) read(ctx context.Context) (there, error) {
 		return out, fmt.Errorf("consul checks of node %s: %w", w.config.Node, err)
 	}
 	for _, c := range checks {
-		if c.CheckID == checkPrefix+c.ServiceID {
+		if c != nil && c.CheckID == checkPrefix+c.ServiceID {
 			out.checks[c.ServiceID] = c
 		}
 	}
