@@ -29,7 +29,7 @@ func TestCallsCrossFromMeshToMesh(t *testing.T) {
 		}
 		return nil
 	})
-	w.guide.run("east intention", w.east)
+	w.guide.Run("east intention", w.east.operator())
 	w.intend(w.east, "ledger", "*", api.IntentionActionAllow)
 	w.intend(w.east, "stray", "*", api.IntentionActionAllow)
 
@@ -54,14 +54,13 @@ func TestCallsCrossFromMeshToMesh(t *testing.T) {
 		t.Errorf("%v ejections of services that are well", n)
 	}
 
-	w.guide.run("west intention", w.west)
+	w.guide.Run("west intention", w.west.operator())
 	w.allow("ledger", api.IntentionActionAllow)
 	// The application behind the far sidecar is told who called the near one.
 	w.until("billing", w.get, "URI="+w.east.id("web"))
-	if got := w.guide.run("east call", w.east, "127.0.0.1:9191", w.upstreams["billing"].String()); !strings.HasSuffix(got, "URI="+w.east.id("web")) {
+	if got := w.guide.Run("east call", w.east.operator(), "127.0.0.1:9191", w.upstreams["billing"].String()); !strings.HasSuffix(got, "URI="+w.east.id("web")) {
 		t.Errorf("the guide's call is answered %q", got)
 	}
-	w.guide.done()
 	w.until("ledger", w.say, "hello\n")
 	before := denied()
 	w.allow("ledger", api.IntentionActionDeny)

@@ -25,6 +25,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/consul/consultest"
 	"github.com/isthmus-mesh/isthmus/e2e/stand"
+	"github.com/isthmus-mesh/isthmus/e2e/stand/guide"
 	"github.com/isthmus-mesh/isthmus/e2e/tools"
 )
 
@@ -45,6 +46,7 @@ type mesh struct {
 	cluster *stand.Cluster
 	binary  string
 	dir     string
+	logs    string
 	// domain is the mesh's trust domain.
 	domain string
 }
@@ -63,7 +65,7 @@ type world struct {
 	sidecars  map[string]*stand.Process
 	// behind is where billing's sidecar listens.
 	behind netip.AddrPort
-	guide  *guide
+	guide  *guide.Guide
 	// key is that of the east's root, once the test has set it.
 	key   *ecdsa.PrivateKey
 	roots map[*mesh]*x509.Certificate
@@ -80,7 +82,7 @@ func newWorld(t *testing.T) *world {
 		Stand: s, t: t, doors: map[string]netip.AddrPort{}, roots: map[*mesh]*x509.Certificate{}, upstreams: map[string]netip.AddrPort{}, sidecars: map[string]*stand.Process{},
 	}
 	w.east, w.west = w.newMesh(binary, s.Clusters[0]), w.newMesh(binary, s.Clusters[1])
-	w.guide = readGuide(t, binary, filepath.Join(w.Dir, "logs"))
+	w.guide = guide.Read(t, "consul-mesh.md", binary)
 	w.configure()
 	return w
 }
@@ -93,11 +95,11 @@ func (w *world) configure() {
 		w.doors[service], w.upstreams[service] = stand.FreePort(w.t), stand.FreePort(w.t)
 	}
 	const billing = `service "billing" { policy = "write" }`
-	g.run("east token", w.east, billing, billing+strings.NewReplacer("billing", "ledger").Replace("\n"+billing)+
+	g.Run("east token", w.east.operator(), billing, billing+strings.NewReplacer("billing", "ledger").Replace("\n"+billing)+
 		strings.NewReplacer("billing", "stray").Replace("\n"+billing))
-	g.run("west token", w.west)
+	g.Run("west token", w.west.operator())
 
-	near := g.section("east gateway", "gateway", w.east, "10.1.0.5:15001", w.doors["billing"].String())
+	near := g.Section("east gateway", "gateway", w.east.operator(), "10.1.0.5:15001", w.doors["billing"].String())
 	ways := near["listen"].(map[string]any)["mtls"].([]any)
 	for _, service := range services[1:] {
 		ways = append(ways, stand.Object{"address": w.doors[service].String(), "service": service, "identity": "consul"})
@@ -105,7 +107,7 @@ func (w *world) configure() {
 	east := w.east.gateway().Section()
 	east["consul"] = near["consul"]
 	east["listen"].(stand.Object)["mtls"] = ways
-	w.west.gateway().Section()["consul"] = g.section("west gateway", "gateway", w.west)["consul"]
+	w.west.gateway().Section()["consul"] = g.Section("west gateway", "gateway", w.west.operator())["consul"]
 
 	for _, m := range []*mesh{w.east, w.west} {
 		source := stand.Object{"address": m.Address(), "token_file": m.file("source", `
@@ -123,11 +125,11 @@ node_prefix "" { policy = "read" }
 node "isthmus-east" { policy = "write" }
 service_prefix "" { policy = "write" }`),
 	}}
-	domain := strings.TrimSpace(g.run("east domain", w.east))
+	domain := strings.TrimSpace(g.Run("east domain", w.east.operator()))
 	if domain != w.east.domain {
 		w.t.Fatalf("the guide finds the domain %q, it is %q", domain, w.east.domain)
 	}
-	policy := g.section("west policy", "federation", w.west, "DOMAIN", domain)
+	policy := g.Section("west policy", "federation", w.west.operator(), "DOMAIN", domain)
 	west := w.west.cluster.Section()
 	peer := west["peers"].([]any)[0].(stand.Object)
 	peer["asserts"] = append(peer["asserts"].([]any), policy["peers"].([]any)[0].(map[string]any)["asserts"].([]any)...)
@@ -139,7 +141,7 @@ service_prefix "" { policy = "write" }`),
 func (w *world) newMesh(binary string, c *stand.Cluster) *mesh {
 	w.t.Helper()
 	m := &mesh{
-		t: w.t, name: c.Name, cluster: c, binary: binary, dir: w.t.TempDir(),
+		t: w.t, name: c.Name, cluster: c, binary: binary, dir: w.t.TempDir(), logs: filepath.Join(w.Dir, "logs"),
 		Agent: consultest.Start(w.t, consultest.Options{
 			Binary: binary, Datacenter: c.Name, ManagementToken: management,
 		}),
@@ -152,6 +154,17 @@ func (w *world) newMesh(binary string, c *stand.Cluster) *mesh {
 		return err
 	})
 	return m
+}
+
+// operator is who may do everything, on a host of the mesh.
+func (m *mesh) operator() *guide.Host { return m.host(management) }
+
+// host is one of the mesh whose token is this one.
+func (m *mesh) host(token string) *guide.Host {
+	return &guide.Host{
+		Dir: m.dir, Logs: m.logs, Env: []string{"CONSUL_HTTP_ADDR=" + m.Address(), "CONSUL_HTTP_TOKEN=" + token},
+		Replace: []string{"/etc/isthmus", m.dir, "127.0.0.1:8500", m.Address()},
+	}
 }
 
 // id is the SPIFFE ID of a service of the mesh.
@@ -191,8 +204,8 @@ func (w *world) start() {
 	g := w.guide
 	app, port := httpApp(w.t), stand.FreePort(w.t)
 	w.behind = port
-	w.sidecars["billing"] = g.process("west sidecar", w.west, rules("billing"), "8080", fmt.Sprint(app.Port()), "21000", fmt.Sprint(port.Port()))
-	g.run("east register", w.east, "10.1.0.5", "127.0.0.1", "15001", fmt.Sprint(w.doors["billing"].Port()))
+	w.sidecars["billing"] = g.Process("west sidecar", w.west.host(w.west.Token(w.west.name+"-"+"billing", rules("billing"))), "8080", fmt.Sprint(app.Port()), "21000", fmt.Sprint(port.Port()))
+	g.Run("east register", w.east.operator(), "10.1.0.5", "127.0.0.1", "15001", fmt.Sprint(w.doors["billing"].Port()))
 	upstreams := "billing:" + w.upstreams["billing"].String()
 	for _, service := range services[1:] {
 		app, port := echoApp(w.t), stand.FreePort(w.t)
@@ -216,7 +229,7 @@ func (w *world) start() {
 			Meta: map[string]string{"isthmus-owner": "east"}, Connect: &api.AgentServiceConnect{Native: true}, // a third way
 		})
 	}
-	w.web = g.process("east sidecar", w.east, rules("web"), "billing:9191", upstreams)
+	w.web = g.Process("east sidecar", w.east.host(w.east.Token(w.east.name+"-"+"web", rules("web"))), "billing:9191", upstreams)
 	for _, p := range w.sidecars {
 		p.Start()
 	}

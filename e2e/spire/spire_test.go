@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/e2e/stand"
+	"github.com/isthmus-mesh/isthmus/e2e/stand/guide"
 	"github.com/isthmus-mesh/isthmus/e2e/stand/spire"
 )
 
@@ -43,7 +44,8 @@ type world struct {
 	*stand.Stand
 	aws, gcp, onprem *stand.Cluster
 	spire            map[string]*spire.Domain
-	guide            *guide
+	guide            *guide.Guide
+	hosts            map[string]*guide.Host
 	// first are the roots of the embedded CA that were carried by hand.
 	first  []string
 	client *http.Client
@@ -58,16 +60,19 @@ func newWorld(t *testing.T) *world {
 	)
 	w := &world{
 		Stand: s, aws: s.Clusters[0], gcp: s.Clusters[1], onprem: s.Clusters[2], spire: map[string]*spire.Domain{},
-		client: clientOf(t),
+		hosts: map[string]*guide.Host{}, client: clientOf(t),
 	}
+	carried := t.TempDir() // the files that the page has carried from one to the other
 	for _, td := range []string{aws, gcp} {
 		s.Domains[td].External = true
-		w.spire[td] = spire.New(t, spire.Options{TrustDomain: td, SVIDTTL: life, Dir: filepath.Join(s.Dir, "s-"+td[:3]), Socket: s.Domains[td].Socket})
+		d := spire.New(t, spire.Options{TrustDomain: td, SVIDTTL: life, Dir: filepath.Join(s.Dir, "s-"+td[:3]), Socket: s.Domains[td].Socket})
+		w.spire[td] = d
+		w.hosts[td] = &guide.Host{Dir: carried, Replace: []string{"/run/spire/server.sock", d.Admin, "/run/spire/agent.sock", d.Socket}}
 	}
 	spire.Federate(w.spire[aws], w.spire[gcp])
 	s.Domains[lone].SVIDTTL = lifeCA
 	w.fromFiles(w.onprem.Gateways[0])
-	w.guide = readGuide(t, w.spire[aws].Server.Path, w.spire[aws].Agent.Path)
+	w.guide = guide.Read(t, "spire.md", w.spire[aws].Server.Path, w.spire[aws].Agent.Path)
 	for _, c := range s.Clusters {
 		c.WriteCatalog(t, stand.Service{Name: "hello-" + c.Name + ".default", Port: "main", Protocol: "http", Addresses: []string{instance(t, c.Name)}})
 		if c.Domain.External {
@@ -134,15 +139,15 @@ func (w *world) install(t *testing.T) {
 	for _, td := range []string{aws, gcp} {
 		w.spire[td].StartServer()
 	}
-	g.run("aws bundle", w.spire[aws])
-	g.run("gcp bundle", w.spire[gcp])
-	g.run("aws federate", w.spire[aws])
-	g.run("gcp federate", w.spire[gcp])
+	g.Run("aws bundle", w.hosts[aws])
+	g.Run("gcp bundle", w.hosts[gcp])
+	g.Run("aws federate", w.hosts[aws])
+	g.Run("gcp federate", w.hosts[gcp])
 	for _, td := range []string{aws, gcp} {
 		w.spire[td].StartAgent()
 	}
-	g.run("aws entries", w.spire[aws], here...)
-	g.run("gcp entries", w.spire[gcp], here...)
+	g.Run("aws entries", w.hosts[aws], here...)
+	g.Run("gcp entries", w.hosts[gcp], here...)
 	w.spire[aws].Register(spire.Entry{ID: w.aws.ID() + "/gateway/gw2", UID: os.Getuid(), Federates: []string{gcp}})
 	stand.Eventually(t, within, "the agent offers all three", func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -153,18 +158,15 @@ func (w *world) install(t *testing.T) {
 		}
 		return nil
 	})
-	if out := g.run("aws fetch", w.spire[aws]); !strings.Contains(out, w.aws.ID()+"/gateway/gw1") {
+	if out := g.Run("aws fetch", w.hosts[aws]); !strings.Contains(out, w.aws.ID()+"/gateway/gw1") {
 		t.Errorf("fetched:\n%s", out)
 	}
 	for _, td := range []string{aws, gcp} {
-		g.run("aws export", w.spire[td], "aws.bundle.json", w.Domains[td].Bundle)
+		g.Run("aws export", w.hosts[td], "aws.bundle.json", w.Domains[td].Bundle)
 	}
-	config := filepath.Join(g.dir, "isthmus.yaml")
-	text := g.text("config")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.CommandContext(t.Context(), stand.Binary(t), "validate", "-c", config).CombinedOutput(); err != nil {
+	reader := &guide.Host{Dir: t.TempDir()}
+	g.File("config", "isthmus.yaml", reader)
+	if out, err := exec.CommandContext(t.Context(), stand.Binary(t), "validate", "-c", filepath.Join(reader.Dir, "isthmus.yaml")).CombinedOutput(); err != nil {
 		t.Errorf("the guide's configuration: %v\n%s", err, out)
 	}
 }
@@ -259,8 +261,8 @@ func TestClustersOnSPIRE(t *testing.T) {
 
 	// SVIDs are renewed. Meanwhile a new root of AWS spreads: to the peer by
 	// https_spiffe between the SPIREs, to the one without SPIRE by the federations.
-	w.guide.run("aws prepare", w.spire[aws])
-	w.guide.run("gcp refresh", w.spire[gcp])
+	w.guide.Run("aws prepare", w.hosts[aws])
+	w.guide.Run("gcp refresh", w.hosts[gcp])
 	w.awaitRotations(t, rotations)
 	check(fmt.Sprintf("%d renewals of each gateway (SVIDs of %s)", rotations, life))
 	stand.Eventually(t, within, "the new root everywhere", func() error {
@@ -271,7 +273,7 @@ func TestClustersOnSPIRE(t *testing.T) {
 		}
 		return nil
 	})
-	w.guide.run("aws activate", w.spire[aws])
+	w.guide.Run("aws activate", w.hosts[aws])
 	w.awaitRotations(t, 1)
 	check("the root of one domain rotates")
 
@@ -319,7 +321,6 @@ func TestClustersOnSPIRE(t *testing.T) {
 		}
 	}
 	stand.Figure(t, "%d calls in all", total)
-	w.guide.done()
 
 	// Nobody renews the files of one gateway: it serves on and says so, and what has
 	// expired is of no use.

@@ -38,6 +38,16 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
+// Root is the folder of the checkout.
+func Root(t testing.TB) string {
+	t.Helper()
+	dir, err := moduleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 func moduleRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
