@@ -85,17 +85,6 @@ func TestTheReadmeIsValid(t *testing.T) {
 	}
 }
 
-func FuzzParseConfig(f *testing.F) {
-	f.Add([]byte("accounts: [{regions: [us-east-1], ec2: [{service: web, tags: {a: b}, ports: [{port: 80}]}]}]"))
-	f.Fuzz(func(_ *testing.T, data []byte) {
-		if c, err := aws.ParseConfig("aws.yaml", data); err == nil {
-			if err := c.Validate(); err != nil {
-				panic(err) // what was read is valid
-			}
-		}
-	})
-}
-
 // The README explains every key.
 func TestTheReadmeHasEveryKey(t *testing.T) {
 	data, err := os.ReadFile("README.md")

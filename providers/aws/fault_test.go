@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -229,6 +230,32 @@ func TestAnswersThatContradictEachOther(t *testing.T) {
 			w.proxy.Fail(nil)
 			read(t, r)
 		})
+	}
+}
+
+// A task that is not listed is not gone: it is asked for by its name until ECS says
+// that it has ended.
+func TestATaskThatIsNoLongerListed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := tasks(w)
+	f.set(some)
+	r := w.reader(ecs.Kind, f.account, quickTimeout)
+	before := read(t, r)
+	w.proxy.Fail(awstest.On(awstest.Action("ListTasks"), awstest.Emptied()))
+	if c := read(t, r); !same(c, before) {
+		t.Errorf("got %v, want %v", c.Services, before.Services)
+	}
+	f.set(discoverytest.Content{"web": some["web"]})
+	if c := read(t, r); c.Endpoints() != 2 {
+		t.Errorf("%d endpoints after one has ended", c.Endpoints())
+	}
+	w.proxy.Fail(func(p *awstest.Proxy, rw http.ResponseWriter, req *http.Request, c awstest.Call) bool {
+		fault := map[string]awstest.Fault{"ListTasks": awstest.Emptied(), "DescribeTasks": awstest.NoTasks()}[c.Action]
+		return fault != nil && fault(p, rw, req, c)
+	})
+	if c := read(t, r); c.Endpoints() != 0 {
+		t.Errorf("%d endpoints after ECS has forgotten the tasks", c.Endpoints())
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -83,12 +84,35 @@ func TestARegionThatFails(t *testing.T) {
 	r.until("no trouble", func() bool { at, err := s.LastRead(); return err == nil && at.After(before) })
 	r.until("the whole is told to be read anew", func() bool { return r.count() > n })
 
-	// One unit failed, for one reason, by throttled calls of one API.
-	for name, want := range map[string]int{"isthmus_aws_failures_total": 1, "isthmus_aws_throttled_total": 1, "isthmus_aws_reads_total": 2, "isthmus_aws_age_seconds": 2} {
+	for name, want := range map[string]int{"isthmus_aws_throttled_total": 1, "isthmus_aws_reads_total": 2, "isthmus_aws_age_seconds": 2} {
 		if n, err := testutil.GatherAndCount(registry, name); err != nil || n != want {
 			t.Errorf("%s has %d series, want %d: %v", name, n, want, err)
 		}
 	}
+	if got := throttledUnits(t, registry); !slices.Equal(got, []string{"test/eu-west-1/cloud-map"}) {
+		t.Errorf("failed for being throttled: %v", got)
+	}
+}
+
+// throttledUnits are those that failed for that reason.
+func throttledUnits(t *testing.T, registry *prometheus.Registry) (units []string) {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range m.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			if f.GetName() == "isthmus_aws_failures_total" && labels["reason"] == account.Throttled {
+				units = append(units, labels["account"]+"/"+labels["region"]+"/"+labels["kind"])
+			}
+		}
+	}
+	return units
 }
 
 // Other accounts are read by roles, each with its external id.

@@ -95,9 +95,6 @@ func (m *Moto) HoldTasks(ctx context.Context) error {
 		`{"model_name":"ecs::task","transition":{"progression":"manual","times":1000000000}}`)
 }
 
-// Reset makes the server forget everything.
-func (m *Moto) Reset(ctx context.Context) error { return m.post(ctx, "/moto-api/reset", "") }
-
 func (m *Moto) post(ctx context.Context, path, body string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.URL+path, strings.NewReader(body))
 	if err != nil {

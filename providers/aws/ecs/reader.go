@@ -40,10 +40,16 @@ type Reader struct {
 	opts Options
 	// definitions are the ports of task definitions: a revision never changes.
 	definitions map[string][]unit.Port
+	// live are the tasks of each cluster that were endpoints at the last read. The
+	// list has only tasks that are to run: what has left it is described once more,
+	// so that a task that is to stop is in maintenance until it has ended.
+	live map[string][]string
 }
 
 // New makes no call.
-func New(o Options) *Reader { return &Reader{opts: o, definitions: map[string][]unit.Port{}} }
+func New(o Options) *Reader {
+	return &Reader{opts: o, definitions: map[string][]unit.Port{}, live: map[string][]string{}}
+}
 
 var _ unit.Reader = (*Reader)(nil)
 
@@ -55,18 +61,48 @@ func (r *Reader) Read(ctx context.Context, _ bool) (*unit.Content, error) {
 	}
 	client := ecs.NewFromConfig(cfg)
 	b := unit.NewBuilder(r.opts.Name, r.opts.Shape)
+	live := map[string][]string{}
 	for _, c := range r.opts.Clusters {
-		arns, err := list(ctx, client, c.Cluster)
-		if err != nil {
+		if live[c.Cluster], err = r.readCluster(ctx, client, b, c); err != nil {
 			return nil, fmt.Errorf("cluster %s: %w", c.Cluster, err)
 		}
-		for some := range slices.Chunk(arns, pageSize) {
-			if err := r.describe(ctx, client, b, c, some); err != nil {
-				return nil, fmt.Errorf("cluster %s: %w", c.Cluster, err)
+	}
+	r.live = live
+	return b.Content(), nil
+}
+
+// readCluster returns the tasks that are endpoints.
+func (r *Reader) readCluster(ctx context.Context, client *ecs.Client, b *unit.Builder, c Cluster) ([]string, error) {
+	arns, err := list(ctx, client, c.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	left := slices.DeleteFunc(slices.Clone(r.live[c.Cluster]), func(arn string) bool {
+		_, still := slices.BinarySearch(arns, arn)
+		return still
+	})
+	var live []string
+	for _, part := range []struct {
+		arns   []string
+		listed bool
+	}{{arns, true}, {left, false}} {
+		for some := range slices.Chunk(part.arns, pageSize) {
+			tasks, err := describe(ctx, client, c.Cluster, some, part.listed)
+			if err != nil {
+				return nil, err
+			}
+			for _, t := range tasks {
+				isEndpoint, err := r.add(ctx, client, b, c, t)
+				if err != nil {
+					return nil, err
+				}
+				if isEndpoint {
+					live = append(live, aws.ToString(t.TaskArn))
+				}
 			}
 		}
 	}
-	return b.Content(), nil
+	return live, nil
 }
 
 // list reads the ARNs of all tasks that are to run.
@@ -94,66 +130,72 @@ func list(ctx context.Context, client *ecs.Client, cluster string) ([]string, er
 	return nil, fmt.Errorf("ListTasks: more than %d pages: %w", maxPages, unit.ErrAnswer)
 }
 
-func (r *Reader) describe(ctx context.Context, client *ecs.Client, b *unit.Builder, c Cluster, arns []string) error {
+// missing is why a task is not described that has ended some time ago.
+const missing = "MISSING"
+
+// describe describes all of the tasks. One that is listed must be known; one that
+// has left the list may be forgotten.
+func describe(ctx context.Context, client *ecs.Client, cluster string, arns []string, listed bool) ([]types.Task, error) {
 	out, err := client.DescribeTasks(ctx, &ecs.DescribeTasksInput{
-		Cluster: &c.Cluster, Tasks: arns, Include: []types.TaskField{types.TaskFieldTags},
+		Cluster: &cluster, Tasks: arns, Include: []types.TaskField{types.TaskFieldTags},
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if out.Tasks == nil {
-		return fmt.Errorf("DescribeTasks: %w", unit.ErrAnswer)
+		return nil, fmt.Errorf("DescribeTasks: %w", unit.ErrAnswer)
 	}
-	if len(out.Failures) > 0 {
-		f := out.Failures[0]
-		return fmt.Errorf("task %s is listed and cannot be described (%s): %w", aws.ToString(f.Arn), aws.ToString(f.Reason), unit.ErrInconsistent)
+	for _, f := range out.Failures {
+		if listed || aws.ToString(f.Reason) != missing {
+			return nil, fmt.Errorf("task %s is not described (%s): %w", aws.ToString(f.Arn), aws.ToString(f.Reason), unit.ErrInconsistent)
+		}
+	}
+	if !listed {
+		return out.Tasks, nil
 	}
 	described := make(map[string]bool, len(out.Tasks))
 	for _, t := range out.Tasks {
 		described[aws.ToString(t.TaskArn)] = true
-		if err := r.add(ctx, client, b, c, t); err != nil {
-			return err
-		}
 	}
 	for _, arn := range arns {
 		if !described[arn] {
-			return fmt.Errorf("task %s is listed and not described: %w", arn, unit.ErrInconsistent)
+			return nil, fmt.Errorf("task %s is listed and not described: %w", arn, unit.ErrInconsistent)
 		}
 	}
-	return nil
+	return out.Tasks, nil
 }
 
 // groupOfService is what the group of a task begins with that a service started;
 // others run once, and are no endpoints.
 const groupOfService = "service:"
 
-func (r *Reader) add(ctx context.Context, client *ecs.Client, b *unit.Builder, c Cluster, t types.Task) error {
+// add takes a task, if it is an endpoint of a service that is read.
+func (r *Reader) add(ctx context.Context, client *ecs.Client, b *unit.Builder, c Cluster, t types.Task) (isEndpoint bool, err error) {
 	name, ofService := strings.CutPrefix(aws.ToString(t.Group), groupOfService)
 	if !ofService {
-		return nil
+		return false, nil
 	}
 	service, wanted := c.service(name)
 	if !wanted {
-		return nil
+		return false, nil
 	}
 	health, present := Health(t)
 	if !present {
-		return nil
+		return false, nil
 	}
 	address := addressOf(t, r.opts.Shape.Address)
 	if !address.IsValid() && !health.Usable() {
-		return nil // its address is to come, or gone
+		return false, nil // its address is to come, or gone
 	}
 	ports := service.Ports
 	if len(ports) == 0 {
-		var err error
 		if ports, err = r.portsOf(ctx, client, aws.ToString(t.TaskDefinitionArn)); err != nil {
-			return err
+			return false, err
 		}
 	}
 	zone, err := r.zone(ctx, b, aws.ToString(t.AvailabilityZone))
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, p := range ports {
 		b.Add(unit.Endpoint{
@@ -162,7 +204,7 @@ func (r *Reader) add(ctx context.Context, client *ecs.Client, b *unit.Builder, c
 			Zone: zone, Health: health, Tags: tagsOf(t),
 		})
 	}
-	return nil
+	return true, nil
 }
 
 func (r *Reader) zone(ctx context.Context, b *unit.Builder, name string) (string, error) {
