@@ -35,7 +35,7 @@ func TestGuideShowsThisCode(t *testing.T) {
 	for _, part := range strings.Split(string(guide), "```go\n")[1:] {
 		block, _, _ := strings.Cut(part, "```")
 		blocks++
-		for _, piece := range strings.Split(block, "\t// ...\n") { // left out there
+		for piece := range strings.SplitSeq(block, "\t// ...\n") { // left out there
 			if !strings.Contains(code.String(), piece) {
 				t.Errorf("docs/sources.md shows what is not in the example:\n%s", piece)
 			}
