@@ -199,6 +199,7 @@ func faults() map[string]func(w http.ResponseWriter, r *http.Request, path strin
 		"filtered by ACLs":   header("X-Consul-Results-Filtered-By-ACLs", "true"),
 		"empty, without why": header("X-Nothing", ""),
 		"null":               body("null"),
+		"null in it":         body("[null]"),
 		"truncated":          body(`{"web":[`),
 		"not JSON":           body("<html>proxy error</html>"),
 		"throttled":          status(http.StatusTooManyRequests),
