@@ -62,7 +62,7 @@ func TestWaysIn(t *testing.T) {
 			Ways: []route.Way{
 				way(route.WayTCP, "10.0.0.5:1", "both", ""), way(route.WayTCP, "10.0.0.5:2", "db.shop", "admin"), way(route.WayTCP, "10.0.0.5:3", "db.shop", "main"),
 				way(route.WayTCP, "10.0.0.5:4", "local", ""), way(route.WayTCP, "10.0.0.5:5", "nobody", ""), way(route.WayTCP, "10.0.0.5:6", "web", "gone"),
-				way(route.WayHTTP, "10.0.0.5:7", "", ""), way("carrier-pigeon", "10.0.0.5:8", "web", ""),
+				way(route.WayHTTP, "10.0.0.5:7", "", ""), way(route.WayMesh, "10.0.0.5:9", "both", ""), way("carrier-pigeon", "10.0.0.5:8", "web", ""),
 			},
 		}
 	}
@@ -108,7 +108,7 @@ func TestWaysIn(t *testing.T) {
 			}
 			want := []string{
 				"tcp 10.0.0.5:1 both.default: " + c.want[0], "tcp 10.0.0.5:2 db.shop:admin " + c.want[1], "tcp 10.0.0.5:3 db.shop:main " + c.want[2],
-				"tcp 10.0.0.5:6 web.default:gone " + c.want[3], "http 10.0.0.5:7 web.default: " + c.want[4],
+				"tcp 10.0.0.5:6 web.default:gone " + c.want[3], "mesh 10.0.0.5:9 both.default: " + c.want[0], "http 10.0.0.5:7 web.default: " + c.want[4],
 			}
 			if !slices.Equal(got, want) {
 				t.Errorf("got\n%q\nwant\n%q", got, want)

@@ -17,7 +17,7 @@ func TestReportsTellTheWaysIn(t *testing.T) {
 		advertise string
 		want      []string
 	}{
-		"told how it is reached": {"10.0.0.5", []string{"tcp 10.0.0.5 db.shop main", "tcp 127.0.0.1 web.default ", "http 10.0.0.5  "}},
+		"told how it is reached": {"10.0.0.5", []string{"tcp 10.0.0.5 db.shop main", "tcp 127.0.0.1 web.default ", "mesh 10.0.0.5 db.shop main", "http 10.0.0.5  "}},
 		"not told":               {"", []string{"tcp 127.0.0.1 web.default "}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -29,6 +29,11 @@ func TestReportsTellTheWaysIn(t *testing.T) {
 			l.TCP = []gateway.TCPListener{
 				{Address: "0.0.0.0:0", Service: "db.shop", Port: "main", Caller: w.cluster("alpha").caller(), Sources: from},
 				{Address: "127.0.0.1:0", Service: "web", Caller: w.cluster("alpha").caller()},
+			}
+			n.config.Consul = new(gateway.Consul) // no agent is there, and none is needed for this
+			l.MTLS = []gateway.MTLSListener{
+				{Address: "0.0.0.0:0", Service: "db.shop", Port: "main", Identity: "consul"},
+				{Address: "127.0.0.1:0", Service: "web"}, // for SVIDs: nobody finds it in Consul
 			}
 			w.start()
 			eventually(t, "a report with the ways in", func() error {
