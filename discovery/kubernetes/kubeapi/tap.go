@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -54,11 +53,10 @@ func (t *tap) pass(ctx context.Context, streams bool) {
 		switch {
 		case e.Type != watch.Error:
 			t.feed.hear()
-		case streams: // the reflector lists instead
+		case streams:
+			// A refusal, as of a server whose etcd is old: the reflector lists instead,
+			// and what fails of that is told.
 			streams = false
-			if err := apierrors.FromObject(e.Object); !apierrors.IsInvalid(err) {
-				t.feed.failed(&t.feed.watchErr, err)
-			}
 		}
 		if streams && e.Type == watch.Bookmark && endsInitialEvents(e.Object) {
 			streams = false
