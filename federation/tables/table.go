@@ -88,6 +88,9 @@ func service(out *route.Service, ix *policy.Index, peers []catalog.ClusterName, 
 			out.Remote = append(out.Remote, route.Remote{Cluster: o.Cluster, Name: o.Name, Ports: o.Ports, Rows: o.Rows})
 		}
 	}
+	if byCluster := func(a, b route.Remote) int { return cmp.Compare(a.Cluster, b.Cluster) }; !slices.IsSortedFunc(out.Remote, byCluster) {
+		slices.SortFunc(out.Remote, byCluster) // a view has them in the order of the configuration
+	}
 	if t := ix.TrafficFor(s.Name); t.Name != "" {
 		out.Traffic = t
 	}

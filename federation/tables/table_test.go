@@ -241,3 +241,27 @@ func TestConflictsAreShownToTheirParties(t *testing.T) {
 		t.Errorf("%d conflicts, want at most 1", len(got))
 	}
 }
+
+// A view has offers in the order in which the configuration lists the peers; gateways
+// refuse a table that is not sorted, and patches to one.
+func TestOffersAreSortedHoweverPeersAreListed(t *testing.T) {
+	web := []*catalog.Summary{{Service: name("web.shop"), Ports: http}}
+	ix := policy.NewIndex(policy.Set{Imports: []policy.Import{
+		{Name: "a", From: "gcp-us", Services: []policy.ServicePattern{"*"}}, {Name: "b", From: "gcp-eu", Services: []policy.ServicePattern{"*"}},
+	}})
+	in := tables.Input{
+		Cluster: route.Cluster{Name: "aws", ID: "spiffe://aws.test/isthmus/cluster/aws"}, Federation: "127.0.0.1:7483", Policy: ix, Epoch: 1, Version: 1,
+		Peers: []route.Peer{{Name: "gcp-us"}, {Name: "gcp-eu"}},
+		View: merge.Merge(merge.Input{
+			Cluster: "aws", Import: tables.Imports(ix), Order: []catalog.ClusterName{"gcp-us", "gcp-eu"},
+			Peers: []merge.Peer{{Cluster: "gcp-us", Summaries: web}, {Cluster: "gcp-eu", Summaries: web}},
+		}),
+	}
+	for what, remote := range map[string][]route.Remote{
+		"built": tables.Build(in).Services[0].Remote, "edited": new(tables.Builder).Next(in).Table().Services[0].Remote,
+	} {
+		if len(remote) != 2 || remote[0].Cluster != "gcp-eu" {
+			t.Errorf("%s: %+v", what, remote)
+		}
+	}
+}
