@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -49,8 +48,6 @@ type Options struct {
 	CAFile, CertFile, KeyFile string
 	// ManagementToken turns ACLs on, with everything denied to others.
 	ManagementToken string
-	// Config is more of the agent's configuration, by its keys.
-	Config map[string]any
 }
 
 // Binary is the consul program that ISTHMUS_CONSUL names. Without it the test is
@@ -245,7 +242,6 @@ func (a *Agent) config() map[string]any {
 			"tokens": map[string]string{"initial_management": a.opts.ManagementToken, "agent": a.opts.ManagementToken},
 		}
 	}
-	maps.Copy(c, a.opts.Config)
 	return c
 }
 
