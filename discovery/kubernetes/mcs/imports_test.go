@@ -121,9 +121,7 @@ func TestImportsBecomeServiceImports(t *testing.T) {
 		}
 		return nil
 	})
-	if err := r.Status().Err; err != nil {
-		t.Error(err)
-	}
+	w.until("no trouble", func() error { return r.Status().Err })
 }
 
 // An import that goes is withdrawn after a while, with all that was made of it; a
@@ -201,9 +199,7 @@ func TestObjectsOfOthersAreLeftAlone(t *testing.T) {
 		}
 		return nil
 	})
-	if err := r.Status().Err; err != nil {
-		t.Error(err)
-	}
+	w.until("no trouble", func() error { return r.Status().Err })
 	r.stop()
 	conf.Imports.PlainNames = false
 	r = w.run(conf, "b")
