@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -48,6 +49,8 @@ type Options struct {
 	CAFile, CertFile, KeyFile string
 	// ManagementToken turns ACLs on, with everything denied to others.
 	ManagementToken string
+	// Config is more of the agent's configuration, by its keys.
+	Config map[string]any
 }
 
 // Binary is the consul program that ISTHMUS_CONSUL names. Without it the test is
@@ -242,6 +245,7 @@ func (a *Agent) config() map[string]any {
 			"tokens": map[string]string{"initial_management": a.opts.ManagementToken, "agent": a.opts.ManagementToken},
 		}
 	}
+	maps.Copy(c, a.opts.Config)
 	return c
 }
 
