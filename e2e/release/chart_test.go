@@ -21,8 +21,11 @@ var least = []string{"cluster.name=k8s-east", "cluster.cloud=aws", "cluster.regi
 // reads them, and its objects are made by a real API server.
 var variants = map[string][]string{
 	"load balancers": {"gateway.exposure.domain=gw.example.org", "gateway.http.caller=spiffe://k8s.example.org/apps"},
-	"host ports":     {"gateway.exposure.type=HostPort", "federation.storage.className=fast"},
-	"behind nat":     {"gateway.exposure.type=None", "networkPolicy.enabled=false", "metrics.annotate=false", "federation.kubernetes.enabled=false"},
+	"host ports": {
+		"gateway.exposure.type=HostPort", "federation.storage.className=fast", "federation.kubernetes.config.namespace_selector=mesh=on",
+		"federation.kubernetes.config.nodes.region_label=topology.kubernetes.io/region", "federation.kubernetes.sync.config.service_entries.suffix=mesh",
+	},
+	"behind nat":     {"gateway.exposure.type=None", "networkPolicy.enabled=false", "metrics.annotate=false", "federation.kubernetes.enabled=false", "federation.kubernetes.sync.enabled=false"},
 	"socket of the node": {
 		"gateway.exposure.type=None", "identity.workloadAPI.mount=hostPath", "gateway.replicas=3", "image.tag=x", "imagePullSecrets[0].name=pull",
 		"gateway.nodeSelector.role=edge", "federation.nodeSelector.role=control",
@@ -38,6 +41,7 @@ func TestChartMakesWhatAnAPIServerTakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(plane.Stop)
+	source := extract(t, release(t), "isthmus-source")
 	for name, values := range variants {
 		t.Run(name, func(t *testing.T) {
 			stores := 0
@@ -47,7 +51,7 @@ func TestChartMakesWhatAnAPIServerTakes(t *testing.T) {
 			namespace := plane.Namespace(t, nil)
 			out := render(t, helm, chart, namespace, values...)
 			plane.Apply(t, out)
-			t.Logf("figure: chart, %s: %d objects taken by the API server", name, configs(t, out, 2+stores))
+			t.Logf("figure: chart, %s: %d objects taken by the API server", name, configs(t, source, out, 2+stores))
 		})
 	}
 }
@@ -62,7 +66,7 @@ func render(t *testing.T, helm, chart, namespace string, values ...string) []byt
 }
 
 // configs reads the files of the rendered ConfigMaps and counts the objects.
-func configs(t *testing.T, manifests []byte, want int) int {
+func configs(t *testing.T, source string, manifests []byte, want int) int {
 	t.Helper()
 	for name, value := range map[string]string{"POD_NAME": "gw-0", "POD_IP": "10.0.0.1", "HOST_IP": "10.1.0.1"} {
 		t.Setenv(name, value)
@@ -84,6 +88,15 @@ func configs(t *testing.T, manifests []byte, want int) int {
 			files++
 			if _, err := config.Parse("isthmus.yaml", []byte(text)); err != nil {
 				t.Errorf("the rendered file is refused: %v\n%s", err, text)
+			}
+		}
+		for file, command := range map[string]string{"kubernetes.yaml": "kubernetes", "kubernetes-sync.yaml": "kubernetes-sync"} {
+			if text, ok := o.Data[file]; ok {
+				path := filepath.Join(t.TempDir(), file)
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				run(t, source, command, "--check", "-c", path)
 			}
 		}
 	}

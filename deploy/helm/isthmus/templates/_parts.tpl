@@ -78,3 +78,17 @@ identity:
   workload_api: unix:///spiffe/{{ .Values.identity.workloadAPI.socket }}
 log: {format: json}
 {{- end }}
+
+{{/* How a pod reaches its own cluster's API server. */}}
+{{- define "isthmus.apiServer" -}}
+server: https://kubernetes.default.svc
+token_file: /var/run/secrets/kubernetes.io/serviceaccount/token
+tls: {ca_file: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt}
+{{- end }}
+
+{{/* A binding of a role to the federation's account: dict root, kind, name. */}}
+{{- define "isthmus.binding" -}}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: {{ .kind }}, name: {{ .name }}}
+subjects:
+  - {kind: ServiceAccount, name: {{ printf "%s-federation" (include "isthmus.name" .root) }}, namespace: {{ .root.Release.Namespace }}}
+{{- end }}
