@@ -25,7 +25,7 @@ var variants = map[string][]string{
 		"gateway.exposure.type=HostPort", "federation.storage.className=fast", "federation.kubernetes.config.namespace_selector=mesh=on",
 		"federation.kubernetes.config.nodes.region_label=topology.kubernetes.io/region", "federation.kubernetes.sync.config.service_entries.suffix=mesh",
 	},
-	"behind nat":     {"gateway.exposure.type=None", "networkPolicy.enabled=false", "metrics.annotate=false", "federation.kubernetes.enabled=false", "federation.kubernetes.sync.enabled=false"},
+	"behind nat": {"gateway.exposure.type=None", "networkPolicy.enabled=false", "metrics.annotate=false", "federation.kubernetes.enabled=false", "federation.kubernetes.sync.enabled=false"},
 	"socket of the node": {
 		"gateway.exposure.type=None", "identity.workloadAPI.mount=hostPath", "gateway.replicas=3", "image.tag=x", "imagePullSecrets[0].name=pull",
 		"gateway.nodeSelector.role=edge", "federation.nodeSelector.role=control",
