@@ -74,6 +74,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	binary := tools.Require(t, "consul")
+	tools.Command(t, "curl") // the guide's
 	s := stand.New(t,
 		stand.Spec{Name: "east", Cloud: "aws", Region: "us-east-1", Zone: "a", TrustDomain: "east.test"},
 		stand.Spec{Name: "west", Cloud: "gcp", Region: "us-west1", Zone: "b", TrustDomain: "west.test"},
