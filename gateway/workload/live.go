@@ -44,18 +44,35 @@ func NewLive(r prometheus.Registerer) (*Live, error) {
 	return &Live{metrics: m, conns: make(map[*connection]struct{})}, nil
 }
 
-// add keeps a connection until the returned function is called, which may be twice.
+// add keeps a connection until the returned function is called, which may be twice. It
+// ends one whose root has gone since its handshake: no sweep would find it any more.
 func (l *Live) add(c *connection) (remove func()) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.conns[c] = struct{}{}
 	l.metrics.open.WithLabelValues(c.side).Inc()
+	l.mu.Unlock()
+	l.judge(c, untrusted(c.source, c.chain))
 	return sync.OnceFunc(func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		delete(l.conns, c)
 		l.metrics.open.WithLabelValues(c.side).Dec()
 	})
+}
+
+// judge ends a connection, once, where the verdict is against it.
+func (l *Live) judge(c *connection, verdict error) {
+	if verdict == nil {
+		return
+	}
+	l.mu.Lock()
+	ended := c.ended
+	c.ended = true
+	l.mu.Unlock()
+	if !ended {
+		l.metrics.ended.WithLabelValues(c.side, Reason(verdict)).Inc()
+		c.end(&RevokedError{Err: verdict})
+	}
 }
 
 // Follow ends connections whose certificate no longer leads to a root of source, when
@@ -91,13 +108,7 @@ func (l *Live) sweep(source *identity.Source) {
 			verdict = untrusted(source, c.chain)
 			judged[key] = verdict
 		}
-		if verdict != nil {
-			l.mu.Lock()
-			c.ended = true
-			l.mu.Unlock()
-			l.metrics.ended.WithLabelValues(c.side, Reason(verdict)).Inc()
-			c.end(&RevokedError{Err: verdict})
-		}
+		l.judge(c, verdict)
 	}
 }
 

@@ -350,6 +350,36 @@ isthmus_gateway_mtls_ended_total{reason="untrusted_chain",side="out"} 1
 	}
 }
 
+// A root may go while somebody who hangs from it enters: what was proven by it before
+// must not be let in after.
+func TestARootThatGoesWhileSomebodyEnters(t *testing.T) {
+	old, young := identitytest.NewCA("mesh.test"), identitytest.NewCA("mesh.test")
+	source := identity.NewStatic(young.SVID(young.ID("/gw")), bundleOf(old, young))
+	live, _ := newLive(t)
+	updates, stop := source.Updates()
+	defer stop()
+	door, err := workload.NewDoor(workload.DoorOptions{Source: source, Live: live, Ask: func(ctx context.Context, _ *x509.Certificate) error {
+		if err := source.ReplaceStatic(young.SVID(young.ID("/gw")), bundleOf(young)); err != nil {
+			return err
+		}
+		<-updates // whoever follows sweeps now, and does not find the one who is asking
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, s := pair(t)
+	go func() { _ = tls.Client(c, caller(old.SVID(old.ID("/web")))).Handshake() }()
+	guarded, guest, err := door.Enter(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer guest.Leave()
+	if workload.Revoked(guarded) == nil {
+		t.Error("a guest without a root stays, and nothing will ever end it")
+	}
+}
+
 func bundleOf(cas ...*identitytest.CA) *x509bundle.Bundle {
 	b := x509bundle.New(cas[0].TrustDomain())
 	for _, ca := range cas {
