@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 
 	"github.com/isthmus-mesh/isthmus/identity"
@@ -41,6 +42,10 @@ type Client struct {
 	verdicts map[question]verdict
 	asking   chan struct{} // holds a token for each question
 }
+
+// domainSuffix ends the trust domain of every Consul mesh (CLUSTER-ID.consul), whatever
+// its CA and the domain of its DNS are.
+const domainSuffix = ".consul"
 
 // roots are those of the mesh's trust domain: the one in use and those that still
 // have certificates below them.
@@ -133,6 +138,10 @@ func parseRoots(body []byte) (*roots, error) {
 	td, err := spiffeid.TrustDomainFromString(answer.TrustDomain)
 	if err != nil {
 		return nil, fmt.Errorf("trust domain %q: %w", answer.TrustDomain, err)
+	}
+	if !strings.HasSuffix(td.Name(), domainSuffix) {
+		// The agent's word makes callers of it: it must not make any of another domain.
+		return nil, fmt.Errorf("trust domain %s: no mesh of consul has it, theirs end in %s", td, domainSuffix)
 	}
 	r := &roots{domain: td}
 	for i, root := range answer.Roots {

@@ -205,6 +205,22 @@ func TestLeafAndRootsAreFollowed(t *testing.T) {
 	}
 }
 
+// Whoever answers in the agent's place must not make callers of a domain that is no
+// mesh of Consul's, such as Isthmus's own.
+func TestAMeshHasADomainOfItsOwn(t *testing.T) {
+	ca := identitytest.NewCA("prod.example.org")
+	a := newAgent(t)
+	a.roots, a.leaves["billing"] = rootsOf(ca), leafOf(ca.SVID(ca.ID("/ns/default/dc/dc1/svc/billing")))
+	src := start(t, a.config(), "billing")
+	eventually(t, "an error that says so", func() bool {
+		err := src.Ready()
+		return err == nil || strings.Contains(err.Error(), "no mesh of consul has it")
+	})
+	if src.Ready() == nil {
+		t.Errorf("it is %s", src.ID())
+	}
+}
+
 func TestWhatIsHeldOutlivesTheAgent(t *testing.T) {
 	ca := identitytest.NewCA("mesh.consul")
 	id := ca.ID("/ns/default/dc/dc1/svc/billing")
