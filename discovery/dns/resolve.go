@@ -18,6 +18,9 @@ const (
 	maxTargets = 256
 	// targetsAtOnce bounds the queries for them.
 	targetsAtOnce = 8
+	// maxEndpoints bounds what one name comes to: records and the addresses of their
+	// targets multiply.
+	maxEndpoints = 10_000
 )
 
 // resolved is what an entry of the configuration came to.
@@ -137,7 +140,15 @@ func (a *asker) resolveSRV(ctx context.Context, s Service) (resolved, error) {
 	for _, ttl := range ttls {
 		out.ttl = min(out.ttl, ttl)
 	}
-	out.take(s, records, func(target string) []netip.Addr { return hosts[targets[dns.CanonicalName(target)]] })
+	of := func(target string) []netip.Addr { return hosts[targets[dns.CanonicalName(target)]] }
+	n := 0
+	for _, r := range records {
+		n += len(of(r.Target))
+	}
+	if n > maxEndpoints {
+		return resolved{}, fmt.Errorf("%s SRV: %w", name, failed(answer, "more than %d endpoints", maxEndpoints))
+	}
+	out.take(s, records, of)
 	return out, nil
 }
 

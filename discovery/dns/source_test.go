@@ -3,6 +3,7 @@ package dns_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -173,6 +174,35 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("-want +got\n%s", d)
 			}
 		})
+	}
+}
+
+// One answer of a kind times another is bounded, too: 64 KiB of SRV records that all
+// name a host of 64 KiB of addresses would be millions of endpoints.
+func TestRecordsTimesAddresses(t *testing.T) {
+	config := dns.Config{Resolvers: []string{"192.0.2.1"}, Services: []dns.Service{{Service: catalog.MustServiceName("web"), SRV: "web.test"}}}
+	s, err := dns.New(dns.Options{Name: "dns", Config: config})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const records, addresses = 3000, 4000
+	s.SetExchange(func(_ context.Context, _ string, m *miekg.Msg, _ bool) (*miekg.Msg, error) {
+		r := new(miekg.Msg).SetReply(m)
+		h := miekg.RR_Header{Name: m.Question[0].Name, Rrtype: m.Question[0].Qtype, Class: miekg.ClassINET, Ttl: 60}
+		switch h.Rrtype {
+		case miekg.TypeSRV:
+			for i := range records {
+				r.Answer = append(r.Answer, &miekg.SRV{Hdr: h, Port: uint16(i + 1), Target: "a."})
+			}
+		case miekg.TypeA:
+			for i := range addresses {
+				r.Answer = append(r.Answer, &miekg.A{Hdr: h, A: net.IPv4(10, 9, byte(i>>8), byte(i))})
+			}
+		}
+		return r, nil
+	})
+	if got, _, err := s.Resolve(t.Context(), dns.Service{SRV: "web.test"}); err == nil || !strings.Contains(err.Error(), "more than 10000 endpoints") {
+		t.Errorf("%d endpoints, %v", len(got), err)
 	}
 }
 
