@@ -108,7 +108,7 @@ func (p *project) listEndpoints(ctx context.Context, g endpointGroup) ([]network
 func newNetworkEndpoint(e *computepb.NetworkEndpointWithHealthStatus) networkEndpoint {
 	n := e.GetNetworkEndpoint()
 	v := networkEndpoint{
-		zone: zallows(n.GetInstance()), address: cmp.Or(n.GetIpAddress(), n.GetIpv6Address()),
+		zone: zoneOf(n.GetInstance()), address: cmp.Or(n.GetIpAddress(), n.GetIpv6Address()),
 		port: n.GetPort(), annotations: n.GetAnnotations(),
 	}
 	var checked []catalog.Health

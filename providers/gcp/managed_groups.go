@@ -86,7 +86,7 @@ func (p *project) listMembers(ctx context.Context, g managedGroup) ([]member, er
 			found, next, err = it.InternalFetch(pageSize, token)
 		}
 		for _, m := range found {
-			members = append(members, member{zallows(m.GetInstance()), lastPart(m.GetInstance()), memberHealth(m)})
+			members = append(members, member{zoneOf(m.GetInstance()), lastPart(m.GetInstance()), memberHealth(m)})
 		}
 		return len(found), next, err
 	})

@@ -133,7 +133,7 @@ func location(scope string) string { return scope[strings.LastIndexByte(scope, '
 func lastPart(url string) string { return url[strings.LastIndexByte(url, '/')+1:] }
 
 // zoneOf is the zone in a resource's URL, "" without one.
-func zallows(url string) string {
+func zoneOf(url string) string {
 	parts := strings.Split(url, "/")
 	if i := slices.Index(parts, "zones"); i >= 0 && i+1 < len(parts) {
 		return parts[i+1]
