@@ -25,14 +25,7 @@ type datacenter struct {
 
 func newDatacenter(t *testing.T, s *stand.Stand, c *stand.Cluster, consul string) datacenter {
 	t.Helper()
-	agent := consultest.Start(t, consultest.Options{
-		Binary: consul, Datacenter: c.Name, ManagementToken: management,
-		// As the option has it, and a token for what DNS answers.
-		Config: map[string]any{"acl": map[string]any{
-			"enabled": true, "default_policy": "deny",
-			"tokens": map[string]string{"initial_management": management, "agent": management, "default": management},
-		}},
-	})
+	agent := consultest.Start(t, consultest.Options{Binary: consul, Datacenter: c.Name, ManagementToken: management})
 	h := host(t, s, c)
 	h.Env = append(h.Env, "CONSUL_HTTP_ADDR="+agent.Address(), "CONSUL_HTTP_TOKEN="+management)
 	ip, port, err := net.SplitHostPort(agent.DNS())
@@ -72,22 +65,19 @@ func TestJoinTwoConsulDatacenters(t *testing.T) {
 		g.Run("source token", d.host)
 	}
 	g.Run("east token", east.host)
+	g.Run("east dns", east.host)
 	east.configure(g, "east config", "gw.east.example.org:7443", east.Gateways[0].Link.String(), "10.1.0.5:9000", way.String(), "10.1.0.0/16", "127.0.0.0/8")
 	east.Section()["sync_out"].(map[string]any)["consul"].(map[string]any)["loopback"] = true
 	west.configure(g, "west config", "gw.west.example.org:7443", west.Gateways[0].Link.String())
 	s.Start()
 
-	var token string
-	stand.Eventually(t, within, "the west invites", func() (err error) { // its gateway is to be known
-		token, err = g.Try("west invite", west.host)
-		return err
-	})
-	stand.Eventually(t, within, "the east accepts", func() error {
-		_, err := g.Try("east accept", east.host, "TOKEN", strings.TrimSpace(token))
-		return err
-	})
+	for _, d := range []datacenter{east, west} {
+		prints(t, g, "ready", d.host, "alive")
+	}
+	token := strings.TrimSpace(g.Run("west invite", west.host))
+	g.Run("east accept", east.host, "TOKEN", token)
 	began := time.Now()
-	address, end := instance(t, "127.0.0.1", "billing of west")
+	address, end := instance(t, "127.0.0.1:0", "billing of west")
 	defer end()
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {

@@ -53,10 +53,10 @@ func unruled(c *stand.Cluster, kinds ...string) {
 }
 
 // instance is an HTTP server that says its name; end kills it.
-func instance(t *testing.T, ip, name string) (address string, end func()) {
+func instance(t *testing.T, at, name string) (address string, end func()) {
 	t.Helper()
 	var lc net.ListenConfig
-	ln, err := lc.Listen(t.Context(), "tcp", net.JoinHostPort(ip, "0"))
+	ln, err := lc.Listen(t.Context(), "tcp", at)
 	if err != nil {
 		t.Fatal(err)
 	}
