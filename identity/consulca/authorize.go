@@ -59,7 +59,7 @@ type question struct{ service, caller string }
 
 type verdict struct {
 	denied *DeniedError // nil: allowed
-	at     time.Time
+	at     time.Time    // of the last question, answered or not
 }
 
 // Authorize asks the mesh's intentions whether the service whose certificate is leaf
@@ -81,6 +81,9 @@ func (c *Client) Authorize(ctx context.Context, service string, leaf *x509.Certi
 			return fmt.Errorf("%w: %w", ErrUnknown, err)
 		default:
 			c.log.Warn("intentions cannot be asked, the last answer counts", "service", service, "caller", q.caller, "err", err)
+			if now, held := c.postpone(q); held {
+				last = now
+			}
 		}
 	}
 	if last.denied != nil {
@@ -114,6 +117,19 @@ func (c *Client) verdict(q question) (verdict, bool) {
 	defer c.mu.Unlock()
 	v, ok := c.verdicts[q]
 	return v, ok
+}
+
+// postpone lets the answer that is there, which somebody else may have got meanwhile,
+// count for a while more: connections need not wait for an agent that hangs, each of
+// them anew.
+func (c *Client) postpone(q question) (v verdict, held bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v, held = c.verdicts[q]; held {
+		v.at = time.Now()
+		c.verdicts[q] = v
+	}
+	return v, held
 }
 
 // keep keeps a verdict, in the place of any other where there are too many.

@@ -313,6 +313,19 @@ func TestIntentionsAreAsked(t *testing.T) {
 	if err := ask(); !denied(err) {
 		t.Errorf("while nobody answers: %v", err)
 	}
+	a.mu.Lock()
+	before = a.asked
+	a.mu.Unlock()
+	for range 20 { // nor does each of them wait for what does not answer
+		if err := ask(); !denied(err) {
+			t.Errorf("while nobody answers: %v", err)
+		}
+	}
+	a.mu.Lock()
+	if a.asked != before {
+		t.Errorf("%d questions to an agent that has just not answered", a.asked-before)
+	}
+	a.mu.Unlock()
 	set(yes, 0)
 	eventually(t, "it is allowed again", func() bool { return ask() == nil })
 }
