@@ -72,7 +72,11 @@ func New(o Options) (*api.Client, *http.Client, error) {
 		MaxConnsPerHost:     o.Conns,
 		IdleConnTimeout:     o.Idle,
 	}
-	httpClient := &http.Client{Transport: e}
+	httpClient := &http.Client{
+		Transport: e,
+		// The token goes with every request: where an answer points to must not get it.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	client, err := api.NewClient(&api.Config{
 		Address: o.Config.Address, Scheme: o.Config.Scheme, HttpClient: httpClient,
 		Token: "none", // keeps the environment's from being taken; edge sets the real one
