@@ -78,8 +78,9 @@ func TestRehearseARegionsDeath(t *testing.T) {
 		stand.Spec{Name: europe, Cloud: "gcp", Region: "europe-west1", Zone: "c", TrustDomain: "gcp.example.org"},
 	)
 	home := s.Clusters[0]
-	// the default would take minutes to bring calls back
-	home.Gateways[0].Section()["fail_back"] = stand.Object{"hold": "1s", "step": 0.25, "interval": "500ms"}
+	// The default would take minutes to bring calls back. What a returning region is to
+	// be held for, at the least, is that this side has dialed it again.
+	home.Gateways[0].Section()["fail_back"] = stand.Object{"hold": "5s", "step": 0.25, "interval": "500ms"}
 	operator := host(t, s, home)
 	operator.Replace = append(operator.Replace, "127.0.0.1:7481", home.Gateways[0].Admin.String())
 	dying := &region{Cluster: s.Clusters[1], t: t, host: host(t, s, s.Clusters[1]), at: "127.0.0.1:0"}
