@@ -10,13 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/e2e/stand"
+	"github.com/isthmus-mesh/isthmus/e2e/stand/guide"
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
 	"github.com/spiffe/go-spiffe/v2/federation"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -99,73 +99,6 @@ func fetch(t *testing.T, program, socket string, uid uint32) fetched {
 	return out
 }
 
-// guide is the guide's files and commands, by the section that they are in.
-type guide struct {
-	text  string
-	hosts map[string]string // where the paths of a host are in the test
-}
-
-var (
-	block = regexp.MustCompile("(?s)(?:`(/etc/[^`]+)`:\n\n)?```(yaml|sh)\n(.*?)```")
-	paths = regexp.MustCompile(`/(etc|run|var/lib)/isthmus`)
-)
-
-// section cuts out one section.
-func (g guide) section(t *testing.T, title string) string {
-	t.Helper()
-	_, rest, ok := strings.Cut(g.text, "\n## "+title+"\n")
-	if !ok {
-		t.Fatalf("the guide has no section %q", title)
-	}
-	body, _, _ := strings.Cut(rest, "\n## ")
-	return body
-}
-
-// files writes the files of a section, changed by replace, and returns its
-// commands.
-func (g guide) files(t *testing.T, title, host string, replace *strings.Replacer) (commands []string) {
-	t.Helper()
-	at := g.hosts[host]
-	for _, m := range block.FindAllStringSubmatch(g.section(t, title), -1) {
-		text := replace.Replace(paths.ReplaceAllString(m[3], at+"/$1"))
-		switch {
-		case m[2] == "sh":
-			commands = append(commands, strings.Split(strings.TrimSpace(text), "\n")...)
-		case m[1] != "":
-			path := paths.ReplaceAllString(m[1], at+"/$1")
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	return commands
-}
-
-// args are a command's, which must be isthmus.
-func args(t *testing.T, command string) []string {
-	t.Helper()
-	words := strings.Fields(command)
-	if words[0] != "isthmus" {
-		t.Fatalf("the guide runs %q", command)
-	}
-	return words[1:]
-}
-
-func run(t *testing.T, binary, command string) string {
-	t.Helper()
-	cmd := exec.Command(binary, args(t, command)...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s: %v: %s", command, err, &stderr)
-	}
-	return string(out)
-}
-
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !condition(); time.Sleep(50 * time.Millisecond) {
@@ -206,10 +139,6 @@ func verified(t *testing.T, f fetched, bundle []byte) {
 // The guide, from the first file to the revocation, with kills of agent and CA on
 // the way.
 func TestGuideOnSeveralHosts(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "guides", "ca-hosts.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir, err := os.MkdirTemp("", "hosts") // short: it holds sockets
 	if err != nil {
 		t.Fatal(err)
@@ -218,40 +147,50 @@ func TestGuideOnSeveralHosts(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil { // other users get at the sockets
 		t.Fatal(err)
 	}
-	g := guide{text: string(text), hosts: map[string]string{"a": filepath.Join(dir, "a"), "b": filepath.Join(dir, "b")}}
-	binary, program := stand.Binary(t), copied(t, dir)
+	g, program := guide.Read(t, "ca-hosts.md", stand.Binary(t)), copied(t, dir)
 	uid := uint32(os.Geteuid())
 	if uid == 0 {
 		uid = 990
 	}
-	ports := strings.NewReplacer("10.0.0.5:7484", freePort(t), "10.0.0.5:8443", freePort(t), "uid: 990", fmt.Sprintf("uid: %d", uid))
+	port, endpoint := freePort(t), freePort(t)
 	asUID := uid
 	if os.Geteuid() != 0 {
 		asUID = 0 // the test's own
 	}
 	logs := t.ArtifactDir()
+	machine := func(name string) (*guide.Host, string) {
+		at := filepath.Join(dir, name)
+		if err := os.Mkdir(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return &guide.Host{Dir: at, Logs: logs, Replace: []string{
+			"/etc/isthmus", filepath.Join(at, "etc"), "/run/isthmus", filepath.Join(at, "run"), "/var/lib/isthmus", filepath.Join(at, "var/lib"),
+		}}, at
+	}
+	onA, atA := machine("a")
+	onB, atB := machine("b")
 
-	onA := g.files(t, "On the CA's host", "a", ports)
-	caProcess := stand.NewProcess(t, logs, "ca", binary, args(t, onA[0])...)
+	g.File("ca config", "/etc/isthmus/ca.yaml", onA, "10.0.0.5:7484", port, "10.0.0.5:8443", endpoint, "uid: 990", fmt.Sprintf("uid: %d", uid))
+	caProcess := g.Process("ca serve", onA)
 	caProcess.Start()
-	socketA, socketB := filepath.Join(g.hosts["a"], "run", "ca.sock"), filepath.Join(g.hosts["b"], "run", "ca.sock")
+	socketA, socketB := filepath.Join(atA, "run", "ca.sock"), filepath.Join(atB, "run", "ca.sock")
 	eventually(t, "the ca serves", func() bool {
-		_, err := os.Stat(filepath.Join(g.hosts["a"], "var/lib", "ca", "operator.sock"))
+		_, err := os.Stat(filepath.Join(atA, "var/lib", "ca", "operator.sock"))
 		return err == nil
 	})
 	first := fetch(t, program, socketA, asUID)
 	if len(first.IDs) != 2 || first.IDs[0] != "spiffe://aws.example.org/isthmus/cluster/aws-us-east-1" {
 		t.Fatalf("on the ca's host: %+v", first)
 	}
-	token := run(t, binary, onA[1])
+	token := g.Run("ca token", onA)
 
-	onB := g.files(t, "On the other host", "b", ports)
-	tokenFile := filepath.Join(g.hosts["b"], "etc", "ca.token")
+	g.File("agent config", "/etc/isthmus/ca-agent.yaml", onB)
+	tokenFile := filepath.Join(atB, "etc", "ca.token")
 	if err := os.WriteFile(tokenFile, []byte(token), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	agent := stand.NewProcess(t, logs, "agent", binary, args(t, onB[0])...)
+	agent := g.Process("agent", onB)
 	agent.Start()
 	var second fetched
 	eventually(t, "the other host serves", func() bool {
@@ -274,7 +213,7 @@ func TestGuideOnSeveralHosts(t *testing.T) {
 			}
 		}
 	}
-	followsEndpoint(t, ports.Replace("10.0.0.5:8443"), second.Bundle)
+	followsEndpoint(t, endpoint, second.Bundle)
 
 	// Both die without a word. The agent comes back alone, without its token.
 	caProcess.Kill()
@@ -288,26 +227,24 @@ func TestGuideOnSeveralHosts(t *testing.T) {
 		return f.Err == "" && bytes.Equal(f.Chains[0], second.Chains[0])
 	})
 	caProcess.Start()
-	list := g.files(t, "Who has joined, and who may no longer", "a", ports)
 	eventually(t, "the ca is back", func() bool {
-		_, err := exec.Command(binary, args(t, list[0])...).Output()
+		_, err := g.Try("hosts", onA)
 		return err == nil
 	})
-	if out := run(t, binary, list[0]); !strings.Contains(out, "web1") || !strings.Contains(out, "gateway/gw2") {
+	if out := g.Run("hosts", onA); !strings.Contains(out, "web1") || !strings.Contains(out, "gateway/gw2") {
 		t.Errorf("hosts: %s", out)
 	}
-	run(t, binary, list[1])
+	g.Run("revoke", onA)
 	eventually(t, "the revoked agent ends", func() bool {
-		_, err := os.Stat(filepath.Join(g.hosts["b"], "var/lib", "ca-agent", "agent.state"))
+		_, err := os.Stat(filepath.Join(atB, "var/lib", "ca-agent", "agent.state"))
 		return os.IsNotExist(err)
 	})
 	// The token that it came with is no use any more.
 	if err := os.WriteFile(tokenFile, []byte(token), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(binary, args(t, onB[0])...).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "refused, token") {
-		t.Errorf("the old token: %v: %s", err, out)
+	if _, err := g.Try("agent", onB); err == nil || !strings.Contains(err.Error(), "refused, token") {
+		t.Errorf("the old token: %v", err)
 	}
 }
 

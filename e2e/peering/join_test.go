@@ -3,14 +3,12 @@ package peering_test
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/e2e/stand"
+	"github.com/isthmus-mesh/isthmus/e2e/stand/guide"
 )
 
 // TestOnePaste follows the guide's two commands, and everything that must not
@@ -38,16 +36,17 @@ func TestOnePaste(t *testing.T) {
 
 	t.Run("refused", func(t *testing.T) { w.refused(t, aws, gcp, office) })
 
-	invite, accept := quickstart(t)
-	token := w.run(aws, invite...)
-	preview := w.run(gcp, with(accept, "--dry-run", token)...)
+	g, here, there := guide.Read(t, "peering.md", stand.Binary(t)), w.operator(aws), w.operator(gcp)
+	w.rest(t, g, here, there)
+	token := strings.TrimSpace(g.Run("invite", here))
+	preview := w.run(gcp, "peer", "accept", "--dry-run", token)
 	for _, words := range []string{"aws-us-east-1", "identities of aws.test, and no other", "spiffe://aws.test/*", aws.Gateways[0].Link.String()} {
 		if !strings.Contains(preview, words) {
 			t.Errorf("the dry run does not say %q:\n%s", words, preview)
 		}
 	}
 	began := time.Now()
-	w.run(gcp, with(accept, token)...)
+	g.Run("accept", there, "TOKEN", token)
 	accepted := time.Since(began)
 	w.flows(aws, gcp)
 	stand.Figure(t, "token of %d characters; accepted in %v; calls pass both ways %v after the paste", len(token),
@@ -62,36 +61,6 @@ func TestOnePaste(t *testing.T) {
 
 	t.Run("behind NAT", func(t *testing.T) { w.behindNAT(t, office, gcp) })
 	t.Run("removed", func(t *testing.T) { w.removed(t, aws, gcp, office, token) })
-}
-
-// quickstart are the two commands of the guide, without the program's name.
-func quickstart(t *testing.T) (invite, accept []string) {
-	t.Helper()
-	guide, err := os.ReadFile(filepath.Join("..", "..", "docs", "guides", "peering.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(guide)) {
-		words := strings.Fields(line)
-		if len(words) < 3 || words[0] != "isthmus" || words[1] != "peer" {
-			continue
-		}
-		switch {
-		case words[2] == "invite" && invite == nil:
-			invite = words[1:]
-		case words[2] == "accept" && accept == nil:
-			accept = words[1:]
-		}
-	}
-	if invite == nil || len(accept) == 0 || accept[len(accept)-1] != "TOKEN" {
-		t.Fatalf("the guide has %q and %q", invite, accept)
-	}
-	return invite, accept
-}
-
-// with puts arguments in the place of the guide's TOKEN.
-func with(accept []string, args ...string) []string {
-	return slices.Concat(accept[:len(accept)-1], args)
 }
 
 // refused are tokens that join nobody.
@@ -139,6 +108,21 @@ func (w *world) refused(t *testing.T, aws, gcp, office *stand.Cluster) {
 		var peers []any
 		if err := json.Unmarshal([]byte(w.run(c, "peer", "list", "--json")), &peers); err != nil || len(peers) != 0 {
 			t.Errorf("%s has peers after refusals: %v, %v", c.Name, peers, err)
+		}
+	}
+}
+
+// rest is what the page has beside the way to join; rules may come before the peers.
+func (w *world) rest(t *testing.T, g *guide.Guide, here, there *guide.Host) {
+	for block, host := range map[string]*guide.Host{"export": here, "import": there} {
+		if out := g.Run(block, host); !strings.Contains(out, " added") {
+			t.Errorf("%s: %s", block, out)
+		}
+	}
+	g.Run("card", there) // both hosts have one folder: that carries the file
+	for _, block := range []string{"invite the card", "asserts"} {
+		if out := g.Run(block, here); !strings.HasPrefix(out, "isthmus-invite-1-") {
+			t.Errorf("%s: %s", block, out)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/e2e/stand"
+	"github.com/isthmus-mesh/isthmus/e2e/stand/guide"
 )
 
 const within = time.Minute
@@ -54,15 +55,21 @@ func (w *world) host(c *stand.Cluster) {
 	})
 }
 
+// operator is where a cluster's operator types.
+func (w *world) operator(c *stand.Cluster) *guide.Host {
+	return &guide.Host{Dir: w.Dir, Env: []string{
+		"ISTHMUS_API=http://" + c.API.String(),
+		"ISTHMUS_TOKEN_FILE=" + filepath.Join(w.Dir, c.Name, "data", "federation", "api.token"),
+	}}
+}
+
 // isthmus runs the command against a cluster's federation.
 func (w *world) isthmus(c *stand.Cluster, args ...string) (stdout, stderr string, err error) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), within)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, stand.Binary(w.t), args...)
-	cmd.Env = append(os.Environ(),
-		"ISTHMUS_API=http://"+c.API.String(),
-		"ISTHMUS_TOKEN_FILE="+filepath.Join(w.Dir, c.Name, "data", "federation", "api.token"))
+	cmd.Env = append(os.Environ(), w.operator(c).Env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
