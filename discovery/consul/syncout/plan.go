@@ -201,7 +201,8 @@ func (p *plan) transactions(node, writer string, cluster catalog.ClusterName, fe
 		current = append(current, ops...)
 	}
 	if p.node {
-		add(&api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeSet, Node: api.Node{
+		// Without an index: only where there still is none.
+		add(&api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeCAS, Node: api.Node{
 			Node: node, Address: nodeAddress, Meta: map[string]string{agent.OwnerMeta: string(cluster), writerMeta: writer},
 		}}})
 	}
