@@ -38,7 +38,10 @@ refused whole, and what runs goes on.`,
 				log.Info("stopping", "reason", context.Cause(c.Context()))
 			})
 			changes := make(chan *config.Config)
-			go reread(c.Context(), path, changes, log)
+			// From here on: one that came before would end the process.
+			signals := make(chan os.Signal, 1)
+			signal.Notify(signals, syscall.SIGHUP)
+			go reread(c.Context(), path, signals, changes, log)
 			return process.Run(c.Context(), cfg, changes, log, buildinfo.Read().Version)
 		},
 	}
@@ -47,9 +50,7 @@ refused whole, and what runs goes on.`,
 }
 
 // reread hands on what the file holds at each SIGHUP, until ctx ends.
-func reread(ctx context.Context, path string, changes chan<- *config.Config, log *slog.Logger) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP)
+func reread(ctx context.Context, path string, signals chan os.Signal, changes chan<- *config.Config, log *slog.Logger) {
 	defer signal.Stop(signals)
 	for {
 		select {
