@@ -14,7 +14,7 @@ import (
 
 const (
 	resetKeyPoint durable.Point = "gateway-reset-key"
-	resetKeyKind                = "isthmus-reset-key 1"
+	resetKeyKind  string        = "isthmus-reset-key 1"
 )
 
 // resetKey is the secret by which a restarted gateway tells peers at once that

@@ -47,11 +47,10 @@ var built = sync.OnceValues(func() (string, error) {
 var folders []string
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	m.Run()
 	for _, dir := range folders {
 		_ = os.RemoveAll(dir)
 	}
-	os.Exit(code)
 }
 
 // federation starts a cluster with a gateway and one service, and a workspace for it.

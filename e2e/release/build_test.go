@@ -78,11 +78,10 @@ func (b built) file(t *testing.T, name string) string {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	m.Run()
 	for _, dir := range folders {
 		_ = os.RemoveAll(dir)
 	}
-	os.Exit(code)
 }
 
 func sums(t *testing.T, dist string) map[string]string {

@@ -72,7 +72,7 @@ func configs(t *testing.T, source string, manifests []byte, want int) int {
 		t.Setenv(name, value)
 	}
 	objects, files := 0, 0
-	for _, doc := range strings.Split(string(manifests), "\n---\n") {
+	for doc := range strings.SplitSeq(string(manifests), "\n---\n") {
 		var o struct {
 			Kind     string
 			Metadata struct{ Namespace string }

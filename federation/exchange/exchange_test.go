@@ -69,7 +69,7 @@ func TestNothingIsToldBeforeThereIsSomethingToTell(t *testing.T) {
 	s := newSite(t, p, first)
 	set(t, first, state(summary("web.shop", 1)))
 	withStore := func(o *exchange.ImporterOptions) {
-		kept, err := store.NewLastGood(dir, "gcp")
+		kept, err := store.NewLastGood("test", dir, "gcp")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +227,7 @@ func TestRestartWithEverythingElseDead(t *testing.T) {
 	set(t, e, st)
 	var bundles []string
 	start := func() *exchange.Importer {
-		kept, err := store.NewLastGood(dir, "gcp")
+		kept, err := store.NewLastGood("test", dir, "gcp")
 		if err != nil {
 			t.Fatal(err)
 		}
