@@ -141,6 +141,9 @@ func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier) *wheel {
 			lanes: float64(max(cand.clusterReady, 1)), floor: float64(cand.rtt),
 			cluster: cand.target.Cluster, index: int32(i), sound: cand.usable(),
 		}
+		if byHealth {
+			it.held = whole - cand.share
+		}
 		if cand.own() {
 			it.inner = cand.endpoints.wheel(byHealth)
 		}

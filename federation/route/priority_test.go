@@ -184,3 +184,21 @@ func TestRampInsideOfATier(t *testing.T) {
 	p, _ = at(0)
 	wantShare(t, count(p, 20_000, nil), map[string]float64{"b": 0.5, "c": 0.5}, 0.015)
 }
+
+// Who comes back is idle and answers fast: of two draws it would win each time. The
+// ramp holds for the second draw, too.
+func TestRampHoldsWhereTheBetterOfTwoIsTaken(t *testing.T) {
+	for _, algorithm := range []policy.Algorithm{policy.P2C, policy.LeastRequest} {
+		for withheld, most := range map[float64]float64{1: 0, 0.9: 0.2, 0.5: 0.7} {
+			w := newWorld().
+				peer("b", "gcp", 8*time.Millisecond, 1, 1).
+				peer("c", "gcp", 10*time.Millisecond, 1, 1).
+				policy(policy.Traffic{Algorithm: algorithm})
+			w.link("b", func(l *route.LinkEvidence) { l.Withheld = withheld })
+			got := float64(count(w.compile(), 10_000, nil)["b"]) / 10_000
+			if got > most || (got == 0) != (withheld == 1) {
+				t.Errorf("%s: %v is held back, and it has a share of %.3f, want at most %v", algorithm, withheld, got, most)
+			}
+		}
+	}
+}

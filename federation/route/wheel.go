@@ -28,6 +28,8 @@ type item struct {
 	// floor is the least that a call can take, in nanoseconds: the link's RTT.
 	floor  float64
 	weight uint64
+	// held is the part that a ramp holds back, in units of 1/whole.
+	held uint64
 	// cluster and endpoint ("" for a peer) are what Tried remembers.
 	cluster  catalog.ClusterName
 	endpoint string
@@ -125,6 +127,9 @@ func (w *wheel) next(rec *Record, t *turn) int {
 //
 // In panic the second is drawn from the healthy: a dead endpoint is then left as
 // soon as it has failed once, while an overloaded healthy one still gives way.
+//
+// What a ramp holds back is a second choice as rarely as it is to be used: of two
+// items one is always the second, and who comes back is idle, so that it would win.
 func (w *wheel) better(rec *Record, d *draws, t *turn, cost costFunc) int {
 	tried := &rec.request.Tried
 	t.first = w.draw(d, tried, -1)
@@ -140,6 +145,10 @@ func (w *wheel) better(rec *Record, d *draws, t *turn, cost costFunc) int {
 		return t.first
 	}
 	a, b := &w.items[t.first], &w.items[t.second]
+	if b.held > a.held && scale(d.next(), whole) < b.held {
+		t.second = -1
+		return t.first
+	}
 	t.a, t.b = rec.look(a.counters), rec.look(b.counters)
 	t.costA, t.costB = cost(a, b, t.a, t.b)
 	if t.costB < t.costA {
