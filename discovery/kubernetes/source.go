@@ -11,7 +11,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/isthmus-mesh/isthmus/discovery"
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -118,7 +117,7 @@ func (s *Source) connect() (kubernetes.Interface, func(), error) {
 		return nil, nil, err
 	}
 	conf.ContentType, conf.AcceptContentTypes = protobuf, protobuf+",application/json"
-	httpClient, err := rest.HTTPClientFor(conf)
+	httpClient, err := kubeapi.Client(conf)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -110,6 +110,18 @@ func (c Connection) REST(agent string) (*rest.Config, error) {
 	return conf, nil
 }
 
+// Client is the client of what REST returned. It follows no redirect: the token goes
+// with every request, and where an answer points to must not get it.
+func Client(conf *rest.Config) (*http.Client, error) {
+	shared, err := rest.HTTPClientFor(conf)
+	if err != nil {
+		return nil, err
+	}
+	own := *shared
+	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &own, nil
+}
+
 func (c Connection) base() (*rest.Config, error) {
 	if c.Kubeconfig == "" {
 		return &rest.Config{

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/klog/v2"
 
+	"github.com/isthmus-mesh/isthmus/discovery/kubernetes/kubeapi"
 	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
 )
 
@@ -144,7 +145,7 @@ func (s *Sync) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("kubernetes-sync: %w", err)
 	}
-	httpClient, err := rest.HTTPClientFor(conf)
+	httpClient, err := kubeapi.Client(conf)
 	if err != nil {
 		return fmt.Errorf("kubernetes-sync: %w", err)
 	}
