@@ -3,6 +3,8 @@ package gcp_test
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -298,5 +300,33 @@ func TestEndsWhileAnAnswerHangs(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Fatal("goes on")
+	}
+}
+
+// An answer that points elsewhere must not take the token there.
+func TestTheTokenGoesToTheEndpointAlone(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s was asked for elsewhere, %d bytes of Authorization", r.URL.Path, len(r.Header.Get("Authorization")))
+	}))
+	t.Cleanup(elsewhere.Close)
+	there := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusFound)
+	}))
+	t.Cleanup(there.Close)
+	c := config(gcptest.New(t))
+	c.Instances, c.ComputeEndpoint = &gcp.Instances{}, there.URL
+	source, err := gcp.New(gcp.Options{Name: "cloud", Config: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	followSource(t, source)
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		_, err := source.LastRead()
+		if err != nil && strings.Contains(err.Error(), "status 302") {
+			return
+		}
+		if t.Failed() || time.Now().After(deadline) {
+			t.Fatalf("it says %v", err)
+		}
 	}
 }

@@ -127,7 +127,7 @@ func (s *Source) projects(ctx context.Context, keys *keyring, transport http.Rou
 	for _, id := range c.Projects {
 		count := s.metrics.requests.WithLabelValues(id).Inc
 		border := &edge{keys: keys, next: transport, timeout: c.Timeout, count: count}
-		sdk, err := newSDK(ctx, c, &http.Client{Transport: border})
+		sdk, err := newSDK(ctx, c, &http.Client{Transport: border, CheckRedirect: noRedirect})
 		if err != nil {
 			return nil, err
 		}
@@ -140,6 +140,9 @@ func (s *Source) projects(ctx context.Context, keys *keyring, transport http.Rou
 	}
 	return out, nil
 }
+
+// noRedirect: the edge gives every request the token, which is for Google alone.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // round reads all projects at once. It fails where nothing was read, or
 // something never was; otherwise what failed is told by LastRead, beside a
