@@ -151,7 +151,10 @@ func TestRehearseARegionsDeath(t *testing.T) {
 	}
 	dying.serve()
 	dying.start(g)
+	alive := time.Now()
 	settles(t, "it is alive", call, gcp, europe)
+	stand.Figure(t, "the region is given calls again %.1f s after its gateways are ready (held for 5 s)", time.Since(alive).Seconds())
+	share(t, load, gcp)
 	if seen("the region returns") < 1 {
 		t.Error("calls failed when the region returned")
 	}

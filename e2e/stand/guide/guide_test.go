@@ -16,8 +16,8 @@ func TestBlocks(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		page + "\n```sh\nrm -r /\n```\n": "a block of sh has no mark",
-		page + page:                     `two blocks are marked "east 1"`,
-		"# Page\n":                      "no block is marked",
+		page + page:                      `two blocks are marked "east 1"`,
+		"# Page\n":                       "no block is marked",
 	} {
 		if _, problems := blocks(text); !strings.Contains(strings.Join(problems, "\n"), want) {
 			t.Errorf("want %q, got %v", want, problems)
