@@ -2,6 +2,7 @@ package guides_test
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"strings"
 	"testing"
@@ -39,9 +40,7 @@ func newDatacenter(t *testing.T, s *stand.Stand, c *stand.Cluster, consul string
 
 // configure adds to the files what the page adds, and what loopback needs.
 func (d datacenter) configure(g *guide.Guide, block string, replace ...string) {
-	for key, value := range g.Section(block, "federation", d.host) {
-		d.Section()[key] = value
-	}
+	maps.Copy(d.Section(), g.Section(block, "federation", d.host))
 	source := d.Section()["sources"].([]any)[0].(map[string]any)
 	source["allow"], source["guard"] = []any{"127.0.0.0/8"}, stand.Object{"window": "2s"}
 	gateway := g.Section(block, "gateway", d.host, replace...)

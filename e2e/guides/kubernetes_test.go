@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -146,9 +147,7 @@ func TestKubernetesToVirtualMachines(t *testing.T) {
 	way := netip.AddrPortFrom(own, k8s.Gateways[0].HTTP.Port())
 	gateway := g.Section("k8s config", "gateway", inside, "10.1.0.5:7080", way.String(), "10.1.0.0/16", own.String()+"/32")
 	k8s.Section()["sources"] = federation["sources"]
-	for key, value := range gateway["listen"].(map[string]any) {
-		k8s.Gateways[0].Section()["listen"].(stand.Object)[key] = value
-	}
+	maps.Copy(k8s.Gateways[0].Section()["listen"].(stand.Object), gateway["listen"].(map[string]any))
 	machineAddress, _ := instance(t, "127.0.0.1:0", "ledger on a machine")
 	g.File("vms catalog", "/etc/isthmus/catalog.yaml", machine, "10.2.0.7:8080", machineAddress)
 	vms.Section()["sources"] = g.Section("vms config", "federation", machine)["sources"]

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func (r *region) on(processes ...*stand.Process) *guide.Host {
 	for _, p := range processes {
 		pids = append(pids, fmt.Sprint(p.PID()))
 	}
-	h.Env = append(h.Env[:len(h.Env):len(h.Env)], "UNIT_PIDS="+strings.Join(pids, " "))
+	h.Env = append(slices.Clip(h.Env), "UNIT_PIDS="+strings.Join(pids, " "))
 	return &h
 }
 
