@@ -2,6 +2,8 @@ package dns
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -77,6 +79,8 @@ type run struct {
 	// together are a complete read, to be published also if nothing changed.
 	rereading int
 	good      bool
+	// senseless says of names that were read why they are not shown.
+	senseless error
 }
 
 // start resolves names that are due, and returns how long until the next is.
@@ -140,9 +144,14 @@ func (r *run) took(ctx context.Context, now time.Time, o outcome) {
 		r.good = r.good || o.err == nil
 		whole = r.rereading == 0 && r.good
 	}
-	r.report(r.names)
+	var next *catalog.Snapshot
 	if o.err == nil || whole {
-		r.show(whole)
+		next = r.next(whole)
+	}
+	r.report(r.names, r.senseless)
+	if next != nil {
+		r.last = next
+		r.publish(next)
 	}
 }
 
@@ -158,13 +167,13 @@ func (s *Source) retry(failures int, random float64) time.Duration {
 	return d/2 + time.Duration(random*float64(d/2))
 }
 
-// show publishes what is known, once every name was read: if anything of it
-// changed, or whole is set.
-func (r *run) show(whole bool) {
+// next is what is to be published, once every name was read: nil where nothing of it
+// changed, unless whole is set.
+func (r *run) next(whole bool) *catalog.Snapshot {
 	services := map[catalog.ServiceName]*catalog.Service{}
 	for _, n := range r.names {
 		if !n.read {
-			return
+			return nil
 		}
 		if !n.last.exists {
 			continue
@@ -184,21 +193,39 @@ func (r *run) show(whole bool) {
 	for _, s := range services {
 		all = append(all, s)
 	}
+	all, senseless := r.sound(all)
 	next, err := catalog.NewSnapshot(r.opts.Name, all)
 	if err == nil && r.last != nil {
 		d := catalog.Diff(r.last, next)
 		if d.IsEmpty() && !whole {
-			return
+			next = nil
+		} else {
+			next, err = r.last.With(d.Upserts, d.Removes)
 		}
-		next, err = r.last.With(d.Upserts, d.Removes)
+	}
+	before := r.senseless
+	if r.senseless = errors.Join(senseless, err); r.senseless != nil && before == nil {
+		r.log.Warn("what some names have is no catalog", "err", r.senseless)
 	}
 	if err != nil {
-		r.log.Warn("what the names have is no catalog", "err", err)
-		r.mu.Lock()
-		r.lastErr = err
-		r.mu.Unlock()
-		return
+		return nil
 	}
-	r.last = next
-	r.publish(next)
+	return next
+}
+
+// sound are the services that a catalog takes; of another one stays what was shown
+// last, if anything, so that nobody else's names wait for it.
+func (r *run) sound(all []*catalog.Service) (sound []*catalog.Service, err error) {
+	var errs []error
+	for _, s := range all {
+		if err := s.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("%s: what its names have is no service: %w", s.Name, err))
+			if r.last == nil || r.last.Get(s.Name) == nil {
+				continue
+			}
+			s = r.last.Get(s.Name).Clone()
+		}
+		sound = append(sound, s)
+	}
+	return sound, joined(errs)
 }

@@ -91,8 +91,8 @@ func (s *Source) Reread() {
 // maxTrouble bounds how many failing names are told of.
 const maxTrouble = 20
 
-// report tells how all names are.
-func (s *Source) report(names []*name) {
+// report tells how all names are; also is what else is wrong.
+func (s *Source) report(names []*name, also error) {
 	var errs []error
 	read := true
 	for _, n := range names {
@@ -102,12 +102,17 @@ func (s *Source) report(names []*name) {
 		}
 	}
 	s.metrics.failing.Set(float64(len(errs)))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lastErr = errors.Join(joined(errs), also); s.lastErr == nil && read {
+		s.lastRead = time.Now()
+	}
+}
+
+// joined is errors.Join of as many as one wants to read.
+func joined(errs []error) error {
 	if len(errs) > maxTrouble {
 		errs = append(errs[:maxTrouble:maxTrouble], fmt.Errorf("and %d more names", len(errs)-maxTrouble))
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.lastErr = errors.Join(errs...); s.lastErr == nil && read {
-		s.lastRead = time.Now()
-	}
+	return errors.Join(errs...)
 }

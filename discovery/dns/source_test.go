@@ -323,6 +323,59 @@ func TestOneNameFails(t *testing.T) {
 	want("{a=10.0.0.9:80}")
 }
 
+// What a name has may be no valid service: here a host whose name, as text, is too long
+// for an endpoint's ID. That holds no other name back either.
+func TestOneNameMakesNoSense(t *testing.T) {
+	s := newServer(t)
+	s.set("a.test. 0 IN A 10.0.0.1", "b.test. 0 IN SRV 1 1 80 c.test.", "c.test. 0 IN AAAA 2001:db8::2")
+	c := config(s)
+	c.Services = []dns.Service{
+		{Service: catalog.MustServiceName("a"), Host: "a.test", Port: 80, Family: dns.IPv4},
+		{Service: catalog.MustServiceName("b"), SRV: "b.test", Family: dns.IPv6},
+	}
+	source := newSource(t, c)
+	shown := make(chan string, 1000)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- source.Run(ctx, func(s *catalog.Snapshot) { shown <- discoverytest.ContentOf(s).String() })
+	}()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	want := func(w string) {
+		t.Helper()
+		for {
+			select {
+			case got := <-shown:
+				if got == w {
+					return
+				}
+			case <-time.After(time.Minute):
+				_, err := source.LastRead()
+				t.Fatalf("want %s, got nothing; %v", w, err)
+			}
+		}
+	}
+	want("{a=10.0.0.1:80 b=[2001:db8::2]:80}")
+	label := strings.Repeat(`\001`, 63)
+	long := label + "." + label + "." + label + "." + strings.Repeat(`\001`, 60) + "."
+	s.set("a.test. 0 IN A 10.0.0.9", "b.test. 0 IN SRV 1 1 80 "+long, long+" 0 IN AAAA 2001:db8:1111:1111:1111:1111:1111:1111")
+	want("{a=10.0.0.9:80 b=[2001:db8::2]:80}")
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := source.LastRead(); err != nil && strings.Contains(err.Error(), "b.default") && strings.Contains(err.Error(), "at most 1024") {
+			return
+		}
+		if time.Now().After(deadline) {
+			_, err := source.LastRead()
+			t.Fatalf("it says %v", err)
+		}
+	}
+}
+
 // Names are asked for when their TTL has passed, within the floor and the cap,
 // give or take a tenth; after failures less and less often.
 func TestTTLs(t *testing.T) {
