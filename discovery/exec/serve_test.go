@@ -65,11 +65,29 @@ func TestAPublishedPartDoesNotHideTheTroubleOfAnother(t *testing.T) {
 	}
 }
 
+// printed is what was printed so far, for a test that looks while it goes on.
+type printed struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (p *printed) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.Write(b)
+}
+
+func (p *printed) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.String()
+}
+
 // Trouble is told when it comes, once, and again as the sign of life.
 func TestNewTroubleIsToldSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		var out strings.Builder
+		var out printed
 		source, done := &partly{}, make(chan error, 1)
 		go func() { done <- exec.Serve(ctx, exec.ServeOptions{Source: source, Out: &out}) }()
 		time.Sleep(10 * time.Second)
