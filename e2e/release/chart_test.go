@@ -23,14 +23,19 @@ var variants = map[string][]string{
 	"load balancers": {"gateway.exposure.domain=gw.example.org", "gateway.http.caller=spiffe://k8s.example.org/apps"},
 	"host ports": {
 		"gateway.exposure.type=HostPort", "federation.storage.className=fast", "federation.kubernetes.config.namespace_selector=mesh=on",
-		"federation.kubernetes.config.nodes.region_label=topology.kubernetes.io/region", "federation.kubernetes.sync.config.service_entries.suffix=mesh",
+		"federation.kubernetes.config.nodes.region_label=topology.kubernetes.io/region", "federation.kubernetes.sync.enabled=true", "federation.kubernetes.sync.config.service_entries.suffix=mesh",
 	},
-	"behind nat": {"gateway.exposure.type=None", "networkPolicy.enabled=false", "metrics.annotate=false", "federation.kubernetes.enabled=false", "federation.kubernetes.sync.enabled=false"},
+	"behind nat": {"gateway.exposure.type=None", "networkPolicy.enabled=false", "metrics.annotate=false", "federation.kubernetes.enabled=false"},
 	"socket of the node": {
 		"gateway.exposure.type=None", "identity.workloadAPI.mount=hostPath", "gateway.replicas=3", "image.tag=x", "imagePullSecrets[0].name=pull",
 		"gateway.nodeSelector.role=edge", "federation.nodeSelector.role=control",
 	},
-	"replicas in Consul": {"gateway.exposure.type=None", "federation.replicas=2", "federation.settings.store.consul.address=127.0.0.1:8500"},
+	"replicas in Consul": {
+		"gateway.exposure.type=None", "federation.replicas=2", "federation.settings.store.consul.address=127.0.0.1:8500",
+		"federation.settings.store.consul.token_file=/secrets/consul/token", "federation.kubernetes.sync.enabled=true",
+		"federation.extraVolumes[0].name=consul", "federation.extraVolumes[0].secret.secretName=consul-token",
+		"federation.extraVolumeMounts[0].name=consul", "federation.extraVolumeMounts[0].mountPath=/secrets/consul",
+	},
 }
 
 func TestChartMakesWhatAnAPIServerTakes(t *testing.T) {

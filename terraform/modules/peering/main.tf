@@ -36,7 +36,13 @@ resource "terraform_data" "joined" {
     quiet   = true
     command = length(local.sides) < 2 ? "true" : <<-SH
       set -eu
-      token=$(${local.prefix[0]} '${local.command[0].invite} --to ${local.sides[1].cluster} ${local.asserts[1]}' 2>/dev/null)
+      # What invite says on the side is for people; where it fails, it says why.
+      said=$(mktemp)
+      trap 'rm -f "$said"' EXIT
+      token=$(${local.prefix[0]} '${local.command[0].invite} --to ${local.sides[1].cluster} ${local.asserts[1]}' 2>"$said") || {
+        cat "$said" >&2
+        exit 1
+      }
       attempt=0
       until back=$(printf %s "$token" | ${local.prefix[1]} '${local.command[1].accept} ${local.asserts[0]} -' 2>&1); do
         attempt=$((attempt + 1))
