@@ -189,7 +189,7 @@ func TestOutage(t *testing.T) {
 	if _, err := s.Put(t.Context(), key, []byte("2"), item.Revision); !errors.Is(err, store.ErrNotWritable) {
 		t.Errorf("Put during the outage = %v, want ErrNotWritable", err)
 	}
-	late := open(t, consulkv.Options{Config: at(a.Address(), "outage"), CacheDir: cache})
+	late := reopen(t, consulkv.Options{Config: at(a.Address(), "outage"), CacheDir: cache})
 	if got, err := late.Get(t.Context(), key); err != nil || string(got.Value) != "1" || len(late.Notices()) != 1 {
 		t.Errorf("a start during the outage: %+v, %v, notices %q", got, err, late.Notices())
 	}
