@@ -47,7 +47,7 @@ type Store struct {
 	reads   uint64               // counts readings of the whole, as they start
 	applied uint64               // the latest of them that is shown
 	shownAt uint64               // its index
-	wrote   map[store.Key]uint64 // the last reading that had begun before a write
+	wrote   map[store.Key]written // own writes that a reading may not have seen
 	readErr error                // why the last reading failed
 	failed  error                // why the last write failed
 	damage  error                // of the copies on disk, at the start
@@ -57,6 +57,16 @@ type Store struct {
 	kept   bool   // there is a copy
 	keptAt uint64 // its revision
 }
+
+// written is one own write: the last reading that had begun before it, and its index
+// in Consul.
+type written struct{ reading, revision uint64 }
+
+// unseenBy reports whether a reading may not have seen the write: it had begun before,
+// and what it found is of a lower index. Keeping our own of what it has seen would
+// put it beside what others have written since: a head of before beside records of
+// which a later one says that they are gone.
+func (w written) unseenBy(reading, at uint64) bool { return w.reading >= reading && w.revision > at }
 
 // copyPoint is the write point of the copy.
 const copyPoint durable.Point = "consul-copy"
@@ -71,7 +81,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("store: consul: %w", err)
 	}
-	s := &Store{config: c, log: opts.Log, wrote: make(map[store.Key]uint64)}
+	s := &Store{config: c, log: opts.Log, wrote: make(map[store.Key]written)}
 	s.life, s.end = context.WithCancel(context.Background())
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

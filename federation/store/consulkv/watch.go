@@ -120,14 +120,14 @@ func (s *Store) show(began uint64, items map[store.Key]store.Item, at uint64) (w
 	whole = true
 	s.mem.Replace(items, max(at, highest(items)), func(key store.Key) bool {
 		wrote, ok := s.wrote[key]
-		if !ok || wrote < began {
+		if !ok || !wrote.unseenBy(began, at) {
 			return false
 		}
 		whole = false
 		return true
 	})
 	for key, wrote := range s.wrote {
-		if wrote < began {
+		if !wrote.unseenBy(began, at) {
 			delete(s.wrote, key)
 		}
 	}

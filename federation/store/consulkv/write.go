@@ -194,7 +194,7 @@ func (s *Store) made(writes []store.Write, revision uint64) {
 		if w.Key.Archived() || revision <= s.shownAt {
 			continue
 		}
-		s.wrote[w.Key] = s.reads
+		s.wrote[w.Key] = written{s.reads, revision}
 		news = append(news, w)
 	}
 	s.mem.Made(news, revision)
