@@ -44,14 +44,14 @@ type Store struct {
 	end     context.CancelFunc
 
 	mu      sync.Mutex
-	reads   uint64               // counts readings of the whole, as they start
-	applied uint64               // the latest of them that is shown
-	shownAt uint64               // its index
+	reads   uint64                // counts readings of the whole, as they start
+	applied uint64                // the latest of them that is shown
+	shownAt uint64                // its index
 	wrote   map[store.Key]written // own writes that a reading may not have seen
-	readErr error                // why the last reading failed
-	failed  error                // why the last write failed
-	damage  error                // of the copies on disk, at the start
-	stale   bool                 // served from the cache: Consul was never read
+	readErr error                 // why the last reading failed
+	failed  error                 // why the last write failed
+	damage  error                 // of the copies on disk, at the start
+	stale   bool                  // served from the cache: Consul was never read
 
 	saving sync.Mutex
 	kept   bool   // there is a copy
