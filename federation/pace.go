@@ -52,7 +52,8 @@ type rounds struct {
 	// work does one round; more asks for another one after the pause, whether
 	// something changes or not.
 	work func(pause time.Duration) (more bool)
-	// look is called every lookEvery, in between.
+	// look is called every lookEvery, in between, and after the first round: who asks a
+	// federation that has just started sees what there is.
 	look func()
 }
 
@@ -71,9 +72,12 @@ func (r rounds) run(ctx context.Context) {
 				waiting = true
 			}
 		case <-gather.C:
-			began := time.Now()
+			first, began := worked.IsZero(), time.Now()
 			waiting = r.work(gap)
 			worked = time.Now()
+			if first {
+				r.look()
+			}
 			gap = pause(worked.Sub(began))
 			if waiting {
 				gather.Reset(gap)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,10 +44,13 @@ func TestSessions(t *testing.T) {
 		}
 		return err
 	})
+	var turn sync.Mutex // testscript would run them side by side
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
+			turn.Lock()
+			env.Defer(turn.Unlock)
 			env.Setenv("PATH", filepath.Dir(stand.Binary(t))+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("ISTHMUS_API", "http://"+east.API.String())
 			env.Setenv("ISTHMUS_TOKEN_FILE", token)
