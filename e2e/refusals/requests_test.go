@@ -47,7 +47,7 @@ func TestRequestsAreRefused(t *testing.T) {
 		"a fragment in it": "open.default#x", "backslash": "open.default\\x", "a comma": "open.default,guarded.default", "two names": "open.default guarded.default",
 		"ipv4": "127.0.0.1", "ipv4 and port": "127.0.0.1:7481", "ipv6": "[::1]", "mapped": "[::ffff:127.0.0.1]", "metadata": "169.254.169.254", "metadata name": "metadata.google.internal",
 		"localhost": "localhost", "port letters": "open.default:http", "port too high": "open.default:65536", "port negative": "open.default:-1", "port empty": "open.default:",
-		"two ports": "open.default:80:80", "another zone": "open.default.svc.cluster.local", "more labels": "a.open.default.beta.mesh", "64-byte label": label63 + "a.default",
+		"two ports": "open.default:80:80", "another zone": "open.default.svc.cluster.example", "more labels": "a.open.default.beta.mesh", "64-byte label": label63 + "a.default",
 		"255 bytes": strings.Repeat(label63+".", 3) + label63, "256 bytes": strings.Repeat(label63+".", 4), "8 KiB": strings.Repeat("a", 8<<10),
 		"nobody": "nobody.default", "another tenant's": "tenant.default", "another tenant's, pinned": "tenant.default.beta.mesh", "not exported": "private.default.mesh",
 		"not exported, pinned": "private.default.beta.mesh", "no intention": "guarded.default", "pinned to the own cluster": "open.default.alpha.mesh",
