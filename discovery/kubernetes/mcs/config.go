@@ -60,7 +60,8 @@ type Exports struct {
 
 // Imports makes ServiceImports of imports.
 type Imports struct {
-	// Hold is how long an import must have been gone before it is withdrawn.
+	// Hold is how long an import must have been gone before it is withdrawn, and a gateway
+	// before what points at it is.
 	Hold time.Duration `yaml:"hold,omitempty"`
 	// PlainNames calls the Service of an import like the import itself where no other
 	// Service is called so.

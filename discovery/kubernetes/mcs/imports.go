@@ -3,7 +3,7 @@ package mcs
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -36,9 +36,9 @@ type made struct {
 }
 
 // make decides what is made of an import; it is false where nothing of it can be called.
-// have are the numbers that its Service has now.
-func (c Config) make(im Import, gateways []Gateway, service string, have map[string]uint16) (made, bool) {
-	m := made{im: im, service: service, places: places(im, gateways)}
+// held are places of gateways that are not known, have the numbers that its Service has now.
+func (c Config) make(im Import, gateways []Gateway, held []place, service string, have map[string]uint16) (made, bool) {
+	m := made{im: im, service: service, places: with(places(im, gateways), held, im.Ports)}
 	m.numbers = c.numbers(im, m.places, have)
 	return m, len(m.numbers) > 0
 }
@@ -137,10 +137,9 @@ func (c Config) serviceOf(m made, parent *unstructured.Unstructured) object {
 func (c Config) slices(m made, parent *unstructured.Unstructured) []object {
 	var all []object
 	for _, p := range m.places {
-		sum := sha256.Sum256([]byte(p.gateway + "/" + p.address.String()))
-		o := c.base(kindSlice, fmt.Sprintf("%s-%s", m.service, hex.EncodeToString(sum[:4])), m.im.Service, parent)
+		o := c.base(kindSlice, m.service+"-"+p.digest(), m.im.Service, parent)
 		labels := o.GetLabels()
-		labels[serviceLabel], labels[managerLabel] = m.service, product
+		labels[serviceLabel], labels[managerLabel], labels[gatewayLabel] = m.service, product, p.gateway
 		o.SetLabels(labels)
 		var ports []any
 		for _, n := range m.numbers {
@@ -169,11 +168,26 @@ func family(p place) string {
 	return "IPv6"
 }
 
-// entry is the import as Istio knows services that are not in its cluster.
-func (c Config) entry(m made, parent *unstructured.Unstructured, ips []any) object {
+// entry is the import as Istio knows services that are not in its cluster; it is false
+// where nothing of it can be called. Of gateways that are not known it has what it had:
+// who may write slices is not by that one who may write entries.
+func (c Config) entry(m made, parent *unstructured.Unstructured, ips []any, had *unstructured.Unstructured) (object, bool) {
 	o := c.base(kindEntry, m.service, m.im.Service, parent)
-	var endpoints []any
+	var endpoints, old []any
+	if had != nil {
+		old, _, _ = unstructured.NestedSlice(had.Object, "spec", "endpoints") // none: nothing to hold
+	}
 	for _, p := range m.places {
+		if p.unheard {
+			i := slices.IndexFunc(old, func(e any) bool {
+				m, _ := e.(map[string]any)
+				return m["address"] == p.address.String()
+			})
+			if i >= 0 {
+				endpoints = append(endpoints, old[i])
+			}
+			continue
+		}
 		if !p.ready {
 			continue
 		}
@@ -195,7 +209,7 @@ func (c Config) entry(m made, parent *unstructured.Unstructured, ips []any) obje
 	if len(ips) > 0 {
 		o.Object["spec"].(map[string]any)["addresses"] = ips // tells TCP services apart
 	}
-	return o
+	return o, len(endpoints) > 0
 }
 
 // serviceKey is the import that an object was made for.

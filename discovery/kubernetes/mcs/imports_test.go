@@ -66,6 +66,7 @@ func TestImportsBecomeServiceImports(t *testing.T) {
 		s.Gateways = []mcs.Gateway{gw1, gateway("gw2", "10.1.0.2", true)}
 	})
 	conf := w.config()
+	conf.Imports.Hold = time.Hour // by the clock that is moved below
 	conf.Imports.Ports = []mcs.PortNumber{{Service: w.billing().Service, Number: 8080}}
 	r := w.run(conf, "a")
 	w.wantSlices("of what speaks HTTP", "billing", "10.1.0.1 true http=7080", "10.1.0.2 true http=7080")
@@ -106,9 +107,21 @@ func TestImportsBecomeServiceImports(t *testing.T) {
 		s.Gateways = []mcs.Gateway{gateway("gw1", "10.1.0.1", false), gateway("gw2", "10.1.0.2", false)}
 	})
 	w.wantSlices("all are silent", "billing", "10.1.0.1 true http=7080", "10.1.0.2 true http=7080")
+	// What a gateway says of itself counts at once; one that is not known any more, as after
+	// the federation's restart, is believed to be gone after hold.
 	w.fed.set(func(s *mcs.State) { s.Gateways = []mcs.Gateway{gateway("gw1", "10.1.0.1", true)} })
-	w.wantSlices("one has gone", "billing", "10.1.0.1 true http=7080")
 	w.wantSlices("the listener has gone", "orders")
+	w.wantSlices("one is not known", "billing", "10.1.0.1 true http=7080", "10.1.0.2 true http=7080")
+	w.fed.set(func(s *mcs.State) {
+		s.Gateways = []mcs.Gateway{gateway("gw2", "10.1.0.2", true, mcs.Way{Address: at("10.1.0.2", 5432), Service: orders.Service, Port: "db"})}
+	})
+	w.wantSlices("a new listener", "orders", "10.1.0.2 true db=5432")
+	w.wantSlices("now the other one is not known", "billing", "10.1.0.1 true http=7080", "10.1.0.2 true http=7080")
+	w.ahead.Add(int64(conf.Imports.Hold))
+	w.fed.set(func(*mcs.State) {})
+	w.wantSlices("it has gone", "billing", "10.1.0.2 true http=7080")
+	w.fed.set(func(s *mcs.State) { s.Gateways = []mcs.Gateway{gateway("gw1", "10.1.0.1", true)} })
+	w.wantSlices("both, till the second has gone", "billing", "10.1.0.1 true http=7080", "10.1.0.2 true http=7080")
 
 	// What somebody changes is put right.
 	svc.Spec.Ports[0].Port, svc.ResourceVersion = 81, ""

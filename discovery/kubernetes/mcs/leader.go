@@ -41,6 +41,7 @@ type leader struct {
 	allServices      *services
 	allNamespaces    *namespaces
 	gone             map[types.NamespacedName]time.Time // imports that are held, and since when
+	unknown          map[string]time.Time               // gateways that slices point at, and since when they are not known
 }
 
 // lead works until ctx ends.

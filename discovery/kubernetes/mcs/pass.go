@@ -30,6 +30,8 @@ type pass struct {
 	services   map[types.NamespacedName]*corev1.Service
 	namespaces map[string]bool
 	errs       []error
+	// unheard is what is held of gateways that the federation does not know.
+	unheard unheard
 	// again is when something that is held is due; 0 is never.
 	again time.Duration
 }
@@ -108,6 +110,9 @@ func (p *pass) tell(e *unstructured.Unstructured, w wanted, failed error) {
 
 // imports makes what stands for imports, and removes what stands for none any more.
 func (p *pass) imports() {
+	p.unheard = findUnheard(slices.Collect(maps.Values(p.index[kindSlice].all())), p.state.Gateways, p.unknown, p.now, p.config.Imports.Hold)
+	p.unknown = p.unheard.since
+	p.lookAgain(p.unheard.again)
 	want := map[types.NamespacedName]bool{}
 	keep := map[kind]map[types.NamespacedName]bool{}
 	for _, im := range p.state.Imports {
@@ -133,8 +138,6 @@ func (p *pass) imports() {
 			of := serviceKey(o)
 			switch {
 			case keep[kind][k]:
-			case want[of] && len(p.state.Gateways) == 0:
-				// A federation that has just started knows of no gateway: slices stay.
 			case !want[of] && p.held(of):
 			default:
 				p.remove(kind, o)
@@ -154,10 +157,15 @@ func (p *pass) held(k types.NamespacedName) bool {
 		p.gone[k] = since
 	}
 	left := p.config.Imports.Hold - p.now.Sub(since)
-	if left > 0 && (p.again == 0 || left < p.again) {
-		p.again = left
-	}
+	p.lookAgain(left)
 	return left > 0
+}
+
+// lookAgain has a pass made after that time; 0 and less say nothing.
+func (p *pass) lookAgain(after time.Duration) {
+	if after > 0 && (p.again == 0 || after < p.again) {
+		p.again = after
+	}
 }
 
 // importOne makes what stands for one import, and returns what is to stay of it.
@@ -169,7 +177,7 @@ func (p *pass) importOne(k types.NamespacedName, im Import) []object {
 			have[port.Name] = uint16(port.Port)
 		}
 	}
-	m, ok := p.config.make(im, p.state.Gateways, service, have)
+	m, ok := p.config.make(im, p.state.Gateways, p.unheard.places[k], service, have)
 	if !ok {
 		return nil
 	}
@@ -184,8 +192,11 @@ func (p *pass) importOne(k types.NamespacedName, im Import) []object {
 	}
 	all := []object{{p.imported, parent}}
 	next := append([]object{p.config.serviceOf(m, parent)}, p.config.slices(m, parent)...)
-	if p.config.ServiceEntries != nil && len(m.places) > 0 {
-		next = append(next, p.config.entry(m, parent, ips))
+	if p.config.ServiceEntries != nil {
+		had := p.index[kindEntry].get(types.NamespacedName{Namespace: k.Namespace, Name: service})
+		if entry, ok := p.config.entry(m, parent, ips, had); ok {
+			next = append(next, entry)
+		}
 	}
 	for _, o := range next {
 		all = append(all, o) // also where it cannot be written now

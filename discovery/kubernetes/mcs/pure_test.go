@@ -127,7 +127,7 @@ func TestNumbers(t *testing.T) {
 		{Address: netip.MustParseAddrPort("10.0.0.1:9000"), Service: catalog.MustServiceName("other.b")},
 	}}}
 	c := Config{Imports: &Imports{Ports: []PortNumber{{Service: name, Port: "admin", Number: 80}}}}
-	m, ok := c.make(im, gateways, "s", map[string]uint16{"was": 99})
+	m, ok := c.make(im, gateways, nil, "s", map[string]uint16{"was": 99})
 	var got []string
 	for _, n := range m.numbers {
 		got = append(got, fmt.Sprint(n.Name, "=", n.number))

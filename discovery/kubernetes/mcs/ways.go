@@ -1,7 +1,8 @@
 package mcs
 
 import (
-	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"net/netip"
 	"slices"
 
@@ -15,6 +16,14 @@ type place struct {
 	ready         bool
 	address       netip.Addr
 	numbers       map[string]uint16
+	// unheard: the federation does not know the gateway (now), the slice is all there is.
+	unheard bool
+}
+
+// digest tells the slices of one Service apart.
+func (p place) digest() string {
+	sum := sha256.Sum256([]byte(p.gateway + "/" + p.address.String()))
+	return hex.EncodeToString(sum[:4])
 }
 
 // places are where the ports of an import can be called, in order. Where every gateway
@@ -36,9 +45,7 @@ func places(im Import, gateways []Gateway) []place {
 			out[i].numbers[p.Name] = at.Port()
 		}
 	}
-	slices.SortFunc(out, func(a, b place) int {
-		return cmp.Or(cmp.Compare(a.gateway, b.gateway), a.address.Compare(b.address))
-	})
+	sortPlaces(out)
 	return out
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,6 +110,8 @@ type world struct {
 	t         *testing.T
 	namespace string
 	fed       *federation
+	// ahead is by how much the clock of what runs is ahead.
+	ahead atomic.Int64
 }
 
 func newWorld(t *testing.T) *world {
@@ -141,7 +144,9 @@ type running struct {
 
 func (w *world) run(conf mcs.Config, identity string) *running {
 	w.t.Helper()
-	s, err := mcs.New(mcs.Options{Config: conf, Federation: w.fed, Identity: identity})
+	s, err := mcs.New(mcs.Options{Config: conf, Federation: w.fed, Identity: identity, Now: func() time.Time {
+		return time.Now().Add(time.Duration(w.ahead.Load()))
+	}})
 	w.must(err)
 	w.fed.set(func(*mcs.State) { w.fed.kick = append(w.fed.kick, s.Kick) })
 	ctx, cancel := context.WithCancel(w.t.Context())
