@@ -9,8 +9,10 @@ import (
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
@@ -47,6 +49,8 @@ type FeedOptions struct {
 	// Type of the objects.
 	Type  runtime.Object
 	Store Store
+	// Max bounds the objects; 0 is MaxObjects.
+	Max int
 	// Changed is called after every change of the feed's state; it returns at once.
 	Changed func()
 }
@@ -64,6 +68,9 @@ type Feed struct {
 	// that is refused.
 	listErr, watchErr error
 	failures          uint64
+	listed            int // objects on the pages of a list that is being read
+
+	held map[types.NamespacedName]struct{} // what the Store holds; the reflector's
 }
 
 // NewFeed makes a feed that reads nothing before Run.
@@ -71,7 +78,10 @@ func NewFeed(o FeedOptions) *Feed {
 	if o.Changed == nil {
 		o.Changed = func() {}
 	}
-	return &Feed{opts: o, kick: make(chan struct{}, 1)}
+	if o.Max == 0 {
+		o.Max = MaxObjects
+	}
+	return &Feed{opts: o, kick: make(chan struct{}, 1), held: map[types.NamespacedName]struct{}{}}
 }
 
 // State is a Feed's account of itself.
@@ -143,6 +153,9 @@ func (f *Feed) list(ctx context.Context, o metav1.ListOptions) (runtime.Object, 
 	page, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	list, err := f.opts.List(page, o)
+	if err == nil && ctx.Err() == nil {
+		err = f.count(list, o.Continue != "")
+	}
 	if err != nil && ctx.Err() == nil {
 		f.failed(&f.listErr, err)
 	}
@@ -166,6 +179,25 @@ func (f *Feed) watch(ctx context.Context, o metav1.ListOptions) (watch.Interface
 		f.ok(&f.watchErr)
 	}
 	return newTap(ctx, w, f, streams), nil
+}
+
+// count adds up the pages of a list, which are all kept until the last one is there.
+func (f *Feed) count(page runtime.Object, further bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !further {
+		f.listed = 0
+	}
+	f.listed += meta.LenList(page)
+	return f.bound(f.listed)
+}
+
+// bound is an error where that many objects are too many.
+func (f *Feed) bound(n int) error {
+	if n <= f.opts.Max {
+		return nil
+	}
+	return fmt.Errorf("there are %d objects or more, at most %d", n, f.opts.Max)
 }
 
 func (f *Feed) failed(slot *error, err error) {

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
@@ -62,6 +63,11 @@ func (t *tap) pass(ctx context.Context, streams bool) {
 			streams = false
 			t.feed.ok(&t.feed.watchErr)
 		}
+		if err := t.feed.bound(count); streams && err != nil {
+			t.feed.failed(&t.feed.watchErr, err) // the reflector keeps what is streamed until the list is complete
+			t.Interface.Stop()
+			return
+		}
 		select {
 		case t.events <- e:
 		case <-t.done:
@@ -90,33 +96,66 @@ func endsInitialEvents(o runtime.Object) bool {
 // sink is a Feed's side towards the reflector: a cache.ReflectorStore.
 type sink Feed
 
-func (s *sink) change(object any, store func(runtime.Object)) error {
-	o, ok := object.(runtime.Object)
-	if !ok {
-		return fmt.Errorf("%s: a %T is no object", s.opts.Name, object)
+// Add implements cache.ReflectorStore.
+func (s *sink) Add(object any) error { return s.put(object) }
+
+// Update implements cache.ReflectorStore.
+func (s *sink) Update(object any) error { return s.put(object) }
+
+// put stores what a watch brought. Of what is beyond the bound nothing is stored: the feed
+// is not like the server any more, says so, and lists until all of it fits again.
+func (s *sink) put(object any) error {
+	f := (*Feed)(s)
+	o, key, err := s.objectOf(object)
+	if err != nil {
+		return err
 	}
-	store(o)
+	if _, known := f.held[key]; !known {
+		if err := f.bound(len(f.held) + 1); err != nil {
+			f.failed(&f.listErr, err)
+			f.Reread()
+			return err
+		}
+		f.held[key] = struct{}{}
+	}
+	s.opts.Store.Put(o)
 	s.opts.Changed()
 	return nil
 }
 
-// Add implements cache.ReflectorStore.
-func (s *sink) Add(object any) error { return s.change(object, s.opts.Store.Put) }
-
-// Update implements cache.ReflectorStore.
-func (s *sink) Update(object any) error { return s.change(object, s.opts.Store.Put) }
-
 // Delete implements cache.ReflectorStore.
-func (s *sink) Delete(object any) error { return s.change(object, s.opts.Store.Delete) }
+func (s *sink) Delete(object any) error {
+	o, key, err := s.objectOf(object)
+	if err != nil {
+		return err
+	}
+	delete(s.held, key)
+	s.opts.Store.Delete(o)
+	s.opts.Changed()
+	return nil
+}
+
+func (s *sink) objectOf(object any) (o runtime.Object, key types.NamespacedName, err error) {
+	o, ok := object.(runtime.Object)
+	if !ok {
+		return nil, key, fmt.Errorf("%s: a %T is no object", s.opts.Name, object)
+	}
+	m, err := meta.Accessor(o)
+	if err != nil {
+		return nil, key, fmt.Errorf("%s: %w", s.opts.Name, err)
+	}
+	return o, types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}, nil
+}
 
 // Replace implements cache.ReflectorStore; it is called with complete lists only.
 func (s *sink) Replace(list []any, _ string) error {
 	f := (*Feed)(s)
-	objects, err := objectsOf(list)
+	objects, held, err := s.objectsOf(list)
 	if err != nil {
 		f.failed(&f.listErr, err) // the reflector lists again, and tells nobody why
 		return err
 	}
+	f.held = held
 	s.opts.Store.Replace(objects)
 	f.mu.Lock()
 	f.synced, f.fresh = true, true
@@ -125,19 +164,20 @@ func (s *sink) Replace(list []any, _ string) error {
 	return nil
 }
 
-func objectsOf(list []any) ([]runtime.Object, error) {
-	if len(list) > MaxObjects {
-		return nil, fmt.Errorf("the list has %d objects, at most %d", len(list), MaxObjects)
+func (s *sink) objectsOf(list []any) ([]runtime.Object, map[types.NamespacedName]struct{}, error) {
+	if err := (*Feed)(s).bound(len(list)); err != nil {
+		return nil, nil, err
 	}
-	objects := make([]runtime.Object, 0, len(list))
+	objects, held := make([]runtime.Object, 0, len(list)), make(map[types.NamespacedName]struct{}, len(list))
 	for _, item := range list {
-		o, ok := item.(runtime.Object)
-		if !ok {
-			return nil, fmt.Errorf("a %T is no object", item)
+		o, key, err := s.objectOf(item)
+		if err != nil {
+			return nil, nil, err
 		}
 		objects = append(objects, o)
+		held[key] = struct{}{}
 	}
-	return objects, nil
+	return objects, held, nil
 }
 
 // Resync implements cache.ReflectorStore.
