@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +15,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 	"github.com/isthmus-mesh/isthmus/federation/client"
 	"github.com/isthmus-mesh/isthmus/federation/merge"
-	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 )
 
@@ -38,7 +36,7 @@ type Federation struct {
 
 	mu      sync.Mutex
 	cluster catalog.ClusterName
-	owned   map[string]bool
+	owned   claims
 	err     error // of what is no follower's
 }
 
@@ -119,22 +117,13 @@ func (f *Federation) remember(ctx context.Context) {
 	}
 }
 
-func (f *Federation) readOwned(ctx context.Context) (map[string]bool, catalog.ClusterName, error) {
+func (f *Federation) readOwned(ctx context.Context) (claims, catalog.ClusterName, error) {
 	version, err := f.api.Version(ctx)
 	if err != nil {
 		return nil, "", err
 	}
-	set, err := f.api.Applied(ctx, f.set)
-	if err != nil {
-		return nil, "", err
-	}
-	owned := map[string]bool{}
-	for _, r := range set.Rules {
-		if r.Kind == kindExports {
-			owned[r.Name] = true
-		}
-	}
-	return owned, version.Cluster, nil
+	owned, err := f.claims(ctx)
+	return owned, version.Cluster, err
 }
 
 // State implements mcs.Federation.
@@ -151,7 +140,10 @@ func (f *Federation) State() (mcs.State, error) {
 	}
 	s := mcs.State{Exports: map[string]mcs.Export{}, Conflicts: map[catalog.ServiceName][]mcs.Conflict{}}
 	for name, e := range exports {
-		if owned[name] {
+		if owned.own(e) {
+			if owned[name].Pending {
+				e.To = nil // so that it is put once more, or removed, and is pending no longer
+			}
 			s.Exports[name] = e
 		}
 	}
@@ -232,53 +224,4 @@ func gatewayOf(r resource.Gateway) (mcs.Gateway, bool) {
 		}
 	}
 	return g, true
-}
-
-// PutExport implements mcs.Federation. It is remembered first: an export that nobody
-// remembered would be nobody's for ever.
-func (f *Federation) PutExport(ctx context.Context, e mcs.Export) error {
-	owned, _, err := f.readOwned(ctx)
-	if err != nil {
-		return err
-	}
-	was, err := f.api.Exports().Get(ctx, e.Name)
-	exists := err == nil
-	if err != nil && !missing(err) {
-		return err
-	}
-	if exists && !owned[e.Name] {
-		return mcs.ErrForeign
-	}
-	if now, _ := exportOf(was); exists && now.Service == e.Service && slices.Equal(now.To, e.To) {
-		f.ask() // it is there, and this process did not know whose it is
-		return nil
-	}
-	rule := resource.Export{Export: policy.Export{Name: e.Name, Services: []policy.ServicePattern{policy.ServicePattern(e.Service.String())}, To: e.To}}
-	if err := f.api.RememberApplied(ctx, f.set, kindExports, e.Name, rule); err != nil {
-		return err
-	}
-	exports := f.api.WithReason("ServiceExport " + e.Service.Namespace() + "/" + e.Service.Name()).Exports()
-	if exists {
-		_, err = exports.Replace(ctx, e.Name, rule, was.ETag, false)
-	} else {
-		_, err = exports.Create(ctx, rule, false)
-	}
-	f.ask()
-	return err
-}
-
-// DeleteExport implements mcs.Federation. It is forgotten last.
-func (f *Federation) DeleteExport(ctx context.Context, name string) error {
-	err := f.api.WithReason("the ServiceExport has gone, or is not valid").Exports().Delete(ctx, name, "", false)
-	if err != nil && !missing(err) {
-		return err
-	}
-	err = f.api.ForgetApplied(ctx, f.set, kindExports, name)
-	f.ask()
-	return err
-}
-
-func missing(err error) bool {
-	se, ok := errors.AsType[*client.StatusError](err)
-	return ok && se.Status == http.StatusNotFound
 }
