@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"testing"
@@ -17,6 +18,7 @@ type ctx = context.Context
 // rootsChange gives both meshes another root while calls go on, each on connections
 // of its own at every leg. Consul spreads the renewal of leaves over half a minute.
 func (w *world) rootsChange(t *testing.T) {
+	w.settle(t)
 	billing := stand.StartLoad(t.Context(), 20, 20*time.Second, w.get)
 	ledger := stand.StartLoad(t.Context(), 20, 20*time.Second, w.say)
 	time.Sleep(time.Second)
@@ -50,6 +52,22 @@ func (w *world) rootsChange(t *testing.T) {
 	}
 }
 
+// settle waits until what went before has no effect on calls any more: Consul learns
+// some seconds later that a gateway was away, and then that it is back.
+func (w *world) settle(t *testing.T) {
+	t.Helper()
+	stand.Eventually(t, within, "calls pass for three seconds", func() error {
+		billing, ledger := stand.StartLoad(t.Context(), 20, 20*time.Second, w.get), stand.StartLoad(t.Context(), 20, 20*time.Second, w.say)
+		time.Sleep(3 * time.Second)
+		for _, rs := range []stand.Results{billing.Stop(), ledger.Stop()} {
+			if len(rs.Failed()) > 0 {
+				return fmt.Errorf("%d of %d calls failed: %s", len(rs.Failed()), len(rs), rs.Errors())
+			}
+		}
+		return nil
+	})
+}
+
 // shownBelow is nil if the certificate that is shown at an address hangs from root alone.
 func shownBelow(at netip.AddrPort, root *x509.Certificate) error {
 	c, err := tls.Dial("tcp", at.String(), &tls.Config{InsecureSkipVerify: true})
@@ -68,6 +86,7 @@ func shownBelow(at netip.AddrPort, root *x509.Certificate) error {
 // while calls go on over connections that are open. (Sidecars ask the agent for each
 // new connection, so that none can be made while it is away.)
 func (w *world) leavesChange(t *testing.T) {
+	w.settle(t)
 	g := w.east.gateway()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 4}}
 	t.Cleanup(client.CloseIdleConnections)
