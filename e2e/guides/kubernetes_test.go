@@ -28,27 +28,6 @@ import (
 // shop is the namespace of the page's services.
 const shop = "shop"
 
-// ownAddress is an address of this machine that is not loopback, since EndpointSlices
-// take no other. What goes to it does not leave the machine.
-func ownAddress(t *testing.T) netip.Addr {
-	t.Helper()
-	all, err := net.InterfaceAddrs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range all {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && p.Addr().IsGlobalUnicast() {
-			return p.Addr()
-		}
-	}
-	const why = "this machine has no address but loopback, which EndpointSlices do not take"
-	if tools.Strict(os.Getenv) {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-	return netip.Addr{}
-}
-
 // controlPlane is a real API server with the kinds of the Multi-Cluster Services API,
 // and a kubeconfig of its administrator.
 func controlPlane(t *testing.T) (plane *kubetest.ControlPlane, kubeconfig string) {
@@ -113,7 +92,7 @@ func proxied(ctx context.Context, plane *kubetest.ControlPlane, service string) 
 }
 
 func TestKubernetesToVirtualMachines(t *testing.T) {
-	own := ownAddress(t)
+	own := stand.OwnAddress(t)
 	plane, kubeconfig := controlPlane(t)
 	g := guide.Read(t, "kubernetes-to-vms.md", tools.Require(t, "kubectl"), stand.Binary(t), stand.SourceBinary(t))
 	s := stand.New(t,

@@ -55,31 +55,9 @@ type world struct {
 	client     *http.Client
 }
 
-// ownAddress is an address of this machine that is not loopback. What goes to it does
-// not leave the machine.
-func ownAddress(t *testing.T) netip.Addr {
-	t.Helper()
-	all, err := net.InterfaceAddrs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range all {
-		p, err := netip.ParsePrefix(a.String())
-		if err == nil && p.Addr().Is4() && p.Addr().IsGlobalUnicast() {
-			return p.Addr()
-		}
-	}
-	const why = "this machine has no address but loopback, which EndpointSlices do not take"
-	if tools.Strict(os.Getenv) {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-	return netip.Addr{}
-}
-
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{own: ownAddress(t), client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	w := &world{own: stand.OwnAddress(t), client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
 	planes := startPlanes(t)
 	w.Stand = stand.New(t,
 		stand.Spec{Name: "east", Cloud: "aws", Region: "us-east-1", Zone: "a", TrustDomain: "east.test"},
