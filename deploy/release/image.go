@@ -25,20 +25,23 @@ const nobody = 65532
 // the certificates of the public authorities, a user, and empty folders. There is no
 // shell in it and no registry behind it.
 func (r *release) image(context.Context) error {
-	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	var images v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, arch := range r.archs {
 		img, err := r.imageOf(arch)
 		if err != nil {
 			return fmt.Errorf("image of %s: %w", arch, err)
 		}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{
+		images = mutate.AppendManifests(images, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{
 			Platform: &v1.Platform{OS: "linux", Architecture: arch},
-			Annotations: map[string]string{
-				"org.opencontainers.image.ref.name": r.source.version, // what podman and skopeo ask for
-				"io.containerd.image.name":          "isthmus:" + r.source.version,
-			},
 		}})
 	}
+	// One name for all of them: whoever reads it takes the one for its architecture.
+	index := mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex), mutate.IndexAddendum{
+		Add: images, Descriptor: v1.Descriptor{Annotations: map[string]string{
+			"org.opencontainers.image.ref.name": r.source.version, // what podman and skopeo ask for
+			"io.containerd.image.name":          "isthmus:" + r.source.version,
+		}},
+	})
 	dir := filepath.Join(r.stage, "oci")
 	if _, err := layout.Write(dir, index); err != nil {
 		return err
