@@ -19,8 +19,6 @@ const (
 	defaultProbeInterval = 200 * time.Millisecond
 	// minProbeInterval keeps a slip of a unit from flooding a path.
 	minProbeInterval = 10 * time.Millisecond
-	// missedProbes make a link dead.
-	missedProbes = 3
 
 	// defaultStreamsPerLink and defaultStreams bound open inbound streams and
 	// requests: about 30 KiB each, so at most 1.5 GB when all are busy.
@@ -58,11 +56,6 @@ const (
 	// it is used for streams alone.
 	upTimeout = time.Second
 
-	// Back-off of dialing: full jitter below base*2^n, at most cap; forgotten
-	// after a link was up for stable.
-	backoffBase   = 200 * time.Millisecond
-	backoffCap    = 30 * time.Second
-	backoffStable = 60 * time.Second
 	// kickPause is the least time between two attempts that a hint from outside
 	// (a peer that dialed us) may cause.
 	kickPause = time.Second

@@ -9,6 +9,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"golang.org/x/time/rate"
 
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel/liveness"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 	"github.com/isthmus-mesh/isthmus/identity"
 )
@@ -17,7 +18,7 @@ import (
 // returns when the link has ended.
 func (n *Node) serveControl(c *connection, s *quic.Stream, frames *wire.FrameReader) {
 	l := c.link.Load()
-	p := &probes{link: l, control: c, prober: newProber(n.o.ProbeInterval, time.Now())}
+	p := &probes{link: l, control: c, prober: liveness.New(n.o.ProbeInterval, time.Now())}
 	var wg sync.WaitGroup
 	if l.proofs != nil {
 		l.proofs.ask()

@@ -10,6 +10,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel/liveness"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
@@ -137,7 +138,7 @@ func (n *Node) connect(ctx context.Context, t *target, w wanted, address string)
 // keepConnection keeps one connection of a dialed link, beside the control
 // connection, for as long as the link takes streams.
 func (n *Node) keepConnection(l *link, addr net.Addr, number uint32) {
-	var b backoff
+	var b liveness.Backoff
 	for {
 		start := time.Now()
 		err := n.serveDialed(l, addr, number)
@@ -145,8 +146,8 @@ func (n *Node) keepConnection(l *link, addr net.Addr, number uint32) {
 			return
 		}
 		n.log.Debug("connection of a link ended", "cluster", l.remote.Cluster, "gateway", l.remote.Gateway, "reason", reasonOf(err), "err", err)
-		b.ended(time.Since(start))
-		if !sleep(l.ctx, b.next(rand.Float64())) {
+		b.Ended(time.Since(start))
+		if !sleep(l.ctx, b.Next(rand.Float64())) {
 			return
 		}
 	}

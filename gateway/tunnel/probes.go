@@ -5,16 +5,17 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel/liveness"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
-// probes runs the prober of a link on its control connection.
+// probes runs the Prober of a link on its control connection.
 type probes struct {
 	link    *link
 	control *connection
 
 	mu     sync.Mutex
-	prober *prober
+	prober *liveness.Prober
 }
 
 var (
@@ -26,7 +27,7 @@ var (
 func (p *probes) send() {
 	l, m := p.link, p.link.node.metrics.probes
 	sent, lateTicks := m.WithLabelValues("sent"), m.WithLabelValues("late")
-	ticker := time.NewTicker(p.prober.interval / 2)
+	ticker := time.NewTicker(l.node.o.ProbeInterval / 2)
 	defer ticker.Stop()
 	var buf []byte
 	for {
@@ -37,17 +38,17 @@ func (p *probes) send() {
 		}
 		packets := p.control.qc.ConnectionStats().PacketsReceived
 		p.mu.Lock()
-		probe, due, late, v := p.prober.tick(time.Now(), packets)
+		probe, due, late, v := p.prober.Tick(time.Now(), packets)
 		p.mu.Unlock()
 		if late {
 			lateTicks.Inc()
 		}
 		switch v {
-		case alive:
-		case deaf:
+		case liveness.Alive:
+		case liveness.Deaf:
 			l.close(wire.LinkDead, errDeaf)
 			return
-		case unheard:
+		case liveness.Unheard:
 			l.close(wire.LinkDead, errUnheard)
 			return
 		}
@@ -82,11 +83,11 @@ func (p *probes) receive() {
 		}
 		heard.Inc()
 		p.mu.Lock()
-		s := p.prober.receive(time.Now(), &probe)
+		s := p.prober.Receive(time.Now(), &probe)
 		p.mu.Unlock()
-		l.path.addProbes(s.sent, s.got)
-		if s.measured {
-			l.path.sample(s.rtt)
+		l.path.addProbes(s.Sent, s.Got)
+		if s.Measured {
+			l.path.sample(s.RTT)
 			l.rttNanos.Store(int64(l.path.delay()))
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel/liveness"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
@@ -62,7 +63,7 @@ func (t *target) wish() wanted {
 
 // run keeps the link until the target is stopped.
 func (t *target) run() {
-	var b backoff
+	var b liveness.Backoff
 	l := t.first
 	for turn := 0; ; turn++ {
 		if l == nil {
@@ -81,7 +82,7 @@ func (t *target) run() {
 			if err != nil {
 				l = nil
 				t.note(address, err)
-				if !t.pause(b.next(rand.Float64())) {
+				if !t.pause(b.Next(rand.Float64())) {
 					return
 				}
 				continue
@@ -89,8 +90,8 @@ func (t *target) run() {
 		}
 		lasted := t.hold(l)
 		l = nil
-		b.ended(lasted)
-		if !t.pause(b.next(rand.Float64())) {
+		b.Ended(lasted)
+		if !t.pause(b.Next(rand.Float64())) {
 			return
 		}
 	}
@@ -174,7 +175,7 @@ func (t *target) pause(d time.Duration) bool {
 // last one was up.
 func (t *target) hold(l *link) time.Duration {
 	t.linked()
-	var b backoff // of renewals that fail
+	var b liveness.Backoff // of renewals that fail
 	timer := time.NewTimer(renewIn(l, rand.Float64()))
 	defer timer.Stop()
 	renew := func(w wanted) {
@@ -185,10 +186,10 @@ func (t *target) hold(l *link) time.Duration {
 		next, err := t.node.connect(t.ctx, t, w, address)
 		if err != nil {
 			t.node.log.Warn("cannot renew link", "cluster", l.remote.Cluster, "gateway", l.remote.Gateway, "address", address, "reason", reasonOf(err), "err", err)
-			timer.Reset(min(renewMin+b.next(rand.Float64()), renewIn(l, 0)))
+			timer.Reset(min(renewMin+b.Next(rand.Float64()), renewIn(l, 0)))
 			return
 		}
-		b = backoff{}
+		b = liveness.Backoff{}
 		t.node.disown(l)
 		l.drain(wire.Replaced.String(), true)
 		l = next

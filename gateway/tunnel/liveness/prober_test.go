@@ -1,4 +1,4 @@
-package tunnel
+package liveness
 
 import (
 	"testing"
@@ -13,17 +13,17 @@ const interval = 200 * time.Millisecond
 type clock struct {
 	now     time.Time
 	packets uint64
-	p       *prober
+	p       *Prober
 }
 
 func newClock() *clock {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	return &clock{now: now, p: newProber(interval, now)}
+	return &clock{now: now, p: New(interval, now)}
 }
 
-func (c *clock) tick(after time.Duration) (probe wire.Probe, due, late bool, v verdict) {
+func (c *clock) tick(after time.Duration) (probe wire.Probe, due, late bool, v Verdict) {
 	c.now = c.now.Add(after)
-	return c.p.tick(c.now, c.packets)
+	return c.p.Tick(c.now, c.packets)
 }
 
 func TestProberSendsOncePerInterval(t *testing.T) {
@@ -32,7 +32,7 @@ func TestProberSendsOncePerInterval(t *testing.T) {
 	for range 100 {
 		c.packets++
 		probe, due, late, v := c.tick(interval / 2)
-		if late || v != alive {
+		if late || v != Alive {
 			t.Fatalf("late %v, verdict %v", late, v)
 		}
 		if due {
@@ -51,10 +51,10 @@ func TestProberIsDeafAfterThreeIntervals(t *testing.T) {
 	c.packets++
 	_, _, _, v := c.tick(interval / 2)
 	silent := 0
-	for ; v == alive; silent++ {
+	for ; v == Alive; silent++ {
 		_, _, _, v = c.tick(interval / 2)
 	}
-	if v != deaf || silent != 2*missedProbes {
+	if v != Deaf || silent != 2*Missed {
 		t.Errorf("verdict %v after %d half intervals", v, silent)
 	}
 }
@@ -65,7 +65,7 @@ func TestAnyPacketIsASignOfLife(t *testing.T) {
 		if i%5 == 0 {
 			c.packets++ // an acknowledgement, never a probe
 		}
-		if _, _, _, v := c.tick(interval / 2); v != alive {
+		if _, _, _, v := c.tick(interval / 2); v != Alive {
 			t.Fatalf("dead at tick %d", i)
 		}
 	}
@@ -77,7 +77,7 @@ func TestLateProberBlamesItself(t *testing.T) {
 	c.packets++
 	c.tick(interval / 2)
 	probe, due, late, v := c.tick(10 * time.Second)
-	if !late || v != alive {
+	if !late || v != Alive {
 		t.Fatalf("late %v, verdict %v", late, v)
 	}
 	// Nor may the other end conclude from our probe that it is not heard.
@@ -86,36 +86,36 @@ func TestLateProberBlamesItself(t *testing.T) {
 	}
 	// The window starts anew and is not longer than any other.
 	n := 0
-	for ; v == alive; n++ {
+	for ; v == Alive; n++ {
 		_, _, late, v = c.tick(interval / 2)
 		if late {
 			t.Fatal("late again")
 		}
 	}
-	if n != 2*missedProbes {
+	if n != 2*Missed {
 		t.Errorf("dead after %d half intervals", n)
 	}
 }
 
 func TestProberBelievesThatItIsNotHeard(t *testing.T) {
 	c := newClock()
-	hear := func(seq uint64, quiet time.Duration) verdict {
+	hear := func(seq uint64, quiet time.Duration) Verdict {
 		c.packets++
-		c.p.receive(c.now, &wire.Probe{Seq: seq, Quiet: quiet})
+		c.p.Receive(c.now, &wire.Probe{Seq: seq, Quiet: quiet})
 		_, _, _, v := c.tick(interval / 2)
 		return v
 	}
-	if v := hear(1, 2*interval); v != alive {
+	if v := hear(1, 2*interval); v != Alive {
 		t.Errorf("two quiet intervals: %v", v)
 	}
-	if v := hear(2, 5*interval/2); v != unheard {
+	if v := hear(2, 5*interval/2); v != Unheard {
 		t.Errorf("quiet for the window: %v", v)
 	}
-	if v := hear(3, 0); v != alive {
+	if v := hear(3, 0); v != Alive {
 		t.Errorf("heard again: %v", v)
 	}
 	// An old probe that comes late says nothing about now.
-	if v := hear(2, 3*interval); v != alive {
+	if v := hear(2, 3*interval); v != Alive {
 		t.Errorf("stale probe: %v", v)
 	}
 }
@@ -126,8 +126,8 @@ func TestProberMeasures(t *testing.T) {
 	// 30 ms there, 55 ms waiting, 40 ms back.
 	c.now = c.now.Add(125 * time.Millisecond)
 	answer := &wire.Probe{Seq: 1, Heard: probe.Seq, Echo: probe.Sent, Delay: 55 * time.Millisecond}
-	if s := c.p.receive(c.now, answer); !s.measured || s.rtt != 70*time.Millisecond {
-		t.Errorf("round trip %v, %v", s.rtt, s.measured)
+	if s := c.p.Receive(c.now, answer); !s.Measured || s.RTT != 70*time.Millisecond {
+		t.Errorf("round trip %v, %v", s.RTT, s.Measured)
 	}
 	for name, lie := range map[string]wire.Probe{
 		"repeated":              *answer,
@@ -137,8 +137,8 @@ func TestProberMeasures(t *testing.T) {
 		"waited for longer":     {Seq: 5, Heard: 1, Echo: probe.Sent, Delay: time.Hour},
 		"after a jump in count": {Seq: 1 << 61},
 	} {
-		if s := c.p.receive(c.now, &lie); s.measured {
-			t.Errorf("%s: measured %v", name, s.rtt)
+		if s := c.p.Receive(c.now, &lie); s.Measured {
+			t.Errorf("%s: measured %v", name, s.RTT)
 		}
 	}
 }
@@ -155,8 +155,8 @@ func TestProberCountsLoss(t *testing.T) {
 		{9, 7}, {99, 99}, {12, 99}, // lies and leftovers
 		{20, 18},
 	} {
-		s := c.p.receive(c.now, &wire.Probe{Seq: uint64(i + 1), Heard: said.heard, Got: said.got})
-		sent, got = sent+s.sent, got+s.got
+		s := c.p.Receive(c.now, &wire.Probe{Seq: uint64(i + 1), Heard: said.heard, Got: said.got})
+		sent, got = sent+s.Sent, got+s.Got
 	}
 	if sent != 20 || got != 18 {
 		t.Errorf("%d sent, %d got; want 20 and 18", sent, got)
@@ -164,7 +164,7 @@ func TestProberCountsLoss(t *testing.T) {
 }
 
 func TestBackoff(t *testing.T) {
-	var b backoff
+	var b Backoff
 	want := []time.Duration{
 		200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond, 1600 * time.Millisecond,
 		3200 * time.Millisecond, 6400 * time.Millisecond, 12800 * time.Millisecond, 25600 * time.Millisecond,
@@ -172,18 +172,18 @@ func TestBackoff(t *testing.T) {
 	}
 	for i, w := range want {
 		half, full := b, b
-		if got := half.next(.5); got != w/2 {
+		if got := half.Next(.5); got != w/2 {
 			t.Errorf("attempt %d: half is %v, want %v", i, got, w/2)
 		}
-		if full.next(0) != 0 {
+		if full.Next(0) != 0 {
 			t.Errorf("attempt %d: jitter does not reach zero", i)
 		}
-		b.next(.999)
+		b.Next(.999)
 	}
-	if b.ended(59 * time.Second); b.next(1) != backoffCap {
+	if b.Ended(59 * time.Second); b.Next(1) != backoffCap {
 		t.Error("forgotten after 59 s")
 	}
-	if b.ended(60 * time.Second); b.next(1) != backoffBase {
+	if b.Ended(60 * time.Second); b.Next(1) != backoffBase {
 		t.Error("not forgotten after 60 s")
 	}
 }

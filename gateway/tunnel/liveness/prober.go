@@ -1,4 +1,4 @@
-package tunnel
+package liveness
 
 import (
 	"time"
@@ -6,19 +6,23 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
-// verdict is what a prober thinks of its link.
-type verdict int
+// Verdict is what a Prober thinks of its link.
+type Verdict int
 
+// The verdicts. Deaf and Unheard end the link.
 const (
-	alive verdict = iota
-	// deaf: nothing was received for three intervals.
-	deaf
-	// unheard: the other end says that it received nothing from us for nearly
+	Alive Verdict = iota
+	// Deaf: nothing was received for three intervals.
+	Deaf
+	// Unheard: the other end says that it received nothing from us for nearly
 	// three intervals.
-	unheard
+	Unheard
 )
 
-// prober decides whether a link is alive. It is pure: time and what was received
+// Missed probes in a row make a link dead.
+const Missed = 3
+
+// Prober decides whether a link is alive. It is pure: time and what was received
 // come from outside. It is ticked at half the probe interval, so that a cut is
 // noticed at most half an interval late.
 //
@@ -26,7 +30,7 @@ const (
 // instead: with 2 % loss three lost probes happen every few hours, while the
 // acknowledgements of our own probes come through. In the other direction the
 // peer's Quiet plays that part.
-type prober struct {
+type Prober struct {
 	interval time.Duration
 	start    time.Time // zero of the clock on the wire
 
@@ -48,17 +52,18 @@ type prober struct {
 	disowned bool
 }
 
-func newProber(interval time.Duration, now time.Time) *prober {
-	return &prober{interval: interval, start: now, lastTick: now, heardAt: now}
+// New returns a Prober that has just heard its link.
+func New(interval time.Duration, now time.Time) *Prober {
+	return &Prober{interval: interval, start: now, lastTick: now, heardAt: now}
 }
 
 // window is how long silence may last.
-func (p *prober) window() time.Duration { return missedProbes * p.interval }
+func (p *Prober) window() time.Duration { return Missed * p.interval }
 
-// tick is called every half interval with the number of packets received so far.
+// Tick is called every half interval with the number of packets received so far.
 // It returns a probe to send when one is due. late says that our own clock was
 // held up: silence then says nothing about the link, and the window restarts.
-func (p *prober) tick(now time.Time, packets uint64) (probe wire.Probe, due, late bool, v verdict) {
+func (p *Prober) Tick(now time.Time, packets uint64) (probe wire.Probe, due, late bool, v Verdict) {
 	late = now.Sub(p.lastTick) > p.interval+p.interval/2
 	p.lastTick = now
 	if packets != p.packets {
@@ -69,9 +74,9 @@ func (p *prober) tick(now time.Time, packets uint64) (probe wire.Probe, due, lat
 	}
 	switch {
 	case now.Sub(p.heardAt) >= p.window():
-		v = deaf
+		v = Deaf
 	case p.disowned:
-		v = unheard
+		v = Unheard
 	}
 	// A little slack: a tick that comes a moment early must not cost a half
 	// interval.
@@ -87,18 +92,18 @@ func (p *prober) tick(now time.Time, packets uint64) (probe wire.Probe, due, lat
 	return probe, true, late, v
 }
 
-// sample is what a probe says about the path.
-type sample struct {
-	// rtt is the round trip, if measured.
-	rtt      time.Duration
-	measured bool
-	// sent and got count our probes and those of them that arrived, since the
-	// last sample; got is larger when one arrived late.
-	sent, got uint64
+// Sample is what a probe says about the path.
+type Sample struct {
+	// RTT is the round trip, if Measured.
+	RTT      time.Duration
+	Measured bool
+	// Sent and Got count our probes and those of them that arrived, since the
+	// last sample; Got is larger when one arrived late.
+	Sent, Got uint64
 }
 
-// receive takes a probe of the other end.
-func (p *prober) receive(now time.Time, probe *wire.Probe) (s sample) {
+// Receive takes a probe of the other end.
+func (p *Prober) Receive(now time.Time, probe *wire.Probe) (s Sample) {
 	p.heardAt = now
 	p.got++
 	if probe.Seq <= p.peerSeq {
@@ -112,10 +117,10 @@ func (p *prober) receive(now time.Time, probe *wire.Probe) (s sample) {
 		return s // nothing heard yet, or a probe that we never sent
 	}
 	if probe.Heard >= p.ours.heard && probe.Got >= p.ours.got && probe.Got <= probe.Heard {
-		s.sent, s.got = probe.Heard-p.ours.heard, probe.Got-p.ours.got
+		s.Sent, s.Got = probe.Heard-p.ours.heard, probe.Got-p.ours.got
 		p.ours.heard, p.ours.got = probe.Heard, probe.Got
 	}
-	s.rtt = now.Sub(p.start) - probe.Echo - probe.Delay
-	s.measured = s.rtt >= 0 && probe.Echo <= p.lastSent.Sub(p.start)
+	s.RTT = now.Sub(p.start) - probe.Echo - probe.Delay
+	s.Measured = s.RTT >= 0 && probe.Echo <= p.lastSent.Sub(p.start)
 	return s
 }
