@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -70,24 +69,18 @@ func (t *tables) publish(table *route.Table) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	g := t.g
-	if table != nil && t.current != nil {
-		order := cmp.Or(cmp.Compare(table.Epoch, t.current.Epoch), cmp.Compare(table.Version, t.current.Version))
-		if order == 0 {
-			g.metrics.tables.WithLabelValues("unchanged").Inc()
-			g.conditions.Set(conditionOffer, true, "")
-			return
-		}
-		if order < 0 {
-			t.refuse("older", fmt.Errorf("table %d.%d is older than %d.%d in force", table.Epoch, table.Version, t.current.Epoch, t.current.Version))
-			return
-		}
-	}
-	if err := tablestore.CheckAfter(table, t.current, g.o.Cluster); err != nil {
-		t.refuse("invalid", err)
+	switch answer, err := tablestore.Judge(table, t.current, g.o.Cluster); answer {
+	case tablestore.Applied:
+	case tablestore.Unchanged:
+		g.metrics.tables.WithLabelValues(string(answer)).Inc()
+		g.conditions.Set(conditionOffer, true, "")
+		return
+	case tablestore.Older, tablestore.Invalid:
+		t.refuse(string(answer), err)
 		return
 	}
 	t.apply(table)
-	g.metrics.tables.WithLabelValues("applied").Inc()
+	g.metrics.tables.WithLabelValues(string(tablestore.Applied)).Inc()
 	g.conditions.Set(conditionOffer, true, "")
 	for { // the newest replaces one that waits
 		select {

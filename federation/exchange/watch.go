@@ -225,7 +225,11 @@ func (s *stream) lacks(ctx context.Context, first bool) (*outgoing, Position, er
 	if err := ctx.Err(); err != nil {
 		return nil, Position{}, err
 	}
-	e := s.exporter
+	return s.exporter.lacks(s.told, s.sent, s.full, first)
+}
+
+// lacks is what a listener of t lacks that holds sent.
+func (e *Exporter) lacks(t *told, sent Position, full, first bool) (*outgoing, Position, error) {
 	raised := false
 	e.mu.Lock()
 	defer func() {
@@ -234,22 +238,22 @@ func (s *stream) lacks(ctx context.Context, first bool) (*outgoing, Position, er
 			e.rouse()
 		}
 	}()
-	feed := s.told.feed
+	feed := t.feed
 	switch {
-	case e.isDone || s.told.isGone:
+	case e.isDone || t.isGone:
 		return nil, Position{}, errStreamClosed
-	case !first && feed.at == s.sent:
+	case !first && feed.at == sent:
 		return nil, Position{}, nil
-	case !feed.knows(s.sent):
-		e.log.Warn("peer has seen a newer state, epoch is raised", "peer", s.peer, "epoch", s.sent.Epoch, "version", s.sent.Version)
-		if err := e.saveEpoch(s.peer, s.sent.Epoch+1); err != nil {
-			return nil, Position{}, fmt.Errorf("epoch %d: %w", s.sent.Epoch+1, err)
+	case !feed.knows(sent):
+		e.log.Warn("peer has seen a newer state, epoch is raised", "peer", t.peer, "epoch", sent.Epoch, "version", sent.Version)
+		if err := e.saveEpoch(t.peer, sent.Epoch+1); err != nil {
+			return nil, Position{}, fmt.Errorf("epoch %d: %w", sent.Epoch+1, err)
 		}
-		feed.raise(s.sent.Epoch)
-		e.announce(s.peer, s.told)
+		feed.raise(sent.Epoch)
+		e.announce(t.peer, t)
 		raised = true
 	}
-	return feed.since(s.sent, s.full), feed.at, nil
+	return feed.since(sent, full), feed.at, nil
 }
 
 func (s *stream) heartbeat() error {

@@ -34,6 +34,8 @@ type Options struct {
 	Judged func(*Judgement)
 	// Random drives choices and jitter.
 	Random func() uint64
+	// Now is the clock; nil means the real one.
+	Now func() time.Time
 	// Log receives retries at debug; nil discards them.
 	Log *slog.Logger
 	// Registerer receives the metrics; nil registers none.
@@ -53,6 +55,9 @@ type Router struct {
 func New(o Options) (*Router, error) {
 	if o.Board == nil || o.Random == nil {
 		return nil, errors.New("attempt: board and random are required")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Reachable == nil {
 		o.Reachable = func(catalog.ClusterName) bool { return true }
@@ -163,7 +168,7 @@ func (r *Router) tell(plan *route.Plan, c *Call, peer catalog.ClusterName, v rou
 
 func (r *Router) begin(s *Sequence) *Sequence {
 	s.budget = r.budgets.Of(s.call.Service)
-	s.budget.Call(time.Now())
+	s.budget.Call(r.o.Now())
 	return s
 }
 

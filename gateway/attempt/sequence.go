@@ -39,7 +39,7 @@ func (s *Sequence) Attempts() int { return s.attempts }
 // Next chooses where the next attempt goes. When nothing is left to choose, the
 // error is the last attempt's *Error, or one with the decision's status.
 func (s *Sequence) Next() (*Attempt, error) {
-	now := time.Now()
+	now := s.router.o.Now()
 	choice, record := s.pick(now)
 	if choice.Status != route.OK {
 		if s.last != nil {
@@ -133,6 +133,20 @@ const (
 // Fail ends an attempt that got no answer, and says whether to go on: nil asks
 // for Next, after the delay has been waited. The error is *Error.
 func (a *Attempt) Fail(ctx context.Context, err error, replay Replay) error {
+	delay, failed := a.Failed(ctx, err, replay)
+	if failed != nil {
+		return failed
+	}
+	if waitErr := retry.Wait(ctx, delay); waitErr != nil {
+		return a.sequence.last
+	}
+	a.sequence.GoesOn(err)
+	return nil
+}
+
+// Failed is Fail without the wait: where it returns no error, the caller waits for
+// delay and calls GoesOn.
+func (a *Attempt) Failed(ctx context.Context, err error, replay Replay) (delay time.Duration, failed error) {
 	s := a.sequence
 	fault := retry.Classify(ctx, err)
 	a.finish(fault)
@@ -143,19 +157,20 @@ func (a *Attempt) Fail(ctx context.Context, err error, replay Replay) error {
 		Status: fault.Status, Cluster: a.Choice.Target.Cluster, Attempts: s.attempts, Err: err,
 	}
 	if replay == Never || !fault.May(replay == Always) || s.attempts > min(s.most, int(retries(a.Choice))) {
-		return s.last
+		return 0, s.last
 	}
-	if !s.budget.Take(time.Now()) {
+	if !s.budget.Take(s.router.o.Now()) {
 		s.router.countExhausted(s.call.Service)
-		return s.last
+		return 0, s.last
 	}
-	if waitErr := retry.Wait(ctx, retry.Delay(s.attempts, s.router.o.Random())); waitErr != nil {
-		return s.last
-	}
+	return retry.Delay(s.attempts, s.router.o.Random()), nil
+}
+
+// GoesOn says that the delay after a failure has been waited and Next comes.
+func (s *Sequence) GoesOn(err error) {
 	s.router.countRetry(s.call.Service, s.last.Reason)
-	s.router.log.Debug("attempt failed, going on", "service", s.call.Service.String(), "cluster", string(a.Choice.Target.Cluster),
+	s.router.log.Debug("attempt failed, going on", "service", s.call.Service.String(), "cluster", string(s.last.Cluster),
 		"reason", s.last.Reason, "attempt", s.attempts, "err", err)
-	return nil
 }
 
 // retries is the most extra attempts that the traffic policy allows.
@@ -196,7 +211,7 @@ func noLink(err error) bool {
 // the response's header is here. ok is false for an answer that says that the
 // service failed (HTTP 502, 503, 504).
 func (a *Attempt) Answered(ok bool) {
-	a.answered = time.Now()
+	a.answered = a.sequence.router.o.Now()
 	outcome := route.Success
 	if !ok {
 		outcome = route.ServiceFailure
@@ -225,7 +240,7 @@ func (a *Attempt) finish(fault retry.Fault) {
 	if a.ended {
 		return
 	}
-	a.answered = time.Now()
+	a.answered = a.sequence.router.o.Now()
 	a.observe(fault.Outcome, fault.Undelivered)
 	a.end(fault.Outcome)
 }
@@ -240,7 +255,7 @@ func (a *Attempt) observe(outcome route.Outcome, certain bool) {
 
 func (a *Attempt) end(outcome route.Outcome) {
 	a.ended = true
-	now := time.Now()
+	now := a.sequence.router.o.Now()
 	took := a.answered.Sub(a.began)
 	for _, c := range []*route.Counters{a.Choice.Counters, a.Choice.EndpointCounters} {
 		switch {

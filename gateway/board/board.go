@@ -33,6 +33,8 @@ type Options struct {
 	Ejector route.EjectorOptions
 	// Random drives jitter; required.
 	Random func() uint64
+	// Now is the clock; nil means the real one.
+	Now func() time.Time
 	// Log receives ejections and changes of links; nil discards them.
 	Log *slog.Logger
 	// Registerer receives the metrics; nil registers none.
@@ -70,6 +72,9 @@ func New(o Options) (*Board, error) {
 	}
 	if o.Links == nil {
 		o.Links = func() []Link { return nil }
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Ejector == (route.EjectorOptions{}) {
 		o.Ejector = route.DefaultEjector()
@@ -112,7 +117,7 @@ func (b *Board) SetTable(t *route.Table) {
 	b.index.Store(ix)
 	b.forget(t, ix)
 	b.forgetRamps(t, ix)
-	b.live.Prune(b.compile(time.Now()))
+	b.live.Prune(b.compile(b.o.Now()))
 	b.metrics.retire(old, t)
 }
 
@@ -149,22 +154,23 @@ func (b *Board) Run(ctx context.Context) error {
 		case <-b.dirty:
 		case <-timer.C:
 		}
-		next := b.refresh(time.Now())
+		next := b.Refresh()
 		timer.Reset(MinInterval)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C: // changes meanwhile wait in dirty
 		}
-		timer.Reset(max(0, min(maxInterval, time.Until(next))))
+		timer.Reset(max(0, min(maxInterval, next.Sub(b.o.Now()))))
 	}
 }
 
-// refresh compiles a plan if there is a table, and returns when the evidence
-// changes by itself.
-func (b *Board) refresh(now time.Time) time.Time {
+// Refresh compiles a plan if there is a table, and returns when the evidence
+// changes by itself. Run calls it; it is for who drives a board without Run.
+func (b *Board) Refresh() time.Time {
 	b.compiling.Lock()
 	defer b.compiling.Unlock()
+	now := b.o.Now()
 	next := now.Add(maxInterval)
 	if b.table == nil {
 		return next

@@ -39,7 +39,7 @@ func (b *Board) Observe(target route.Target, endpoint *route.EndpointKey, outcom
 	case route.LinkFailure, route.Refusal, route.CallerFailure:
 		return // they speak of nothing that is kept here
 	}
-	now := time.Now()
+	now := b.o.Now()
 	ix := b.index.Load()
 	if ix == nil {
 		return

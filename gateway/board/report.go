@@ -34,7 +34,7 @@ func (b *Board) TakeReport(cluster catalog.ClusterName, gateway string, r wire.R
 	if ix == nil {
 		return
 	}
-	report := farReport{at: time.Now(), ready: make(map[farService]readiness)}
+	report := farReport{at: b.o.Now(), ready: make(map[farService]readiness)}
 	for _, s := range r.Services {
 		if len(ix.imports[remoteName{cluster, s.Service}]) > 0 {
 			report.ready[farService{s.Service, s.Port}] = readiness{min(s.Ready, s.Total), s.Total}
