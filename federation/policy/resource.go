@@ -72,19 +72,40 @@ const (
 	Random       Algorithm = "random"
 	Weighted     Algorithm = "weighted"
 	LeastRequest Algorithm = "least_request"
+	// RingHash and Maglev send calls of one key (Traffic.Sticky) to one place.
+	RingHash Algorithm = "ring_hash"
+	Maglev   Algorithm = "maglev"
 )
 
 // Traffic is how calls from this cluster to a service are balanced.
 type Traffic struct {
 	Name     string           `json:"name" yaml:"name"`
 	Services []ServicePattern `json:"services" yaml:"services"`
-	// Algorithm inside a tier; "" means p2c.
+	// Algorithm inside a tier; "" means p2c, or maglev with Sticky.
 	Algorithm Algorithm `json:"algorithm,omitempty" yaml:"algorithm,omitempty"`
 	// Clusters, when set, replaces the tiers by locality: each entry is one
 	// tier, in this order. Clusters that are not named are not used.
 	Clusters []catalog.ClusterName `json:"clusters,omitempty" yaml:"clusters,omitempty"`
 	// Weights splits the load inside a tier between clusters; 0 removes one.
 	Weights map[catalog.ClusterName]uint32 `json:"weights,omitempty" yaml:"weights,omitempty"`
+	// LabelPriorities, when set, orders clusters by the first of these labels whose
+	// value they do not share with the caller's: the later it is, the nearer they are.
+	// Clusters of one rank are ordered by locality.
+	LabelPriorities []LabelPriority `json:"label_priorities,omitempty" yaml:"label_priorities,omitempty"`
+	// Distribute splits calls between localities and clusters, by where they come
+	// from. What it does not name stays behind as failover.
+	Distribute []Distribution `json:"distribute,omitempty" yaml:"distribute,omitempty"`
+	// Residency keeps calls inside of some places, whatever happens.
+	Residency *Residency `json:"residency,omitempty" yaml:"residency,omitempty"`
+	// Subsets choose parts of the service by labels of its endpoints.
+	Subsets *Subsets `json:"subsets,omitempty" yaml:"subsets,omitempty"`
+	// Sticky keys, of which the first that a call has counts, keep its calls together;
+	// for ring_hash and maglev only.
+	Sticky []StickyKey `json:"sticky,omitempty" yaml:"sticky,omitempty"`
+	// Hashing sizes ring_hash and maglev.
+	Hashing *Hashing `json:"hashing,omitempty" yaml:"hashing,omitempty"`
+	// SlowStart of the own cluster's endpoints; nil is none.
+	SlowStart *SlowStart `json:"slow_start,omitempty" yaml:"slow_start,omitempty"`
 	// Pin sends everything to one cluster, without failover.
 	Pin catalog.ClusterName `json:"pin,omitempty" yaml:"pin,omitempty"`
 	// DisableFailover keeps calls in the first tier.

@@ -169,10 +169,11 @@ func (t Traffic) validate(p problems) {
 	checkName(p, t.Name)
 	checkServices(p, t.Services)
 	switch t.Algorithm {
-	case "", P2C, RoundRobin, Random, Weighted, LeastRequest:
+	case "", P2C, RoundRobin, Random, Weighted, LeastRequest, RingHash, Maglev:
 	default:
-		p.add("algorithm", t.Algorithm, "must be one of %s, %s, %s, %s, %s", P2C, RoundRobin, Random, Weighted, LeastRequest)
+		p.add("algorithm", t.Algorithm, "must be one of %s, %s, %s, %s, %s, %s, %s", P2C, RoundRobin, Random, Weighted, LeastRequest, RingHash, Maglev)
 	}
+	t.validateChoosing(p)
 	checkCount(p, "clusters", len(t.Clusters), 0, MaxClusters)
 	for i, c := range t.Clusters {
 		field := fmt.Sprintf("clusters[%d]", i)
