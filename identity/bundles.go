@@ -30,26 +30,28 @@ type Bundle struct {
 	// Sequence is the document's spiffe_sequence; HasSequence tells zero from none.
 	Sequence    uint64
 	HasSequence bool
-	// RefreshHint is how often to look again; zero when the document has none.
+	// RefreshHint is how often to look again, a year at most; zero when the document
+	// has none.
 	RefreshHint time.Duration
 }
 
 // ParseBundle reads a SPIFFE bundle document (a JWK set, at most MaxBundleBytes)
-// of the given trust domain; the document itself does not name the domain. Errors
-// wrap ErrTooLarge, ErrMalformedBundle or ErrEmptyBundle.
+// of the given trust domain; the document itself does not name the domain. A
+// document with a private key in it is refused. Errors wrap ErrTooLarge, ErrMalformedBundle or ErrEmptyBundle.
 func ParseBundle(td spiffeid.TrustDomain, document []byte) (Bundle, error) {
 	if len(document) > MaxBundleBytes {
 		return Bundle{}, fmt.Errorf("bundle of %s: %w: %d bytes, at most %d", td, ErrTooLarge, len(document), MaxBundleBytes)
+	}
+	head, err := readHead(document)
+	if err != nil {
+		return Bundle{}, fmt.Errorf("bundle of %s: %w", td, err)
 	}
 	parsed, err := spiffebundle.Parse(td, document)
 	if err != nil {
 		return Bundle{}, fmt.Errorf("bundle of %s: %w: %w", td, ErrMalformedBundle, err)
 	}
-	b := Bundle{TrustDomain: td, Authorities: parsed.X509Authorities()}
+	b := Bundle{TrustDomain: td, Authorities: parsed.X509Authorities(), RefreshHint: head.refreshHint()}
 	b.Sequence, b.HasSequence = parsed.SequenceNumber()
-	if hint, ok := parsed.RefreshHint(); ok && hint > 0 {
-		b.RefreshHint = hint
-	}
 	if err := checkAuthorities(td, b.Authorities); err != nil {
 		return Bundle{}, err
 	}
@@ -70,6 +72,9 @@ func checkAuthorities(td spiffeid.TrustDomain, authorities []*x509.Certificate) 
 		}
 		if !authoritiesOf([]*x509.Certificate{c}, td) {
 			return fmt.Errorf("bundle of %s: %w: certificate %d belongs to another trust domain", td, ErrMalformedBundle, i)
+		}
+		if err := checkKey(c); err != nil {
+			return fmt.Errorf("bundle of %s: certificate %d: %w", td, i, err)
 		}
 	}
 	return nil

@@ -203,6 +203,7 @@ func TestNextSequence(t *testing.T) {
 func FuzzParseBundle(f *testing.F) {
 	ca := identitytest.NewCA("a.test")
 	f.Add(ca.BundleJSON(1))
+	f.Add(bytes.Replace(ca.BundleJSON(1), []byte(`"spiffe_refresh_hint":`), []byte(`"spiffe_refresh_hint":1844674407`), 1))
 	f.Add([]byte(`{"keys":[]}`))
 	f.Add([]byte(`{"keys":[{"use":"x509-svid","x5c":["AAAA"]}],"spiffe_sequence":-1,"spiffe_refresh_hint":9223372036854775807}`))
 	f.Fuzz(func(t *testing.T, document []byte) {

@@ -135,7 +135,12 @@ func (s *keySet) read(ctx context.Context) ([]jose.JSONWebKey, error) {
 	for _, raw := range set.Keys {
 		var key jose.JSONWebKey
 		// RFC 7517, section 5: keys of a kind that is not understood are left out.
-		// So are private and symmetric ones: who publishes those has lost them.
+		// So are private and symmetric ones: who publishes those has lost them. A
+		// private RSA key is checked while it is read, which takes seconds where it is
+		// large, so it is not read at all.
+		if private(raw) {
+			continue
+		}
 		if err := key.UnmarshalJSON(raw); err == nil && key.IsPublic() {
 			keys = append(keys, key)
 		}
@@ -144,6 +149,16 @@ func (s *keySet) read(ctx context.Context) ([]jose.JSONWebKey, error) {
 		return nil, errors.New("key set: has no public key")
 	}
 	return keys, nil
+}
+
+// private reports whether a key holds what only its owner may: RFC 7518, sections
+// 6.2.2, 6.3.2 and 6.4.1.
+func private(raw json.RawMessage) bool {
+	var secret struct {
+		D json.RawMessage `json:"d"`
+		K json.RawMessage `json:"k"`
+	}
+	return json.Unmarshal(raw, &secret) != nil || secret.D != nil || secret.K != nil
 }
 
 // pick returns the key of that name that fits. Two keys of one name are told

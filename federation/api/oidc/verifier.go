@@ -20,8 +20,10 @@ const (
 	MaxToken = 12 << 10
 	// maxKid bounds a key's name.
 	maxKid = 256
-	// minRSABits is NIST's least.
+	// minRSABits is NIST's least, maxRSABits crypto/tls's most: a signature of more
+	// costs the verifier too much.
 	minRSABits = 2048
+	maxRSABits = 8192
 )
 
 // Verifier judges tokens of one issuer. It is safe for concurrent use.
@@ -158,7 +160,7 @@ func fits(key jose.JSONWebKey, alg string) bool {
 	}
 	switch k := key.Key.(type) {
 	case *rsa.PublicKey:
-		return (alg[:2] == "RS" || alg[:2] == "PS") && k.N.BitLen() >= minRSABits
+		return (alg[:2] == "RS" || alg[:2] == "PS") && k.N.BitLen() >= minRSABits && k.N.BitLen() <= maxRSABits
 	case *ecdsa.PublicKey:
 		return map[string]string{"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}[alg] == k.Params().Name
 	case ed25519.PublicKey:
