@@ -100,7 +100,9 @@ func (n *Node) connect(ctx context.Context, t *target, w wanted, address string)
 		return nil, err
 	}
 	id := newID()
-	d, err := n.dialCounted(ctx, w.cluster, addr, id, controlNumber, w.accepts)
+	attempt, done := t.untilHeard(ctx)
+	d, err := n.dialCounted(attempt, w.cluster, addr, id, controlNumber, w.accepts)
+	done()
 	if err != nil {
 		return nil, err
 	}

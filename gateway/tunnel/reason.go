@@ -70,7 +70,7 @@ func timedOut(err error) bool {
 	if _, ok := errors.AsType[*quic.IdleTimeoutError](err); ok {
 		return true
 	}
-	return errors.Is(err, context.DeadlineExceeded)
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errHeard)
 }
 
 // applicationStatus reads the code with which a connection was closed.

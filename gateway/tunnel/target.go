@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -79,6 +80,10 @@ func (t *target) run() {
 				t.letGo(l)
 				return
 			}
+			if errors.Is(err, errHeard) {
+				l = nil
+				continue
+			}
 			if err != nil {
 				l = nil
 				t.note(address, err)
@@ -95,6 +100,32 @@ func (t *target) run() {
 			return
 		}
 	}
+}
+
+// errHeard ends an attempt to dial a gateway that has dialed us meanwhile.
+var errHeard = errors.New("the gateway has been heard: dialing anew")
+
+// untilHeard returns the context of an attempt. An attempt that began while the
+// gateway was away sends its first packet again after ever longer pauses, which
+// another one need not wait for: so it ends when the gateway has been heard,
+// but not before it has lasted for kickPause, in which a gateway that is there
+// answers. A wish that was not used is passed on when the attempt ends.
+func (t *target) untilHeard(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	began := time.Now()
+	t.node.spawn(func() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.kicked:
+		}
+		if sleep(ctx, kickPause-time.Since(began)) {
+			cancel(errHeard)
+			return
+		}
+		notify(t.kicked)
+	})
+	return ctx, func() { cancel(nil) }
 }
 
 // dialable waits until there is something to dial; false means stopped. A gateway
