@@ -352,3 +352,4 @@ func (deaf) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	tunnel.Refuse(w, wire.Reply{Status: wire.Denied})
 }
 func (deaf) HandleReport(_ tunnel.Remote, _ wire.Report) {}
+func (deaf) HandleLoad(_ tunnel.Remote, _ wire.Load)     {}

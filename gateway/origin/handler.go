@@ -38,6 +38,8 @@ type Options struct {
 	Joining func() bool
 	// Report takes the load reports of peers' gateways.
 	Report func(cluster catalog.ClusterName, gateway string, r wire.Report)
+	// Load takes their loads; nil ignores them.
+	Load func(cluster catalog.ClusterName, gateway string, l wire.Load)
 	// Dial connects to the federation; nil is a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	Log  *slog.Logger
@@ -80,6 +82,13 @@ func New(o Options) (*Handler, error) {
 // HandleReport implements tunnel.Handler.
 func (h *Handler) HandleReport(from tunnel.Remote, r wire.Report) {
 	h.o.Report(catalog.ClusterName(from.Cluster), from.Gateway, r)
+}
+
+// HandleLoad implements tunnel.Handler.
+func (h *Handler) HandleLoad(from tunnel.Remote, l wire.Load) {
+	if h.o.Load != nil {
+		h.o.Load(catalog.ClusterName(from.Cluster), from.Gateway, l)
+	}
 }
 
 // EndFederation resets the streams to the own federation: its watches never end by

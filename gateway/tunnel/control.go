@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"sync"
@@ -79,6 +80,12 @@ func (n *Node) handleFrame(l *link, t wire.FrameType, body []byte) error {
 			return err
 		}
 		n.o.Handler.HandleReport(l.remote, r)
+	case wire.FrameLoad:
+		load, err := wire.ParseLoad(body)
+		if err != nil {
+			return err
+		}
+		n.o.Handler.HandleLoad(l.remote, load)
 	case wire.FrameDrain:
 		if _, err := wire.ParseDrain(body); err != nil {
 			return err
@@ -119,16 +126,35 @@ func (n *Node) SendReport(r wire.Report) error {
 	if err != nil {
 		return err
 	}
-	// Once per process, not per link: with links in both directions the peer
-	// would get everything twice.
+	n.eachPeer(func(l *link) { l.out.sendReport(frame) })
+	return nil
+}
+
+// SendLoads sends each linked gateway its own load; one that still waits to be
+// sent is replaced. The error is that of the first that breaks a bound.
+func (n *Node) SendLoads(of func(Remote) wire.Load) (err error) {
+	n.eachPeer(func(l *link) {
+		load := of(l.remote)
+		frame, broken := wire.AppendLoad(nil, &load)
+		if broken != nil {
+			err = cmp.Or(err, broken)
+			return
+		}
+		l.out.sendLoad(frame)
+	})
+	return err
+}
+
+// eachPeer calls f with one link of each peer's process, not with each link: with
+// links in both directions the peer would get everything twice.
+func (n *Node) eachPeer(f func(*link)) {
 	sent := make(map[wire.ID]bool)
 	for _, dialed := range []bool{true, false} {
 		for _, l := range n.allLinks() {
 			if l.dialed == dialed && !sent[l.instance] && !l.leaving() {
-				l.out.sendReport(frame)
+				f(l)
 				sent[l.instance] = true
 			}
 		}
 	}
-	return nil
 }

@@ -20,6 +20,8 @@ type Handler interface {
 	ServeHTTP(w http.ResponseWriter, r *http.Request)
 	// HandleReport takes a peer gateway's load report. It must not block for long.
 	HandleReport(from Remote, r wire.Report)
+	// HandleLoad takes a peer gateway's load; as HandleReport.
+	HandleLoad(from Remote, l wire.Load)
 }
 
 type contextKey int

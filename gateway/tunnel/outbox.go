@@ -9,14 +9,14 @@ import (
 )
 
 // outbox holds the control frames that a link has still to send. It is bounded
-// by having one place for each: a report that waits is replaced by a newer one.
+// by having one place for each: a report or load that waits is replaced by a newer one.
 type outbox struct {
 	mu       sync.Mutex
 	draining bool
 	callback bool
 	// Encoded frames.
-	challenge, proof, report []byte
-	news                     chan struct{}
+	challenge, proof, report, load []byte
+	news                           chan struct{}
 }
 
 func newOutbox() *outbox { return &outbox{news: make(chan struct{}, 1)} }
@@ -31,6 +31,7 @@ func (o *outbox) set(f func()) {
 func (o *outbox) drain()                  { o.set(func() { o.draining = true }) }
 func (o *outbox) askCallback()            { o.set(func() { o.callback = true }) }
 func (o *outbox) sendReport(frame []byte) { o.set(func() { o.report = frame }) }
+func (o *outbox) sendLoad(frame []byte)   { o.set(func() { o.load = frame }) }
 
 // A challenge repeats what the one before said, and there is one proof at a time:
 // neither loses anything by its successor.
@@ -51,8 +52,9 @@ func (o *outbox) take() []byte {
 	b = append(b, o.challenge...)
 	b = append(b, o.proof...)
 	b = append(b, o.report...)
+	b = append(b, o.load...)
 	o.draining, o.callback = false, false
-	o.challenge, o.proof, o.report = nil, nil, nil
+	o.challenge, o.proof, o.report, o.load = nil, nil, nil, nil
 	return b
 }
 

@@ -266,6 +266,43 @@ func TestSetPeersReportsAllProblemsAndKeepsTheRest(t *testing.T) {
 	})
 }
 
+func TestLoadsAreSentToEachPeerByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got := make(chan wire.Load, 16)
+		near := tunneltest.Handler{Load: func(from tunnel.Remote, l wire.Load) {
+			if from.Cluster != "west" {
+				t.Errorf("a load of %s", from.Cluster)
+			}
+			got <- l
+		}}
+		m, _, b := pair(t, tunneltest.Config{Path: tunneltest.Path{Delay: delay}}, near, tunneltest.Echo())
+		defer m.Close()
+		row := wire.ServiceLoad{Service: "a.default", Capacity: 9, Spare: 3, Granted: 2, Lease: time.Second}
+		send := func(rows ...wire.ServiceLoad) error {
+			return b.SendLoads(func(to tunnel.Remote) wire.Load {
+				if to.Cluster != "east" {
+					t.Errorf("a load for %s", to.Cluster)
+				}
+				return wire.Load{Offers: rows}
+			})
+		}
+		if err := send(row); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(delay)
+		synctest.Wait()
+		if len(got) != 1 {
+			t.Fatalf("%d loads", len(got))
+		}
+		if l := <-got; len(l.Offers) != 1 || l.Offers[0] != row || len(l.Wants) != 0 {
+			t.Errorf("load %+v", l)
+		}
+		if err := send(row, row); err == nil {
+			t.Error("a load that repeats a service was sent")
+		}
+	})
+}
+
 func TestReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type report struct {

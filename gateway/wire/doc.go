@@ -28,7 +28,7 @@
 // STOP_SENDING carry a [Status] as their code.
 //
 // Header fields: 1 service, 2 traceparent, 3 port, 4 deadline (ms), 5 caller,
-// 6 attempt, 7 assurance. 9 (session) and 11 (offset) are reserved for streams
+// 6 attempt, 7 assurance, 8 priority. 9 (session) and 11 (offset) are reserved for streams
 // that can be resumed. Reply fields: 2 message, 4 retry-after (ms).
 //
 // The first bidirectional stream of every connection, whatever its ALPN, is the
@@ -39,7 +39,7 @@
 //	frame   := type · length · body
 //
 // of types 1 [Hello], 2 [Report], 3 [Drain], 4 Callback (no body: please dial a
-// connection that I may send requests on), 5 [Challenge], 6 [Proof]. Frames of
+// connection that I may send requests on), 5 [Challenge], 6 [Proof], 7 [Load]. Frames of
 // unknown type are skipped. On other connections it ends after the hellos, and
 // with isthmus-h3/1 HTTP/3 begins then.
 //
@@ -73,4 +73,5 @@
 //
 //	1  2026-11: first version.
 //	1  2026-11: feature 1, re-authentication: frames 5 and 6.
+//	1  2026-11: capacity: frame 7, header field 8; who does not know them skips them.
 package wire

@@ -15,6 +15,7 @@ const (
 	FrameCallback  FrameType = 4
 	FrameChallenge FrameType = 5
 	FrameProof     FrameType = 6
+	FrameLoad      FrameType = 7
 )
 
 // String returns the word that logs and metrics use.
@@ -32,18 +33,22 @@ func (t FrameType) String() string {
 		return "challenge"
 	case FrameProof:
 		return "proof"
+	case FrameLoad:
+		return "load"
 	}
 	return "unknown"
 }
 
-// limit bounds the body of a frame. Only a report may be large, and a proof as
-// large as the certificates in it.
+// limit bounds the body of a frame. Only a report and a load may be large, and a
+// proof as large as the certificates in it.
 func (t FrameType) limit() uint64 {
 	switch t {
 	case FrameHello, FrameDrain, FrameCallback, FrameChallenge:
 		return maxSmallFrame
 	case FrameProof:
 		return MaxProof
+	case FrameLoad:
+		return maxLoad
 	case FrameReport:
 	}
 	return MaxFrame
@@ -84,7 +89,7 @@ func (f *FrameReader) Next() (FrameType, []byte, error) {
 			return 0, nil, malformed("frame "+t.String(), "is longer than its limit")
 		}
 		switch t {
-		case FrameHello, FrameReport, FrameDrain, FrameCallback, FrameChallenge, FrameProof:
+		case FrameHello, FrameReport, FrameDrain, FrameCallback, FrameChallenge, FrameProof, FrameLoad:
 			body, err := f.body(int(n))
 			return t, body, err
 		default:

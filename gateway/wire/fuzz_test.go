@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"bytes"
+	"reflect"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
@@ -48,7 +49,7 @@ func FuzzHeader(f *testing.F) {
 			return
 		}
 		encoded := mustHeader(t, h)
-		if !skipped(b, 1, 2, 3, 4, 5, 6, 7) {
+		if !skipped(b, 1, 2, 3, 4, 5, 6, 7, 8) {
 			if _, n := varint(encoded[1:]); !bytes.Equal(encoded[1+n:], b) {
 				t.Fatalf("%x encodes as %x", b, encoded)
 			}
@@ -81,6 +82,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add(append(mustHello(f, fullHello()), mustReport(f, fullReport())...))
 	f.Add(wire.AppendCallback(wire.AppendDrain(nil, wire.Drain{Successor: "gw2"})))
 	f.Add([]byte{0x3f, 2, 1, 1, 3, 0})
+	f.Add(mustLoad(f, fullLoad()))
 	f.Add(append(mustChallenge(f, fullChallenge()), mustProof(f, fullProof())...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		frames := wire.NewFrameReader(bytes.NewReader(b))
@@ -110,6 +112,22 @@ func FuzzFrames(f *testing.F) {
 					return
 				}
 				encoded = mustReport(t, r)
+			case wire.FrameLoad:
+				l, err := wire.ParseLoad(body)
+				if err != nil {
+					return
+				}
+				encoded = mustLoad(t, l)
+				_, again, err := wire.NewFrameReader(bytes.NewReader(encoded)).Next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if back, err := wire.ParseLoad(again); err != nil || !reflect.DeepEqual(back, l) {
+					t.Fatalf("%+v came back as %+v, %v", l, back, err)
+				}
+				if len(again) < len(body) {
+					continue // fields that this version skips
+				}
 			case wire.FrameChallenge:
 				c, err := wire.ParseChallenge(body)
 				if err != nil {

@@ -19,7 +19,7 @@ var (
 func fullHeader() wire.Header {
 	return wire.Header{
 		Service: "billing.default", Port: "http", Caller: "spiffe://a.test/web", Assurance: wire.AssuranceMTLS,
-		TraceParent: "00-1-2-01", Deadline: 1500 * time.Millisecond, Attempt: 2,
+		TraceParent: "00-1-2-01", Deadline: 1500 * time.Millisecond, Attempt: 2, Priority: wire.PriorityLow,
 	}
 }
 
@@ -80,14 +80,15 @@ func TestGoldenBytes(t *testing.T) {
 		},
 		{
 			"full header", mustHeader(t, fullHeader()),
-			"01 4041" +
+			"01 4044" +
 				"01 0f 62696c6c696e672e64656661756c74" +
 				"02 09 30302d312d322d3031" +
 				"03 04 68747470" +
 				"04 02 45dc" +
 				"05 13 7370696666653a2f2f612e746573742f776562" +
 				"06 01 02" +
-				"07 01 03",
+				"07 01 03" +
+				"08 01 02",
 		},
 		{"ok", wire.AppendReply(nil, wire.Reply{}), "00 00"},
 		{
@@ -112,6 +113,14 @@ func TestGoldenBytes(t *testing.T) {
 				"09 612e64656661756c74 00 02 03 4046" +
 				"09 612e64656661756c74 04 68747470 01 01 00",
 		},
+		{
+			"load", mustLoad(t, fullLoad()),
+			"07 34" + "01" +
+				"22" + "01 09 612e64656661756c74" + "03 04 68747470" + "04 02 4064" + "06 01 28" + "08 01 1e" + "0a 01 0a" + "0c 02 4bb8" +
+				"01" +
+				"0e" + "01 09 622e64656661756c74" + "0e 01 05",
+		},
+		{"empty load", mustLoad(t, wire.Load{}), "07 02 00 00"},
 		{"empty report", mustReport(t, wire.Report{}), "02 01 00"},
 		{
 			"probe", wire.AppendProbe(nil, &probe),

@@ -27,6 +27,9 @@ type Header struct {
 	Deadline time.Duration
 	// Attempt counts the tries of this call, 0 for the first.
 	Attempt uint8
+	// Priority says which calls are refused last. A gateway that does not know the
+	// field takes all for the default one.
+	Priority Priority
 }
 
 // Types of a header's fields. Types are never reused.
@@ -38,6 +41,7 @@ const (
 	headerCaller      = 5
 	headerAttempt     = 6
 	headerAssurance   = 7
+	headerPriority    = 8
 	// 9 (session) and 11 (offset) are reserved for resumable streams.
 )
 
@@ -58,6 +62,9 @@ func (h *Header) check() error {
 	}
 	if !h.Assurance.Valid() {
 		return &FieldError{Field: "assurance", Length: 1, Rule: "must be one of the known ones"}
+	}
+	if !h.Priority.Valid() {
+		return &FieldError{Field: "priority", Length: 1, Rule: "must be one of the known ones"}
 	}
 	return nil
 }
@@ -83,6 +90,7 @@ func AppendHeader(b []byte, h *Header) ([]byte, error) {
 	b = appendText(b, headerCaller, h.Caller)
 	b = appendNumber(b, headerAttempt, uint64(h.Attempt))
 	b = appendNumber(b, headerAssurance, uint64(h.Assurance))
+	b = appendNumber(b, headerPriority, uint64(h.Priority))
 	n := len(b) - start - reserved
 	if n > MaxHeader {
 		return b[:whole], &FieldError{Field: "header", Length: n, Rule: "is longer than 8192 bytes"}
@@ -150,6 +158,9 @@ func ParseHeader(b []byte, h *Header) error {
 		case headerAssurance:
 			n, err = number("assurance", value, uint64(len(assuranceNames)-1))
 			h.Assurance = Assurance(n)
+		case headerPriority:
+			n, err = number("priority", value, uint64(len(priorityNames)-1))
+			h.Priority = Priority(n)
 		default:
 			err = unknown(typ)
 		}

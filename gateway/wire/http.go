@@ -22,6 +22,7 @@ const (
 	FieldTraceParent = FieldPrefix + "Traceparent"
 	FieldDeadline    = FieldPrefix + "Deadline-Ms"
 	FieldAttempt     = FieldPrefix + "Attempt"
+	FieldPriority    = FieldPrefix + "Priority"
 
 	FieldStatus     = FieldPrefix + "Status"
 	FieldMessage    = FieldPrefix + "Message"
@@ -61,6 +62,9 @@ func (h *Header) SetHTTP(dst http.Header) error {
 	if h.Assurance != AssuranceNone {
 		dst[FieldAssurance] = []string{h.Assurance.String()}
 	}
+	if h.Priority != PriorityDefault {
+		dst[FieldPriority] = []string{h.Priority.String()}
+	}
 	setNumber(dst, FieldDeadline, milliseconds(h.Deadline, MaxDeadline))
 	setNumber(dst, FieldAttempt, uint64(h.Attempt))
 	return nil
@@ -96,6 +100,16 @@ func HeaderFromHTTP(src http.Header) (Header, error) {
 		var ok bool
 		if h.Assurance, ok = ParseAssurance(assurance); !ok || h.Assurance == AssuranceNone {
 			return Header{}, malformed("header field "+FieldAssurance, "is not one of the known ones")
+		}
+	}
+	priority, err := single(src, FieldPriority)
+	if err != nil {
+		return Header{}, err
+	}
+	if priority != "" {
+		var ok bool
+		if h.Priority, ok = ParsePriority(priority); !ok || h.Priority == PriorityDefault {
+			return Header{}, malformed("header field "+FieldPriority, "is not one of the known ones")
 		}
 	}
 	deadline, err := getNumber(src, FieldDeadline, uint64(MaxDeadline/time.Millisecond))

@@ -15,6 +15,7 @@ type Handler struct {
 	Stream func(ctx context.Context, in *tunnel.Inbound)
 	HTTP   http.HandlerFunc
 	Report func(from tunnel.Remote, r wire.Report)
+	Load   func(from tunnel.Remote, l wire.Load)
 }
 
 // ServeStream implements tunnel.Handler.
@@ -39,6 +40,13 @@ func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h Handler) HandleReport(from tunnel.Remote, r wire.Report) {
 	if h.Report != nil {
 		h.Report(from, r)
+	}
+}
+
+// HandleLoad implements tunnel.Handler.
+func (h Handler) HandleLoad(from tunnel.Remote, l wire.Load) {
+	if h.Load != nil {
+		h.Load(from, l)
 	}
 }
 

@@ -1,0 +1,91 @@
+package wire_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+func fullLoad() wire.Load {
+	return wire.Load{
+		Offers: []wire.ServiceLoad{{
+			Service: "a.default", Port: "http", Capacity: 100, InFlight: 40, Spare: 30, Granted: 10, Lease: 3 * time.Second,
+		}},
+		Wants: []wire.ServiceLoad{{Service: "b.default", Want: 5}},
+	}
+}
+
+func mustLoad(t testing.TB, l wire.Load) []byte {
+	t.Helper()
+	b, err := wire.AppendLoad(nil, &l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestLargestLoad(t *testing.T) {
+	var l wire.Load
+	for i := range wire.MaxReportServices {
+		row := wire.ServiceLoad{
+			Service: fmt.Sprintf("%060d.%060d", i, i), Port: fmt.Sprintf("%063d", i), Capacity: wire.MaxCalls,
+			InFlight: wire.MaxCalls, Spare: wire.MaxCalls, Granted: wire.MaxCalls, Lease: wire.MaxLease, Want: wire.MaxCalls,
+		}
+		l.Offers, l.Wants = append(l.Offers, row), append(l.Wants, row)
+	}
+	typ, body, err := wire.NewFrameReader(bytes.NewReader(mustLoad(t, l))).Next()
+	if err != nil || typ != wire.FrameLoad {
+		t.Fatal(typ, err)
+	}
+	if back, err := wire.ParseLoad(body); err != nil || !reflect.DeepEqual(back, l) {
+		t.Fatalf("%d and %d rows came back, %v", len(back.Offers), len(back.Wants), err)
+	}
+	l.Wants = append(l.Wants, wire.ServiceLoad{Service: "z.z"})
+	if _, err := wire.AppendLoad(nil, &l); err == nil {
+		t.Error("a row too many was sent")
+	}
+}
+
+func TestALoadIsRefusedWhereItContradictsItself(t *testing.T) {
+	for name, row := range map[string]wire.ServiceLoad{
+		"no service":            {Capacity: 1},
+		"grant above the spare": {Service: "a.b", Capacity: 9, Spare: 3, Granted: 4, Lease: time.Second},
+		"spare above capacity":  {Service: "a.b", Capacity: 2, Spare: 3},
+		"grant without a lease": {Service: "a.b", Capacity: 9, Spare: 3, Granted: 3},
+		"lease of an hour":      {Service: "a.b", Capacity: 9, Spare: 3, Granted: 3, Lease: time.Hour},
+		"too many calls":        {Service: "a.b", Want: wire.MaxCalls + 1},
+	} {
+		_, err := wire.AppendLoad(nil, &wire.Load{Offers: []wire.ServiceLoad{row}})
+		if _, ok := errors.AsType[*wire.FieldError](err); !ok {
+			t.Errorf("%s was sent: %v", name, err)
+		}
+	}
+	for name, body := range map[string]string{
+		"empty":                        "",
+		"rows that are not there":      "05 00",
+		"bytes at the end":             "00 00 00",
+		"a row without a service":      "01 04 03 02 6162 00",
+		"a grant above the spare":      "01 0e 01 03 612e62 04 01 09 08 01 01 0a 01 02 00",
+		"a row twice":                  "02 05 01 03 612e62 05 01 03 612e62 00",
+		"a field that must be known":   "01 08 01 03 612e62 05 01 01 00",
+		"a space in a name":            "01 05 01 03 612062 00",
+		"a row longer than what comes": "01 09 01 03 612e62 00",
+	} {
+		if l, err := wire.ParseLoad(unhex(t, body)); err == nil {
+			t.Errorf("%s was taken: %+v", name, l)
+		}
+	}
+}
+
+// What a later version says of a service's load is skipped, and the rest stands.
+func TestALaterFieldOfALoadIsSkipped(t *testing.T) {
+	l, err := wire.ParseLoad(unhex(t, "01 0b 01 03 612e62 04 01 09 10 01 07 00"))
+	if err != nil || len(l.Offers) != 1 || l.Offers[0] != (wire.ServiceLoad{Service: "a.b", Capacity: 9}) {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
