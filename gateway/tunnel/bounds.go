@@ -53,7 +53,8 @@ const (
 	// stream: it is in one packet, or a few, sent together.
 	headerTimeout = 2 * time.Second
 	// upTimeout is how long a new link waits for its first HTTP connection before
-	// it is used for streams alone.
+	// it is used for streams alone, and how long requests do on a link that the peer
+	// has just dialed.
 	upTimeout = time.Second
 
 	// kickPause is the least time between two attempts that a hint from outside

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -91,6 +92,47 @@ func TestRequestArrivesAsItIs(t *testing.T) {
 	if fmt.Sprint(req.Header) != fmt.Sprint(before) || req.URL.Scheme != "http" || resp.Request != req {
 		t.Errorf("the request was changed: %v", req)
 	}
+}
+
+// A peer that dials us first can be sent streams at once. Requests wait for the
+// connections that carry them, and do not fail for want of a link.
+func TestRequestsWaitForTheFirstHTTPConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, a, b := pair(t, tunneltest.Config{Path: tunneltest.Path{Delay: delay}}, tunneltest.Echo(), tunneltest.Echo())
+		defer m.Close()
+		b.Kill()
+		time.Sleep(time.Minute)
+		b.Start()
+		if err := b.SetPeers([]tunnel.Peer{m.PeerOf("east")}); err != nil {
+			t.Fatal(err)
+		}
+		a.Wait("a link that the peer dialed", func() bool {
+			return slices.ContainsFunc(a.Links(), func(l tunnel.LinkInfo) bool { return !l.Dialed && l.State == tunnel.StateUp })
+		})
+		ctx, cancel := contextWithTimeout(t, delay/2)
+		defer cancel()
+		if _, err := a.RoundTrip("west", echoHeader(), request(t, http.MethodGet, "http://x/", nil).WithContext(ctx)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a request of little patience: %v", err)
+		}
+		start := time.Now()
+		resp, err := a.RoundTrip("west", echoHeader(), request(t, http.MethodGet, "http://x/", nil))
+		if err != nil {
+			t.Fatalf("after %v: %v", time.Since(start), err)
+		}
+		_ = resp.Body.Close()
+		t.Logf("answered after %v", time.Since(start))
+		if d := time.Since(start); d > 1500*time.Millisecond {
+			t.Errorf("answered after %v", d)
+		}
+		b.Kill()
+		a.Wait("no link", func() bool {
+			return !slices.ContainsFunc(a.Links(), func(l tunnel.LinkInfo) bool { return l.State == tunnel.StateUp })
+		})
+		start = time.Now()
+		if err := failure(t, a, echoHeader(), request(t, http.MethodGet, "http://x/", nil)); err == nil || time.Since(start) != 0 {
+			t.Errorf("without a link to wait for: %v after %v", err, time.Since(start))
+		}
+	})
 }
 
 func TestRequestWithoutUserAgentGetsNone(t *testing.T) {

@@ -129,6 +129,7 @@ func (l *link) publish() {
 	slices.SortFunc(http, byNumber)
 	l.raw.Store(&raw)
 	l.http.Store(&http)
+	l.node.httpNews.wake()
 }
 
 // httpReady lets a new link be used: the first HTTP connection is there.

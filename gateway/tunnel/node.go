@@ -39,6 +39,7 @@ type Node struct {
 	routes   atomic.Pointer[routes]
 	turn     atomic.Uint32 // breaks ties between links
 	changes  chan struct{}
+	httpNews broadcast // a link may carry requests now
 	draining atomic.Bool
 	features atomic.Uint64 // of our hellos
 

@@ -23,6 +23,9 @@ import (
 // after its EOF. The body of the request is sent while the response may already
 // be read.
 //
+// While the only link is one that the peer has just dialed, a request waits for the
+// first connection that carries requests to it, for a second at most.
+//
 // A refusal comes back as *RefusedError before any byte of the body; a link that
 // dies as *LinkError, also from the body; a reset stream as *ResetError; ctx's
 // error as it is.
@@ -30,6 +33,9 @@ func (n *Node) RoundTrip(cluster string, h *wire.Header, req *http.Request) (*ht
 	var tried [maxLinksPerGateway]*link
 	for i := range tried {
 		l := n.pick(cluster, tried[:i], hasHTTP)
+		if l == nil && i == 0 {
+			l = n.awaitHTTP(req.Context(), cluster)
+		}
 		if l == nil {
 			break
 		}
@@ -53,6 +59,9 @@ func (n *Node) RoundTrip(cluster string, h *wire.Header, req *http.Request) (*ht
 		return resp, err
 	}
 	closeBody(req)
+	if err := req.Context().Err(); err != nil {
+		return nil, err
+	}
 	return nil, &LinkError{Cluster: cluster, Status: wire.Unreachable, Err: errNoLink}
 }
 

@@ -56,6 +56,7 @@ func (n *Node) rebuild() {
 		})
 	}
 	n.routes.Store(&r)
+	n.httpNews.wake()
 	n.countLinks()
 }
 
