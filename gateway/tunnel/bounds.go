@@ -86,8 +86,8 @@ const (
 	lingerMax = time.Second
 
 	// controlRate and controlBurst bound inbound control frames per second and
-	// link: a report per second and little else. What comes faster waits.
-	controlRate  = 20
+	// link: a report per second, with its detail, and little else. What comes faster waits.
+	controlRate  = 40
 	controlBurst = 50
 
 	// maxHTTPHeader bounds request and response headers and trailers.

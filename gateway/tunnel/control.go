@@ -86,6 +86,12 @@ func (n *Node) handleFrame(l *link, t wire.FrameType, body []byte) error {
 			return err
 		}
 		n.o.Handler.HandleLoad(l.remote, load)
+	case wire.FrameRate:
+		r, err := wire.ParseRate(body)
+		if err != nil {
+			return err
+		}
+		l.path.told(r.BytesPerSecond)
 	case wire.FrameDrain:
 		if _, err := wire.ParseDrain(body); err != nil {
 			return err

@@ -32,7 +32,9 @@ func (h *half) read(p []byte) (int, error) {
 func (h *half) write(p []byte) (int, error) {
 	h.writing.Lock()
 	defer h.writing.Unlock()
+	done := h.conn.sending(len(p))
 	n, err := h.qs.Write(p)
+	done.end()
 	return n, h.conn.streamError(err)
 }
 

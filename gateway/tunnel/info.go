@@ -43,6 +43,10 @@ type LinkInfo struct {
 	Loss float64
 	// BytesSent and BytesReceived count UDP payload over the life of the link.
 	BytesSent, BytesReceived uint64
+	// BandwidthOut and BandwidthIn are how many bytes a second bulk has moved on the
+	// link: towards the peer as measured here, and from it as the peer has told. 0 is
+	// not known: nothing has filled the link lately, or the peer is an older one.
+	BandwidthOut, BandwidthIn uint64
 	// Streams counts open streams and requests, both directions.
 	Streams int
 	// Connections counts QUIC connections.

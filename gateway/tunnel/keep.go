@@ -25,6 +25,7 @@ func (n *Node) keep(ctx context.Context) {
 		case now := <-ticker.C:
 			for _, l := range n.allLinks() {
 				l.measure()
+				l.tellRate(now)
 				l.reap(now)
 				n.askCallback(l, now)
 				if l.proofs != nil {
@@ -118,6 +119,8 @@ func (n *Node) showPaths() {
 		if n.knows(r.Cluster) {
 			n.metrics.rtt.WithLabelValues(r.Cluster, r.Gateway).Set(s.rtt.Seconds())
 			n.metrics.loss.WithLabelValues(r.Cluster, r.Gateway).Set(s.loss)
+			n.metrics.showBandwidth(r, outboundDirection, s.rateOut)
+			n.metrics.showBandwidth(r, inboundDirection, s.rateIn)
 		}
 	}
 	for r, end := range ends {

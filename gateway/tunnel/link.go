@@ -30,6 +30,7 @@ type link struct {
 	path     pathMeter
 	out      *outbox
 	proofs   *proofs // nil where an end cannot re-authenticate
+	bulk     bulkMeter
 
 	ctx      context.Context // ends with the link
 	cancel   context.CancelFunc
@@ -294,6 +295,7 @@ func (l *link) info() LinkInfo {
 		State: l.state, Reason: l.reason, Since: l.since,
 		RTT: s.rtt, MinRTT: s.least, Jitter: s.jitter, Loss: s.loss,
 		BytesSent: s.bytesSent, BytesReceived: s.bytesReceived,
+		BandwidthOut: s.rateOut, BandwidthIn: s.rateIn,
 		Streams: int(l.streams.Load()), Connections: len(l.connections),
 		Expires: l.expiresLocked(),
 	}

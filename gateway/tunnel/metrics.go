@@ -32,6 +32,7 @@ type metrics struct {
 	closed     *prometheus.CounterVec   // cluster, reason
 	rtt        *prometheus.GaugeVec     // cluster, gateway
 	loss       *prometheus.GaugeVec     // cluster, gateway
+	bandwidth  *prometheus.GaugeVec     // cluster, gateway, direction
 	probes     *prometheus.CounterVec   // result
 	accepted   *prometheus.CounterVec   // result
 	// reauthentications: cluster, direction, result
@@ -63,10 +64,14 @@ func newMetrics(n *Node) *metrics {
 			Help:    "Time to dial one connection: resolving, QUIC handshake and hello.",
 			Buckets: []float64{.002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
 		}, []string{"cluster"}),
-		dials:             counter("dials_total", "Attempts to dial a connection, by result (ok or the reason).", "cluster", "result"),
-		closed:            counter("links_closed_total", "Links that ended, by reason.", "cluster", "reason"),
-		rtt:               gauge("rtt_seconds", "Smoothed round trip of probes, of the best link.", "cluster", "gateway"),
-		loss:              gauge("loss_ratio", "Share of packets lost lately, of the best link.", "cluster", "gateway"),
+		dials:  counter("dials_total", "Attempts to dial a connection, by result (ok or the reason).", "cluster", "result"),
+		closed: counter("links_closed_total", "Links that ended, by reason.", "cluster", "reason"),
+		rtt:    gauge("rtt_seconds", "Smoothed round trip of probes, of the best link.", "cluster", "gateway"),
+		loss:   gauge("loss_ratio", "Share of packets lost lately, of the best link.", "cluster", "gateway"),
+		bandwidth: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_tunnel_bandwidth_bytes_per_second",
+			Help: "Rate that bulk has reached on the best link; there is none until something has filled it.",
+		}, []string{"cluster", "gateway", "direction"}),
 		probes:            counter("probes_total", "Probes: sent, heard, and late (our own clock was held up).", "result"),
 		accepted:          counter("connections_accepted_total", "Inbound connections after the handshake, by result (ok or the reason).", "result"),
 		reauthentications: counter("reauthentications_total", "Certificates proven on live links, by who proved (in: the peer, out: we) and result (ok or the reason).", "cluster", "direction", "result"),
@@ -84,7 +89,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.links, m.open, m.opened, m.refused, m.bytes, m.handshakes, m.dials, m.closed,
-		m.rtt, m.loss, m.probes, m.accepted, m.reauthentications, m.expires, m.window, m.budget, m.inbound,
+		m.rtt, m.loss, m.bandwidth, m.probes, m.accepted, m.reauthentications, m.expires, m.window, m.budget, m.inbound,
 	} {
 		errs = append(errs, r.Register(c))
 	}
@@ -126,6 +131,7 @@ func (m *metrics) forgetCluster(cluster string) {
 	m.closed.DeletePartialMatch(l)
 	m.rtt.DeletePartialMatch(l)
 	m.loss.DeletePartialMatch(l)
+	m.bandwidth.DeletePartialMatch(l)
 	m.reauthentications.DeletePartialMatch(l)
 	m.expires.DeletePartialMatch(l)
 }
@@ -134,5 +140,15 @@ func (m *metrics) forgetCluster(cluster string) {
 func (m *metrics) forgetGateway(r Remote) {
 	m.rtt.DeleteLabelValues(r.Cluster, r.Gateway)
 	m.loss.DeleteLabelValues(r.Cluster, r.Gateway)
+	m.bandwidth.DeletePartialMatch(prometheus.Labels{"cluster": r.Cluster, "gateway": r.Gateway})
 	m.expires.DeleteLabelValues(r.Cluster, r.Gateway)
+}
+
+// showBandwidth sets a rate, or takes its series away while it is not known.
+func (m *metrics) showBandwidth(r Remote, direction string, rate uint64) {
+	if rate == 0 {
+		m.bandwidth.DeleteLabelValues(r.Cluster, r.Gateway, direction)
+		return
+	}
+	m.bandwidth.WithLabelValues(r.Cluster, r.Gateway, direction).Set(float64(rate))
 }

@@ -15,8 +15,8 @@ type outbox struct {
 	draining bool
 	callback bool
 	// Encoded frames.
-	challenge, proof, report, load []byte
-	news                           chan struct{}
+	challenge, proof, report, load, rate []byte
+	news                                 chan struct{}
 }
 
 func newOutbox() *outbox { return &outbox{news: make(chan struct{}, 1)} }
@@ -32,6 +32,7 @@ func (o *outbox) drain()                  { o.set(func() { o.draining = true }) 
 func (o *outbox) askCallback()            { o.set(func() { o.callback = true }) }
 func (o *outbox) sendReport(frame []byte) { o.set(func() { o.report = frame }) }
 func (o *outbox) sendLoad(frame []byte)   { o.set(func() { o.load = frame }) }
+func (o *outbox) sendRate(frame []byte)   { o.set(func() { o.rate = frame }) }
 
 // A challenge repeats what the one before said, and there is one proof at a time:
 // neither loses anything by its successor.
@@ -53,8 +54,9 @@ func (o *outbox) take() []byte {
 	b = append(b, o.proof...)
 	b = append(b, o.report...)
 	b = append(b, o.load...)
+	b = append(b, o.rate...)
 	o.draining, o.callback = false, false
-	o.challenge, o.proof, o.report, o.load = nil, nil, nil, nil
+	o.challenge, o.proof, o.report, o.load, o.rate = nil, nil, nil, nil, nil
 	return b
 }
 

@@ -21,6 +21,12 @@ type pathMeter struct {
 	packets, probes losses
 
 	bytesSent, bytesReceived uint64
+
+	// rates are what bulk reached towards the peer; toldRate is what the peer says
+	// of the other direction, toldAt when.
+	rates    rateWindow
+	toldRate uint64
+	toldAt   time.Time
 }
 
 // losses counts what fades by a factor per housekeeping round.
@@ -92,12 +98,19 @@ type pathStats struct {
 	rtt, least, jitter       time.Duration
 	loss                     float64
 	bytesSent, bytesReceived uint64
+	rateOut, rateIn          uint64
 }
 
 func (m *pathMeter) read() pathStats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	now := time.Now()
+	in := m.toldRate
+	if now.Sub(m.toldAt) > rateLife {
+		in = 0
+	}
 	return pathStats{
+		rateOut: m.rates.most(now), rateIn: in,
 		rtt: m.smoothed, least: m.least, jitter: m.deviation,
 		loss:      max(m.packets.ratio(), m.probes.ratio()),
 		bytesSent: m.bytesSent, bytesReceived: m.bytesReceived,
@@ -109,4 +122,22 @@ func (m *pathMeter) delay() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.smoothed
+}
+
+// addRate takes what bulk reached towards the peer.
+// full: not less than the link carries; else it may carry more, so that it counts
+// only where it says more than is known.
+func (m *pathMeter) addRate(now time.Time, bytesPerSecond float64, full bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if known := m.rates.most(now); full || known > 0 && bytesPerSecond > float64(known) {
+		m.rates.add(now, bytesPerSecond)
+	}
+}
+
+// told takes what the peer says of its own sending.
+func (m *pathMeter) told(bytesPerSecond uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.toldRate, m.toldAt = bytesPerSecond, time.Now()
 }

@@ -81,6 +81,9 @@ func (c *connection) roundTrip(l *link, h *wire.Header, req *http.Request) (resp
 	if err != nil {
 		return nil, true, err
 	}
+	if out.Body != nil {
+		out.Body = &sendingBody{ReadCloser: out.Body, conn: c}
+	}
 	x := &exchange{conn: c, link: l}
 	x.begin()
 	resp, err = c.client.RoundTrip(out)

@@ -46,7 +46,7 @@ func (n *Node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // its connection ended before it began
 	}
 	l := c.link.Load()
-	rw := &responseWriter{ResponseWriter: w}
+	rw := &responseWriter{ResponseWriter: w, conn: c}
 	if status := n.enter(l); status != wire.OK {
 		n.refusedBy(l, inboundDirection, status)
 		rw.refuse(wire.Reply{Status: status})
@@ -135,6 +135,7 @@ const refusedCode = http.StatusServiceUnavailable
 // sets one of them could otherwise make the near gateway replay a request.
 type responseWriter struct {
 	http.ResponseWriter
+	conn    *connection
 	begun   bool
 	refused bool
 	status  wire.Status
@@ -173,6 +174,8 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 		wire.StripHTTP(w.Header())
 		w.begun = true
 	}
+	done := w.conn.sending(len(p))
+	defer done.end()
 	return w.ResponseWriter.Write(p)
 }
 

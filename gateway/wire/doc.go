@@ -39,8 +39,8 @@
 //	frame   := type · length · body
 //
 // of types 1 [Hello], 2 [Report], 3 [Drain], 4 Callback (no body: please dial a
-// connection that I may send requests on), 5 [Challenge], 6 [Proof], 7 [Load]. Frames of
-// unknown type are skipped. On other connections it ends after the hellos, and
+// connection that I may send requests on), 5 [Challenge], 6 [Proof], 7 [Load], 8 [Rate].
+// Frames of unknown type are skipped. On other connections it ends after the hellos, and
 // with isthmus-h3/1 HTTP/3 begins then.
 //
 // # Re-authentication
@@ -74,4 +74,5 @@
 //	1  2026-11: first version.
 //	1  2026-11: feature 1, re-authentication: frames 5 and 6.
 //	1  2026-11: capacity: frame 7, header field 8; who does not know them skips them.
+//	1  2026-11: frame 8, rates of links; field 16 of a load's rows, processing time.
 package wire

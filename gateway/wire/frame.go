@@ -16,6 +16,7 @@ const (
 	FrameChallenge FrameType = 5
 	FrameProof     FrameType = 6
 	FrameLoad      FrameType = 7
+	FrameRate      FrameType = 8
 )
 
 // String returns the word that logs and metrics use.
@@ -35,6 +36,8 @@ func (t FrameType) String() string {
 		return "proof"
 	case FrameLoad:
 		return "load"
+	case FrameRate:
+		return "rate"
 	}
 	return "unknown"
 }
@@ -43,7 +46,7 @@ func (t FrameType) String() string {
 // proof as large as the certificates in it.
 func (t FrameType) limit() uint64 {
 	switch t {
-	case FrameHello, FrameDrain, FrameCallback, FrameChallenge:
+	case FrameHello, FrameDrain, FrameCallback, FrameChallenge, FrameRate:
 		return maxSmallFrame
 	case FrameProof:
 		return MaxProof
@@ -89,7 +92,7 @@ func (f *FrameReader) Next() (FrameType, []byte, error) {
 			return 0, nil, malformed("frame "+t.String(), "is longer than its limit")
 		}
 		switch t {
-		case FrameHello, FrameReport, FrameDrain, FrameCallback, FrameChallenge, FrameProof, FrameLoad:
+		case FrameHello, FrameReport, FrameDrain, FrameCallback, FrameChallenge, FrameProof, FrameLoad, FrameRate:
 			body, err := f.body(int(n))
 			return t, body, err
 		default:

@@ -82,6 +82,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add(append(mustHello(f, fullHello()), mustReport(f, fullReport())...))
 	f.Add(wire.AppendCallback(wire.AppendDrain(nil, wire.Drain{Successor: "gw2"})))
 	f.Add([]byte{0x3f, 2, 1, 1, 3, 0})
+	f.Add(wire.AppendRate(nil, wire.Rate{BytesPerSecond: 125e6}))
 	f.Add(mustLoad(f, fullLoad()))
 	f.Add(append(mustChallenge(f, fullChallenge()), mustProof(f, fullProof())...))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -128,6 +129,12 @@ func FuzzFrames(f *testing.F) {
 				if len(again) < len(body) {
 					continue // fields that this version skips
 				}
+			case wire.FrameRate:
+				r, err := wire.ParseRate(body)
+				if err != nil {
+					return
+				}
+				encoded, known = wire.AppendRate(nil, r), []uint64{2}
 			case wire.FrameChallenge:
 				c, err := wire.ParseChallenge(body)
 				if err != nil {

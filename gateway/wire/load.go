@@ -38,6 +38,9 @@ type ServiceLoad struct {
 	Lease   time.Duration
 	// Want is how many calls the sender has that fit nowhere nearer.
 	Want uint64
+	// Processing is how long the sender's endpoints take to answer lately, without
+	// the waiting that its own count of calls explains; 0 is not known.
+	Processing time.Duration
 }
 
 // Types of a row's fields. Types are never reused.
@@ -50,6 +53,7 @@ const (
 	loadGranted  = 10
 	loadLease    = 12
 	loadWant     = 14
+	loadProcess  = 16 // in microseconds
 )
 
 const (
@@ -57,8 +61,10 @@ const (
 	MaxCalls = math.MaxUint32
 	// MaxLease bounds how long a grant may hold.
 	MaxLease = time.Minute
+	// MaxProcessing bounds what endpoints can be said to take.
+	MaxProcessing = time.Hour
 	// maxLoadRow bounds one row that this version writes: its length, the names, and
-	// a type, a length and 8 bytes for each of six numbers.
+	// a type, a length and 8 bytes for each of seven numbers.
 	maxLoadRow = 512
 	// maxLoad bounds the body of a Load frame.
 	maxLoad = 2 * (2 + MaxReportServices*maxLoadRow)
@@ -128,6 +134,7 @@ func appendLoadRow(body []byte, s *ServiceLoad) []byte {
 	row = appendNumber(row, loadGranted, s.Granted)
 	row = appendNumber(row, loadLease, milliseconds(s.Lease, MaxLease))
 	row = appendNumber(row, loadWant, s.Want)
+	row = appendNumber(row, loadProcess, uint64(max(0, min(s.Processing, MaxProcessing)).Microseconds()))
 	body = appendVarint(body, uint64(len(row)))
 	return append(body, row...)
 }
@@ -188,7 +195,7 @@ func parseLoadRow(row string, s *ServiceLoad) error {
 		if !ok {
 			break
 		}
-		var lease uint64
+		var lease, micros uint64
 		switch typ {
 		case loadService:
 			s.Service = value
@@ -207,6 +214,9 @@ func parseLoadRow(row string, s *ServiceLoad) error {
 			s.Lease = time.Duration(lease) * time.Millisecond
 		case loadWant:
 			s.Want, err = number("want", value, MaxCalls)
+		case loadProcess:
+			micros, err = number("processing", value, uint64(MaxProcessing.Microseconds()))
+			s.Processing = time.Duration(micros) * time.Microsecond
 		default:
 			err = unknown(typ)
 		}

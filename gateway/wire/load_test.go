@@ -35,6 +35,7 @@ func TestLargestLoad(t *testing.T) {
 		row := wire.ServiceLoad{
 			Service: fmt.Sprintf("%060d.%060d", i, i), Port: fmt.Sprintf("%063d", i), Capacity: wire.MaxCalls,
 			InFlight: wire.MaxCalls, Spare: wire.MaxCalls, Granted: wire.MaxCalls, Lease: wire.MaxLease, Want: wire.MaxCalls,
+			Processing: wire.MaxProcessing,
 		}
 		l.Offers, l.Wants = append(l.Offers, row), append(l.Wants, row)
 	}
@@ -84,7 +85,7 @@ func TestALoadIsRefusedWhereItContradictsItself(t *testing.T) {
 
 // What a later version says of a service's load is skipped, and the rest stands.
 func TestALaterFieldOfALoadIsSkipped(t *testing.T) {
-	l, err := wire.ParseLoad(unhex(t, "01 0b 01 03 612e62 04 01 09 10 01 07 00"))
+	l, err := wire.ParseLoad(unhex(t, "01 0b 01 03 612e62 04 01 09 3e 01 07 00"))
 	if err != nil || len(l.Offers) != 1 || l.Offers[0] != (wire.ServiceLoad{Service: "a.b", Capacity: 9}) {
 		t.Errorf("%+v, %v", l, err)
 	}

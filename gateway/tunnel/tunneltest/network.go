@@ -1,6 +1,7 @@
 package tunneltest
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -17,9 +18,16 @@ type Path struct {
 	Delay, Jitter time.Duration
 	// Loss is the share of packets that vanish, 0 to 1.
 	Loss float64
+	// Rate is what the path carries, in bytes per second; 0 is without limit. What
+	// does not fit waits, at most Queue (0: DefaultQueue), and is dropped beyond.
+	Rate  float64
+	Queue time.Duration
 	// Cut swallows everything.
 	Cut bool
 }
+
+// DefaultQueue is how long a packet waits at most for a path with a Rate.
+const DefaultQueue = 100 * time.Millisecond
 
 // Network is a simulated packet network. Every host reaches every other over the
 // default path unless another one is set. It is deterministic for a seed as far
@@ -29,6 +37,7 @@ type Network struct {
 	random  *rand.Rand
 	initial Path
 	paths   map[[2]netip.Addr]Path
+	free    map[[2]netip.Addr]time.Time // when a path with a rate has sent what it has
 	inboxes map[netip.AddrPort]*inbox
 	next    uint16
 	closed  bool
@@ -41,6 +50,7 @@ func NewNetwork(p Path, seed uint64) *Network {
 		random:  rand.New(rand.NewPCG(seed, 0)),
 		initial: p,
 		paths:   make(map[[2]netip.Addr]Path),
+		free:    make(map[[2]netip.Addr]time.Time),
 		inboxes: make(map[netip.AddrPort]*inbox),
 		next:    7443,
 	}
@@ -123,7 +133,19 @@ func (r *router) SendPacket(p simnet.Packet) error {
 	if path.Jitter > 0 {
 		delay += time.Duration(n.random.Int64N(int64(path.Jitter)))
 	}
-	box.put(p, time.Now().Add(delay))
+	at := time.Now()
+	if path.Rate > 0 {
+		way := [2]netip.Addr{from.Addr(), to.Addr()}
+		if free := n.free[way]; free.After(at) {
+			if free.Sub(at) > cmp.Or(path.Queue, DefaultQueue) {
+				return nil
+			}
+			at = free
+		}
+		at = at.Add(time.Duration(float64(len(p.Data)) / path.Rate * float64(time.Second)))
+		n.free[way] = at
+	}
+	box.put(p, at.Add(delay))
 	return nil
 }
 
