@@ -54,43 +54,58 @@ func filled(c policy.HealthCheck) policy.HealthCheck {
 	return c
 }
 
+// Streak is what the results of one endpoint's checks add up to. It is pure; the
+// zero value has seen none.
+type Streak struct {
+	known     bool
+	state     State
+	successes uint32 // in a row
+	failures  uint32 // in a row
+}
+
+// State is what is known, if anything is.
+func (s *Streak) State() (state State, known bool) { return s.state, s.known }
+
+// Take counts one result ("" is a success) by a check whose Fall and Rise are set,
+// and reports whether the state changed.
+func (s *Streak) Take(failure string, check policy.HealthCheck, now time.Time) bool {
+	if failure == "" {
+		s.successes, s.failures = s.successes+1, 0
+		// The first word about an endpoint is believed at once if it is good: a
+		// gateway that starts must not wait for the second round.
+		if !s.known || (!s.state.Healthy && s.successes >= check.Rise) {
+			s.known, s.state = true, State{Healthy: true, Since: now}
+			return true
+		}
+		return false
+	}
+	s.successes, s.failures = 0, s.failures+1
+	if s.failures < check.Fall {
+		return false
+	}
+	changed := !s.known || s.state.Healthy
+	if changed {
+		s.state.Since = now
+	}
+	s.known, s.state.Healthy, s.state.Reason = true, false, failure
+	return changed
+}
+
 // entry is the life of one target in the checker.
 type entry struct {
+	Streak
 	target  Target
 	due     time.Time
 	index   int // in the queue, -1 while its check runs
 	removed bool
 
-	known     bool
-	state     State
-	successes uint32 // in a row
-	failures  uint32 // in a row
 	discarded uint32 // in a row
 }
 
 // take counts one result and reports whether the state changed.
 func (e *entry) take(failure string, now time.Time) bool {
 	e.discarded = 0
-	if failure == "" {
-		e.successes, e.failures = e.successes+1, 0
-		// The first word about an endpoint is believed at once if it is good: a
-		// gateway that starts must not wait for the second round.
-		if !e.known || (!e.state.Healthy && e.successes >= e.target.Check.Rise) {
-			e.known, e.state = true, State{Healthy: true, Since: now}
-			return true
-		}
-		return false
-	}
-	e.successes, e.failures = 0, e.failures+1
-	if e.failures < e.target.Check.Fall {
-		return false
-	}
-	changed := !e.known || e.state.Healthy
-	if changed {
-		e.state.Since = now
-	}
-	e.known, e.state.Healthy, e.state.Reason = true, false, failure
-	return changed
+	return e.Take(failure, e.target.Check, now)
 }
 
 // queue is a heap of entries by due time.
