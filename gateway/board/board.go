@@ -143,6 +143,17 @@ func (b *Board) Touch() {
 	}
 }
 
+// Marked takes the mark: it reports whether there is one, for who drives a board
+// without Run.
+func (b *Board) Marked() bool {
+	select {
+	case <-b.dirty:
+		return true
+	default:
+		return false
+	}
+}
+
 // Run keeps the plan fresh until ctx ends.
 func (b *Board) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)

@@ -151,7 +151,7 @@ func reasonOf(err error) string {
 
 func replyOf(err error) wire.Reply {
 	if failed, ok := errors.AsType[*attempt.Error](err); ok {
-		return replyTo(failed)
+		return ReplyTo(failed)
 	}
 	return wire.Reply{Status: wire.Internal}
 }

@@ -6,9 +6,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
-// replyTo is what the near gateway is told of a call that failed here. It says
+// ReplyTo is what the near gateway is told of a call that failed here. It says
 // what that gateway needs to decide, and nothing of endpoints or rules.
-func replyTo(e *attempt.Error) wire.Reply {
+func ReplyTo(e *attempt.Error) wire.Reply {
 	if e.Attempts > 0 {
 		return wire.Reply{Status: e.Status}
 	}

@@ -28,12 +28,12 @@ func TestWhatAPeerIsTold(t *testing.T) {
 		route.ReasonCallerInvalid:     {true, wire.Denied, "caller_invalid"},
 		route.ReasonUnknownPeer:       {true, wire.Denied, "unknown_peer"},
 	} {
-		got := replyTo(&attempt.Error{Reason: reason, Denied: tt.denied, Rule: "a-rule-of-ours"})
+		got := ReplyTo(&attempt.Error{Reason: reason, Denied: tt.denied, Rule: "a-rule-of-ours"})
 		if got.Status != tt.status || got.Message != tt.message {
 			t.Errorf("%s: %+v", reason, got)
 		}
 	}
-	if got := replyTo(&attempt.Error{Reason: "refused", Attempts: 2, Status: wire.Refused}); got.Status != wire.Refused {
+	if got := ReplyTo(&attempt.Error{Reason: "refused", Attempts: 2, Status: wire.Refused}); got.Status != wire.Refused {
 		t.Errorf("after attempts: %+v", got)
 	}
 }

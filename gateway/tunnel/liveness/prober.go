@@ -36,6 +36,7 @@ type Prober struct {
 
 	lastTick time.Time
 	lastSent time.Time
+	awake    time.Time // when the last late tick ended a hold-up of our own
 	seq      uint64
 
 	packets  uint64    // received on the connection at the last tick
@@ -70,7 +71,7 @@ func (p *Prober) Tick(now time.Time, packets uint64) (probe wire.Probe, due, lat
 		p.packets, p.heardAt = packets, now
 	}
 	if late {
-		p.heardAt, p.disowned = now, false
+		p.heardAt, p.disowned, p.awake = now, false, now
 	}
 	switch {
 	case now.Sub(p.heardAt) >= p.window():
@@ -111,8 +112,11 @@ func (p *Prober) Receive(now time.Time, probe *wire.Probe) (s Sample) {
 	}
 	p.peerSeq, p.peerSent, p.peerAt = probe.Seq, probe.Sent, now
 	// Half an interval early: when the other end has been deaf for a whole
-	// window it closes the link and says no more.
-	p.disowned = probe.Quiet >= p.window()-p.interval/2
+	// window it closes the link and says no more. While we were held up ourselves
+	// we were quiet, and probes of that time may still come: they say nothing of
+	// the link before we have been awake for as long.
+	limit := p.window() - p.interval/2
+	p.disowned = probe.Quiet >= limit && now.Sub(p.awake) >= limit
 	if probe.Heard == 0 || probe.Heard > p.seq {
 		return s // nothing heard yet, or a probe that we never sent
 	}

@@ -120,6 +120,33 @@ func TestProberBelievesThatItIsNotHeard(t *testing.T) {
 	}
 }
 
+// A process that was held up was quiet: what the other end says of that, in probes
+// that had to wait or that crossed with the first one after it, is no cut.
+func TestLateProberDoesNotBelieveThatItIsNotHeard(t *testing.T) {
+	c := newClock()
+	c.packets++
+	c.tick(interval / 2)
+	if _, due, late, _ := c.tick(5 * interval / 2); !late || !due {
+		t.Fatalf("late %v, due %v", late, due)
+	}
+	for seq := uint64(1); seq <= 3; seq++ {
+		c.packets++
+		c.p.Receive(c.now, &wire.Probe{Seq: seq, Quiet: 5 * interval / 2})
+		if _, _, _, v := c.tick(interval / 2); v != Alive {
+			t.Fatalf("probe %d after the hold-up: %v", seq, v)
+		}
+	}
+	// One that is still not heard after as long is cut off.
+	for range 2 {
+		c.packets++
+		c.tick(interval / 2)
+	}
+	c.p.Receive(c.now, &wire.Probe{Seq: 4, Quiet: 5 * interval / 2})
+	if _, _, _, v := c.tick(interval / 2); v != Unheard {
+		t.Errorf("not heard for long after the hold-up: %v", v)
+	}
+}
+
 func TestProberMeasures(t *testing.T) {
 	c := newClock()
 	probe, _, _, _ := c.tick(interval)
