@@ -36,7 +36,7 @@ func (p *plane) export(ctx context.Context, c change) {
 	all := p.peers.all()
 	for _, q := range all {
 		name := q.name
-		state := exchange.State{Services: p.loop.exports.For(name), Gateways: roster, Conflicts: conflicts[name]}
+		state := exchange.State{Services: p.loop.exports.For(name), Gateways: roster, Conflicts: conflicts[name], Labels: p.opts.Labels}
 		if q.foreign {
 			if bundle == nil {
 				bundle = p.ownBundle()

@@ -17,7 +17,7 @@ import (
 // anything having happened (ages) is no change.
 func newLists(base uint64, j *journal) api.Lists {
 	return api.Lists{
-		Clusters: feed.New(base, func(a, b resource.Cluster) bool { return a == b }),
+		Clusters: deepFeed[resource.Cluster](base),
 		Peers: feed.New(base, func(a, b resource.Peer) bool {
 			a.HeardAt = b.HeardAt
 			if a.Trust != nil && b.Trust != nil {
@@ -190,7 +190,7 @@ func (p *plane) refreshPeers() {
 		}
 	}
 	clusters := []feed.Entry[resource.Cluster]{{Key: string(p.opts.Cluster), Item: resource.Cluster{
-		Name: p.opts.Cluster, ID: p.id.String(), Locality: p.opts.Locality, Own: true,
+		Name: p.opts.Cluster, ID: p.id.String(), Locality: p.opts.Locality, Labels: p.opts.Labels, Own: true,
 		State: resource.PeerOK, Gateways: gateways, Services: count.own,
 	}}}
 	var list []feed.Entry[resource.Peer]
@@ -200,7 +200,7 @@ func (p *plane) refreshPeers() {
 		same[string(q.name)] = as
 		list = append(list, feed.Entry[resource.Peer]{Key: string(item.Name), Item: item})
 		c := resource.Cluster{
-			Name: item.Name, ID: item.ID, Locality: item.Locality, State: item.State, Services: item.Imported,
+			Name: item.Name, ID: item.ID, Locality: item.Locality, Labels: item.Labels, State: item.State, Services: item.Imported,
 		}
 		for _, g := range item.Gateways {
 			if !g.Draining {
@@ -252,7 +252,7 @@ func (p *plane) peerItem(q *peer, imported int) (item resource.Peer, same bool) 
 func (p *plane) newPeerItem(q *peer, of *listed) resource.Peer {
 	st, spec := of.status, of.spec
 	item := resource.Peer{
-		Name: q.name, ID: spec.ID, TrustDomain: q.id.TrustDomain().Name(), Locality: spec.Locality(),
+		Name: q.name, ID: spec.ID, TrustDomain: q.id.TrustDomain().Name(), Locality: spec.Locality(), Labels: labelsOf(spec, of.snapshot),
 		State: resource.PeerState(st.State), ControlLost: st.ControlLost,
 		Epoch: st.Position.Epoch, Version: st.Position.Version, Via: of.via,
 		Bootstrap: spec.Gateways, Gateways: of.snapshot.Gateways(), Asserts: spec.Asserts,

@@ -161,7 +161,7 @@ func (p *plane) merge() {
 // publishTable hands gateways a table if it says something new.
 func (p *plane) publishTable() {
 	in := tables.Input{
-		Cluster:    route.Cluster{Name: p.opts.Cluster, Locality: p.opts.Locality, ID: p.id.String()},
+		Cluster:    route.Cluster{Name: p.opts.Cluster, Locality: p.opts.Locality, ID: p.id.String(), Labels: p.opts.Labels},
 		Federation: p.federationAddress(), Joining: p.peering.Open(), View: p.loop.view, Policy: p.loop.index,
 		Epoch: p.loop.epoch, Version: p.loop.version + 1,
 	}

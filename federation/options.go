@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
 	"github.com/isthmus-mesh/isthmus/federation/merge"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -23,6 +24,9 @@ type Options struct {
 	// is the gateways' matter).
 	Cluster  catalog.ClusterName
 	Locality catalog.Locality
+	// Labels are the operator's, by which traffic policies may rank the cluster here and
+	// in peers.
+	Labels map[string]string
 	// Identity holds the federation's SVID; its SPIFFE ID is the cluster's, and
 	// the gateways' are ID/gateway/NAME. The caller runs it. Where it was not asked
 	// for by its ID it must have an SVID within identityWait of Run.
@@ -65,6 +69,9 @@ func (o *Options) validate() error {
 	}
 	if err := o.Locality.Validate(); err != nil {
 		v.fail("cluster", o.Locality.String(), err.Error())
+	}
+	if err := policy.CheckClusterLabels(o.Labels); err != nil {
+		v = append(v, strictyaml.Within("cluster", err))
 	}
 	if o.Identity == nil {
 		v.fail("identity", nil, "is required")

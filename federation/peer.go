@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,7 +143,7 @@ func (q *peer) run(ctx context.Context) {
 func (q *peer) entry() route.Peer {
 	status, spec := q.importer.Status(), q.spec.Load()
 	e := route.Peer{
-		Name: q.name, Locality: spec.Locality(), ID: spec.ID,
+		Name: q.name, Locality: spec.Locality(), ID: spec.ID, Labels: labelsOf(spec, q.importer.Snapshot()),
 		Gateways: q.importer.Snapshot().Gateways(), Asserts: spec.Asserts,
 		ControlLost: status.ControlLost, HeardAt: status.HeardAt,
 	}
@@ -154,6 +156,22 @@ func (q *peer) entry() route.Peer {
 	defer q.trust.mu.Unlock()
 	e.Bundle = q.trust.document
 	return e
+}
+
+// labelsOf are a peer's labels: its own word, and over it that of this cluster's
+// operator, who so keeps a peer from calling itself what policies prefer.
+func labelsOf(spec *Peer, said *exchange.Snapshot) map[string]string {
+	theirs := said.Labels()
+	if len(spec.Labels) == 0 {
+		return theirs
+	}
+	labels := maps.Clone(spec.Labels)
+	for _, k := range slices.Sorted(maps.Keys(theirs)) {
+		if _, ours := labels[k]; !ours && len(labels) < policy.MaxClusterLabels {
+			labels[k] = theirs[k]
+		}
+	}
+	return labels
 }
 
 // explain asks the peer's federation.

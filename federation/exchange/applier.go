@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
@@ -145,8 +146,11 @@ func (a *Applier) begin(e *Event, now time.Time) error {
 	if e.Delta && (a.snapshot == nil || e.Epoch != have.Epoch || e.Since != have.Version) {
 		return refuse(ReasonGap, "since: value (%d, %d): the last applied is (%d, %d)", e.Epoch, e.Since, have.Epoch, have.Version)
 	}
+	if err := policy.CheckClusterLabels(e.Labels); err != nil {
+		return &RefusedError{Reason: ReasonInvalid, What: "labels", Err: err}
+	}
 	a.batch = &batch{
-		cluster: a.opts.Cluster, to: to, delta: e.Delta, began: now,
+		cluster: a.opts.Cluster, labels: e.Labels, to: to, delta: e.Delta, began: now,
 		puts: make(map[string]item), removes: make(map[string]bool),
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 // batch gathers the events from begin to sync.
 type batch struct {
 	cluster catalog.ClusterName
+	labels  map[string]string
 	to      Position
 	delta   bool
 	began   time.Time

@@ -49,6 +49,10 @@ type Event struct {
 	Gateways  json.RawMessage `json:"gateways,omitempty"`
 	Bundle    json.RawMessage `json:"bundle,omitempty"`
 	Conflicts json.RawMessage `json:"conflicts,omitempty"`
+
+	// Labels are the origin's own, on each begin; a version that knows none passes over
+	// them. The digest is not over them.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // maxDepth bounds the nesting of one line; format 1 needs six.

@@ -9,7 +9,7 @@ import (
 // of items are written as they are: what an exporter holds came from Marshal.
 func (e *Event) append(b []byte) ([]byte, error) {
 	for _, s := range []string{string(e.Type), e.Cluster, e.Digest, e.Name} {
-		if !isPlainText(s) {
+		if !isPlainText(s) || len(e.Labels) > 0 {
 			line, err := json.Marshal(e)
 			return append(append(b, line...), '\n'), err
 		}

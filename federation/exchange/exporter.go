@@ -81,6 +81,7 @@ type told struct {
 	feed     *feed
 	next     State   // of the SetAll that is under way
 	own      ownName // of next
+	labels   map[string]string
 	streams  []*stream
 	isGone   bool // the peer is removed
 	explains bucket

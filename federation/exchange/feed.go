@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -24,6 +25,8 @@ type State struct {
 	Bundle json.RawMessage
 	// Conflicts are those that the peer is a party to.
 	Conflicts []merge.Conflict
+	// Labels are the own cluster's.
+	Labels map[string]string
 }
 
 // maxMarks bounds the versions of a feed that a delta can start from: batches of
@@ -43,6 +46,8 @@ type feed struct {
 	own []*entry
 	// marks say which version of the list was which of the feed; a version each.
 	marks []mark
+	// labels are said with every batch.
+	labels map[string]string
 }
 
 type mark struct{ version, list uint64 }
@@ -66,7 +71,15 @@ func (f *feed) set(s State, l Limits) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return f.advance(f.list.apply(c), own), nil
+	relabelled := f.label(s.Labels)
+	return f.advance(f.list.apply(c) || relabelled, own), nil
+}
+
+// label takes the own cluster's labels, and reports whether they are others.
+func (f *feed) label(labels map[string]string) bool {
+	changed := !maps.Equal(f.labels, labels)
+	f.labels = labels
+	return changed
 }
 
 // prepareOwn makes the entries of what is told to this peer alone, beside
@@ -207,7 +220,7 @@ type outgoing struct {
 // a full list.
 func (f *feed) since(p Position, full bool) *outgoing {
 	o := &outgoing{
-		begin: Event{Type: Begin, Format: Format, Cluster: string(f.cluster), Epoch: f.at.Epoch, Version: f.at.Version},
+		begin: Event{Type: Begin, Format: Format, Cluster: string(f.cluster), Epoch: f.at.Epoch, Version: f.at.Version, Labels: f.labels},
 		sync:  Event{Type: Sync, Epoch: f.at.Epoch, Version: f.at.Version, Services: f.list.totals.services, Digest: f.digest().String()},
 	}
 	from := uint64(0)

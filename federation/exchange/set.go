@@ -28,7 +28,7 @@ func (e *Exporter) SetAll(states map[catalog.ClusterName]State) map[catalog.Clus
 			t = &told{peer: peer, explains: newBucket(explainsPerSecond, explainBurst)}
 		}
 		t.next = s
-		t.own = nameOfOwn(s)
+		t.own, t.labels = nameOfOwn(s), s.Labels
 		if e.singles[t.own] == nil {
 			if e.singles[t.own] = before[t.own]; before[t.own] == nil {
 				made := new(singles)
@@ -177,7 +177,8 @@ func (e *Exporter) take(t *told, l *list, entries []*entry) {
 	}
 	before := t.feed.listed()
 	t.feed.list = l
-	if t.feed.advance(before != l.version, entries) {
+	relabelled := t.feed.label(t.labels)
+	if t.feed.advance(before != l.version || relabelled, entries) {
 		e.announce(t.peer, t)
 	}
 }

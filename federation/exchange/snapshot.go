@@ -20,6 +20,7 @@ type Snapshot struct {
 	gateways  []catalog.Gateway
 	bundle    json.RawMessage
 	conflicts []merge.Conflict
+	labels    map[string]string
 
 	rows   []*item         // services, by name; shared by snapshots
 	own    map[string]item // the roster, the bundle and the conflicts, by key
@@ -111,6 +112,14 @@ func (t *totals) check(l Limits) error {
 	return nil
 }
 
+// Labels are what the peer says of itself; not to be changed.
+func (s *Snapshot) Labels() map[string]string {
+	if s == nil {
+		return nil
+	}
+	return s.labels
+}
+
 // Cluster is the peer, by its configured name.
 func (s *Snapshot) Cluster() catalog.ClusterName {
 	if s == nil {
@@ -172,7 +181,7 @@ func (s *Snapshot) Digest() string {
 // with returns the snapshot after a batch. It costs the batch, and the copy of a
 // list of pointers.
 func (s *Snapshot) with(b *batch) *Snapshot {
-	next := &Snapshot{cluster: b.cluster, position: b.to}
+	next := &Snapshot{cluster: b.cluster, position: b.to, labels: b.labels}
 	// The roster and the bundle are what reaches the peer at all: a list without
 	// them, or an empty roster, replaces nothing. Gateways that are really gone
 	// are found dead by the links.
@@ -311,7 +320,7 @@ func (s *Snapshot) lines() ([]byte, error) {
 		b.Write(append(line, '\n'))
 		return err
 	}
-	if err := write(Event{Type: Begin, Format: Format, Cluster: string(s.cluster), Epoch: s.position.Epoch, Version: s.position.Version}); err != nil {
+	if err := write(Event{Type: Begin, Format: Format, Cluster: string(s.cluster), Epoch: s.position.Epoch, Version: s.position.Version, Labels: s.labels}); err != nil {
 		return nil, err
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.own)) {

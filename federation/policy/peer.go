@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -46,6 +47,9 @@ type Peer struct {
 	// Cloud and Region place the peer.
 	Cloud  string `json:"cloud,omitempty" yaml:"cloud"`
 	Region string `json:"region,omitempty" yaml:"region"`
+	// Labels are what traffic policies may rank the cluster by (label_priorities);
+	// they go before those that its own federation tells.
+	Labels map[string]string `json:"labels,omitempty" yaml:"labels"`
 	// Quota bounds what the peer may make this cluster hold and do.
 	Quota PeerQuota `json:"quota,omitzero" yaml:"quota"`
 }
@@ -88,7 +92,7 @@ func (p Peer) Locality() catalog.Locality { return catalog.Locality{Cloud: p.Clo
 // Equal reports whether both say the same.
 func (p Peer) Equal(o Peer) bool {
 	return p.Name == o.Name && p.ID == o.ID && p.Bundle == o.Bundle && p.Quota == o.Quota && p.Cloud == o.Cloud && p.Region == o.Region &&
-		slices.Equal(p.Gateways, o.Gateways) && slices.Equal(p.Asserts, o.Asserts)
+		maps.Equal(p.Labels, o.Labels) && slices.Equal(p.Gateways, o.Gateways) && slices.Equal(p.Asserts, o.Asserts)
 }
 
 // Validate reports every problem of the peer taken alone, as Export.Validate does.
@@ -122,6 +126,7 @@ func (p Peer) validate(v problems) {
 	if err := p.Locality().Validate(); err != nil {
 		v.add("region", p.Region, "%v", err)
 	}
+	validateClusterLabels(v, p.Labels)
 }
 
 func (b PeerBundle) validate(v problems) {

@@ -16,6 +16,10 @@ type candidate struct {
 	port     catalog.Port
 	counters *Counters
 
+	// locality is that of the own endpoints, or of the peer as this cluster's
+	// configuration has it; rank is its distance.
+	locality catalog.Locality
+	rank     int
 	// zone is the own endpoints' zone; of a peer, the own zone if it has ready
 	// endpoints there.
 	zone string
@@ -43,17 +47,23 @@ type candidate struct {
 
 	rtt, distance time.Duration
 	share         uint64 // of whole; below it while a ramp is under way
-	weight        uint64 // the policy's, where it lists the cluster
-	listed        bool
-	place         place
-	tier          int
+	// weight is the policy's, where a split names the candidate, which split says.
+	weight uint64
+	listed bool
+	split  splitName
+	// differs is the first label that it does not share, of a policy that ranks by
+	// labels.
+	differs int
+	place   place
+	tier    int
 }
 
 // place orders candidates into tiers: those of equal places share one.
 type place struct {
-	// list is the entry of the policy's cluster list, or the rank of distance.
+	// list is the entry of the policy's cluster list, the rank by its labels, or the
+	// rank of distance.
 	list int
-	// inner is the rank of distance inside of an entry.
+	// inner is the rank of distance inside of the former two.
 	inner int
 	// peer is 0 for the own cluster: at equal rank it comes first, since a call
 	// to it crosses one gateway, no link and no other failure domain.
@@ -64,8 +74,12 @@ type place struct {
 	unlisted int
 }
 
-// lastPlace holds what is used when there is nothing else.
-const lastPlace = 1 << 20
+const (
+	// firstPlace is that of a distribution.
+	firstPlace = -1
+	// lastPlace holds what is used when there is nothing else.
+	lastPlace = 1 << 20
+)
 
 func (p place) compare(o place) int {
 	return cmp.Or(cmp.Compare(p.list, o.list), cmp.Compare(p.inner, o.inner), cmp.Compare(p.peer, o.peer),
@@ -92,8 +106,9 @@ func (c *candidate) reachable() bool { return c.total > 0 && !c.reason.down() }
 // load is the candidate's weight among those of its tier: its ready endpoints,
 // or the policy's weight, lowered by missing endpoints as Envoy lowers a
 // locality's (weight x min(1, 1.4 x ready/total)); both lowered by the ramp.
-// byHealth is false in panic, where health does not count.
-func (c *candidate) load(byHealth bool) uint64 {
+// byHealth is false in panic, where health does not count; sums are those of the
+// tier's splits.
+func (c *candidate) load(byHealth bool, sums map[splitName]counts) uint64 {
 	ready, share := uint64(c.ready), c.share
 	if !byHealth {
 		ready, share = uint64(max(c.total, 1)), whole
@@ -101,14 +116,15 @@ func (c *candidate) load(byHealth bool) uint64 {
 	if !c.listed {
 		return ready * share
 	}
-	all, available := uint64(c.clusterReady), healthOf(uint64(c.clusterReady), uint64(c.clusterTotal))
+	part := sums[c.split]
+	all, available := part.ready, healthOf(part.ready, part.total)
 	if !byHealth {
-		all, available = uint64(c.clusterTotal), whole
+		all, available = part.total, whole
 	}
 	if all == 0 || ready == 0 || share == 0 {
 		return 0
 	}
-	// A cluster's weight is split between its zones by their endpoints.
+	// A part's weight is split between its zones and clusters by their endpoints.
 	return max(c.weight*available*share/all*ready, 1)
 }
 
@@ -118,4 +134,6 @@ type exclusion struct {
 	zone    string
 	reason  Reason
 	detail  string
+	// able: it could take calls, but for the rule.
+	able bool
 }

@@ -155,7 +155,7 @@ func (c *compiler) port(sp *servicePlan, port catalog.Port) portPlan {
 		}
 		all = append(all, c.remote(s, port, r, peer, theirs))
 	}
-	all, out := applyRules(all, sp.traffic)
+	all, out := c.applyRules(all, sp.traffic)
 	pp.ruled = append(pp.ruled, out...)
 	slices.SortFunc(pp.ruled, func(a, b exclusion) int {
 		return cmp.Or(cmp.Compare(a.cluster, b.cluster), cmp.Compare(a.zone, b.zone))
@@ -176,7 +176,8 @@ func findExact(ports []catalog.Port, name string) (catalog.Port, bool) {
 
 // ruled reports whether the policy says more than how to draw.
 func ruled(t *policy.Traffic) bool {
-	return len(t.Clusters) > 0 || len(t.Weights) > 0 || t.Pin != "" || t.DisableFailover
+	return len(t.Clusters) > 0 || len(t.Weights) > 0 || t.Pin != "" || t.DisableFailover ||
+		len(t.LabelPriorities) > 0 || len(t.Distribute) > 0 || t.Residency != nil
 }
 
 // farLayout is what peers' calls draw from: the own endpoints by health and

@@ -68,7 +68,9 @@ func (c *compiler) ownCandidate(target Target, port catalog.Port, key zoneKey, s
 		source: "data path", sourceAt: c.evidence.Now, share: whole,
 		place: place{list: c.ownRank(key.locality)},
 	}
+	cand.locality, cand.rank = key.locality, cand.place.list
 	if key.quarantined {
+		cand.locality = c.table.Cluster.Locality
 		set.list = "quarantined"
 		cand.place = place{list: lastPlace}
 	}

@@ -31,6 +31,7 @@ func (c *compiler) remote(s *Service, port catalog.Port, r *Remote, peer *Peer, 
 	}
 	cand.ready = cand.known
 	cand.place = place{list: nearest, peer: 1}
+	cand.rank, cand.locality = nearest, peer.Locality.WithZone(cand.zone)
 	c.witness(&cand, peer, link)
 	if cand.reason == "" {
 		c.eject(&cand, te)

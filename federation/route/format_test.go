@@ -17,7 +17,7 @@ func TestConditionsRaiseTheFormat(t *testing.T) {
 		Name: "a", Services: []policy.ServicePattern{"*"}, Callers: []policy.IDPattern{"spiffe://b.test/*"}, Action: policy.Allow,
 		HTTP: []policy.HTTPCondition{{Methods: []string{"GET"}}},
 	}}
-	if f := route.FormatOf(table.Intentions); f != 2 {
+	if f := route.FormatOf(table.Intentions, nil); f != 2 {
 		t.Errorf("format %d, want 2", f)
 	}
 	table.Format = 1
@@ -28,7 +28,7 @@ func TestConditionsRaiseTheFormat(t *testing.T) {
 	if err := table.Validate(); err != nil {
 		t.Error(err)
 	}
-	if f := route.FormatOf(nil); f != route.MinTableFormat {
+	if f := route.FormatOf(nil, nil); f != route.MinTableFormat {
 		t.Errorf("without conditions: format %d", f)
 	}
 }

@@ -128,6 +128,7 @@ func (l *layout) keepLastWeights(t *policy.Traffic) {
 func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier) *wheel {
 	byHealth := !t.panic || t.refuse
 	w := &wheel{algorithm: sp.traffic.Algorithm, items: make([]item, 0, t.last-t.first)}
+	sums := countSplits(l.candidates[t.first:t.last])
 	for i := t.first; i < t.last; i++ {
 		cand := &l.candidates[i]
 		if byHealth && !cand.usable() || !byHealth && !cand.reachable() && !cand.usable() {
@@ -137,7 +138,7 @@ func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier) *wheel {
 			w.algorithm = policy.Weighted // the policy's split is exact
 		}
 		it := item{
-			counters: cand.counters, weight: cand.load(byHealth),
+			counters: cand.counters, weight: cand.load(byHealth, sums),
 			lanes: float64(max(cand.clusterReady, 1)), floor: float64(cand.rtt),
 			cluster: cand.target.Cluster, index: int32(i), sound: cand.usable(),
 		}

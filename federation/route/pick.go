@@ -100,7 +100,7 @@ func (d *decision) probation(rec *Record, rnd *draws) bool {
 func (d *decision) free(rec *Record, rnd *draws) {
 	l := d.layout
 	if l.loaded < 0 {
-		d.status = NoCandidate
+		d.status = d.nothing(rec)
 		return
 	}
 	d.draw = scale(rnd.next(), whole)
@@ -117,10 +117,18 @@ func (d *decision) free(rec *Record, rnd *draws) {
 			return
 		}
 	}
-	d.status = NoCandidate
+	d.status = d.nothing(rec)
 	if rec.request.Tried.n > 0 {
 		d.status = Exhausted
 	}
+}
+
+// nothing is the status of a call that no candidate can take.
+func (d *decision) nothing(rec *Record) Status {
+	if d.port.held(rec) {
+		return ResidencyHeld
+	}
+	return NoCandidate
 }
 
 // within draws in one tier; false if all that it has was tried.
@@ -172,7 +180,7 @@ func (d *decision) pinned(rec *Record, rnd *draws) {
 			}
 		}
 	}
-	d.status = NoCandidate
+	d.status = d.nothing(rec)
 	if met {
 		d.status = Exhausted
 	}

@@ -38,6 +38,7 @@ const (
 	PolicyWeightZero  Reason = "policy_weight_zero"
 	PolicyPin         Reason = "policy_pin"
 	PolicyFailoverOff Reason = "policy_failover_off"
+	PolicyResidency   Reason = "policy_residency"
 	RequestPin        Reason = "request_pin"
 	AlreadyTried      Reason = "tried"
 	RemoteNotForPeers Reason = "not_for_peers" // PickLocal never routes on

@@ -27,11 +27,15 @@ const (
 	// FailClosed: the tier that was drawn is below its panic threshold, and the
 	// traffic policy says to refuse then.
 	FailClosed
+	// ResidencyHeld: nothing is fit to take the call in the places where the traffic
+	// policy's residency lets it go, but elsewhere something is.
+	ResidencyHeld
 )
 
 var statusText = [...]string{
 	OK: "ok", UnknownService: "unknown_service", UnknownPort: "unknown_port", NoCandidate: "no_candidate",
 	NotExported: "not_exported", Exhausted: "exhausted", FailClosed: "fail_closed",
+	ResidencyHeld: "residency",
 }
 
 // String is the status's word.

@@ -2,6 +2,7 @@ package route
 
 import (
 	"encoding/json"
+	"maps"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -12,19 +13,33 @@ import (
 // MinTableFormat the oldest. A gateway refuses others and keeps what it has.
 //
 // Format 2 has intentions with HTTP conditions, which a gateway of format 1 would
-// read as rules without any; a table without them is of format 1 (FormatOf).
+// read as rules without any. Format 3 has traffic policies with residency, subsets or
+// consistent hashes: a gateway of format 2 would let calls out, send them to the wrong
+// part of a service or call the whole table invalid. A table without any of these is of
+// format 1 (FormatOf).
 const (
-	TableFormat    = 2
+	TableFormat    = 3
 	MinTableFormat = 1
 )
 
-// FormatOf is the lowest format in which a table with these intentions means what
-// it says.
-func FormatOf(intentions []policy.Intention) int {
+// FormatOf is the lowest format in which a table with these rules means what it says.
+func FormatOf(intentions []policy.Intention, traffic []policy.Traffic) int {
+	for i := range traffic {
+		if n := trafficFormat(&traffic[i]); n > 2 {
+			return n
+		}
+	}
 	for i := range intentions {
 		if len(intentions[i].HTTP) > 0 {
 			return 2
 		}
+	}
+	return MinTableFormat
+}
+
+func trafficFormat(t *policy.Traffic) int {
+	if t != nil && (t.Residency != nil || t.Subsets != nil || len(t.Sticky) > 0 || t.Algorithm.Hashes()) {
+		return 3
 	}
 	return MinTableFormat
 }
@@ -56,6 +71,13 @@ type Cluster struct {
 	Locality catalog.Locality    `json:"locality"`
 	// ID is the federation's SPIFFE ID; the gateways' are ID/gateway/NAME.
 	ID string `json:"id"`
+	// Labels are the operator's, for policies that rank clusters by labels.
+	Labels map[string]string `json:"labels,omitempty"`
+}
+
+// Equal reports whether both say the same.
+func (c Cluster) Equal(o Cluster) bool {
+	return c.Name == o.Name && c.Locality == o.Locality && c.ID == o.ID && maps.Equal(c.Labels, o.Labels)
 }
 
 // Peer is another cluster, as the own federation's configuration names it and
@@ -63,6 +85,9 @@ type Cluster struct {
 type Peer struct {
 	Name     catalog.ClusterName `json:"name"`
 	Locality catalog.Locality    `json:"locality"`
+	// Labels are what the peer says of itself, and over that what the own
+	// configuration says of it. They rank clusters and decide nothing else.
+	Labels map[string]string `json:"labels,omitempty"`
 	// ID is the peer federation's SPIFFE ID. Only gateways with an ID of
 	// ID/gateway/NAME are the peer's.
 	ID string `json:"id"`

@@ -91,13 +91,25 @@ func (t *Table) ValidateAfter(good *Table) error {
 	if err := (policy.Set{Intentions: t.Intentions}).Validate(); err != nil {
 		c.fail("intentions", err)
 	}
-	if least := FormatOf(t.Intentions); t.Format < least {
-		c.add("format", "%d: intentions with http conditions need %d", t.Format, least)
-	}
+	c.format(t)
 	if c.dropped > 0 {
 		c.errs = append(c.errs, fmt.Errorf("and %d more problems", c.dropped))
 	}
 	return errors.Join(c.errs...)
+}
+
+// format refuses a table that says more than its format can.
+func (c *tableCheck) format(t *Table) {
+	least, what := FormatOf(t.Intentions, nil), "intentions with http conditions"
+	for i := range t.Services {
+		if n := trafficFormat(t.Services[i].Traffic); n > least {
+			least, what = n, "traffic policies with residency, subsets or consistent hashes"
+			break
+		}
+	}
+	if t.Format < least {
+		c.add("format", "%d: %s need %d", t.Format, what, least)
+	}
 }
 
 type tableCheck struct {
@@ -124,6 +136,7 @@ func (c *tableCheck) cluster(t *Table) {
 		c.fail("cluster.name", err)
 	}
 	c.fail("cluster.locality", t.Cluster.Locality.Validate())
+	c.fail("cluster.labels", policy.CheckClusterLabels(t.Cluster.Labels))
 	c.fail("cluster.id", checkClusterID(t.Cluster.ID))
 	if t.Federation != "" {
 		c.fail("federation", catalog.CheckHostPort(t.Federation))
@@ -164,6 +177,7 @@ func (c *tableCheck) peers(t *Table) {
 			c.add(place+".name", "%q: peers must be sorted by name, each once", p.Name)
 		}
 		c.fail(place+".locality", p.Locality.Validate())
+		c.fail(place+".labels", policy.CheckClusterLabels(p.Labels))
 		c.fail(place+".id", checkClusterID(p.ID))
 		if ids[p.ID] {
 			c.add(place+".id", "%q speaks for two clusters", p.ID)

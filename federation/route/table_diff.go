@@ -67,7 +67,7 @@ func DiffTables(a, b *Table) TableDiff {
 		func(s *Service) catalog.ServiceName { return s.Name }, catalog.ServiceName.Compare,
 		func(x, y Service) bool { return reflect.DeepEqual(x, y) })
 	d.Intentions = len(a.Intentions)+len(b.Intentions) > 0 && !reflect.DeepEqual(a.Intentions, b.Intentions)
-	d.Cluster = a.Cluster != b.Cluster || a.Federation != b.Federation || a.Joining != b.Joining
+	d.Cluster = !a.Cluster.Equal(b.Cluster) || a.Federation != b.Federation || a.Joining != b.Joining
 	return d
 }
 

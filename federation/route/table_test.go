@@ -111,7 +111,7 @@ func TestDecodeRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	newer := strings.Replace(string(b), `"format":2`, `"format":3`, 1)
+	newer := strings.Replace(string(b), `"format":3`, `"format":4`, 1)
 	if _, err := route.DecodeTable([]byte(newer)); !errors.Is(err, route.ErrTableFormat) {
 		t.Errorf("a newer format: %v", err)
 	}

@@ -28,6 +28,8 @@ func (p *Plan) why(rec *Record, d *decision) string {
 	case FailClosed:
 		return fmt.Sprintf("%s: tier %d is below its panic threshold of %d %%, and traffic policy %q refuses then",
 			what, d.drawn, *d.service.traffic.PanicThreshold, d.service.traffic.Name)
+	case ResidencyHeld:
+		return fmt.Sprintf("%s: %s, and traffic policy %q lets no call leave the places that it names", what, nothingFits(rec, d), d.service.traffic.Name)
 	case NoCandidate:
 		return fmt.Sprintf("%s: %s", what, nothingFits(rec, d))
 	}
@@ -268,6 +270,8 @@ func ruleCondition(r Reason, c catalog.ClusterName) string {
 		return "its weight were above 0"
 	case PolicyFailoverOff:
 		return "failover were not disabled"
+	case PolicyResidency:
+		return "the traffic policy's residency allowed its place"
 	default:
 		return fmt.Sprintf("the traffic policy listed %s", c)
 	}

@@ -2,6 +2,7 @@ package tables
 
 import (
 	"bytes"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -147,14 +148,14 @@ func sameRemote(a, b route.Remote) bool {
 
 // sameHead compares everything but services and position.
 func sameHead(a, b *route.Table) bool {
-	return a != nil && a.Format == b.Format && a.Cluster == b.Cluster && a.Federation == b.Federation && a.Joining == b.Joining &&
+	return a != nil && a.Format == b.Format && a.Cluster.Equal(b.Cluster) && a.Federation == b.Federation && a.Joining == b.Joining &&
 		(sharesList(a.Peers, b.Peers) || slices.EqualFunc(a.Peers, b.Peers, samePeer)) && sameIntentions(a.Intentions, b.Intentions)
 }
 
 func samePeer(a, b route.Peer) bool {
 	return a.Name == b.Name && a.Locality == b.Locality && a.ID == b.ID &&
 		(sharesList(a.Gateways, b.Gateways) || slices.EqualFunc(a.Gateways, b.Gateways, catalog.Gateway.Equal)) &&
-		bytes.Equal(a.Bundle, b.Bundle) && slices.Equal(a.Asserts, b.Asserts) && a.ControlLost == b.ControlLost && a.HeardAt.Equal(b.HeardAt)
+		bytes.Equal(a.Bundle, b.Bundle) && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Asserts, b.Asserts) && a.ControlLost == b.ControlLost && a.HeardAt.Equal(b.HeardAt)
 }
 
 func sameIntentions(a, b []policy.Intention) bool {

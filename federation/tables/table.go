@@ -48,7 +48,7 @@ func Build(in Input) *route.Table {
 // head is the table without its services.
 func head(in Input) *route.Table {
 	t := &route.Table{
-		Format: route.FormatOf(in.Policy.Set().Intentions), Epoch: in.Epoch, Version: in.Version,
+		Format: route.FormatOf(in.Policy.Set().Intentions, in.Policy.Set().Traffic), Epoch: in.Epoch, Version: in.Version,
 		Cluster: in.Cluster, Federation: in.Federation, Joining: in.Joining,
 		Peers:      slices.Clone(in.Peers),
 		Intentions: in.Policy.Set().Intentions,

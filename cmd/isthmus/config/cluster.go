@@ -6,6 +6,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/providers/metadata"
 )
 
@@ -33,5 +34,6 @@ func (c Cluster) validate() error {
 	if err := where.Validate(); err != nil {
 		errs = append(errs, strictyaml.Fail("", c.Locality().String(), err.Error()))
 	}
+	errs = append(errs, policy.CheckClusterLabels(c.Labels))
 	return errors.Join(errs...)
 }

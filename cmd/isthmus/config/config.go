@@ -56,6 +56,9 @@ type Cluster struct {
 	// Zone where this process runs; it needs Region. On AWS the zone's ID
 	// (use1-az4), since zone names differ between accounts.
 	Zone string `yaml:"zone"`
+	// Labels are what traffic policies may rank the cluster by, here and in its peers
+	// (label_priorities); at most 16.
+	Labels map[string]string `yaml:"labels"`
 	// Auto is "auto": the machine's metadata server (AWS, Google Cloud) is asked at
 	// the start for what of cloud, region and zone is not written here.
 	Auto string `yaml:"locality"`

@@ -135,7 +135,7 @@ func federationRole(c *config.Config, log *slog.Logger, registry *prometheus.Reg
 	}
 	locality := c.Cluster.Locality().WithZone("")
 	f, err := federation.New(federation.Options{
-		Config: c.Federation.Config, Cluster: c.Cluster.ClusterName(), Locality: locality,
+		Config: c.Federation.Config, Cluster: c.Cluster.ClusterName(), Locality: locality, Labels: c.Cluster.Labels,
 		Identity: source, Sources: sources, Log: log, Registry: registry, Build: build,
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ type Cluster struct {
 	Name     catalog.ClusterName `json:"name"`
 	ID       string              `json:"id" doc:"SPIFFE ID of the cluster's federation."`
 	Locality catalog.Locality    `json:"locality"`
+	Labels   map[string]string   `json:"labels,omitempty" doc:"What traffic policies may rank the cluster by."`
 	Own      bool                `json:"own"`
 	// State is "ok" for the own cluster, else the peer's state.
 	State    PeerState `json:"state"`
@@ -40,6 +41,7 @@ type Peer struct {
 	ID          string              `json:"id"`
 	TrustDomain string              `json:"trust_domain"`
 	Locality    catalog.Locality    `json:"locality"`
+	Labels      map[string]string   `json:"labels,omitempty" doc:"What the peer says of itself, and over it what its entry here says."`
 	State       PeerState           `json:"state" enum:"connecting,ok,control_lost,refused"`
 	// Reason says why the state is not ok.
 	Reason string `json:"reason,omitempty"`

@@ -16,6 +16,7 @@ var descriptions = map[string]string{
 
 	"peer.name":                      "The peer's cluster name, a DNS label. A change makes a new one.",
 	"peer.id":                        "SPIFFE ID of the peer's federation; its gateways' are that and /gateway/NAME.",
+	"peer.labels":                    "Labels by which traffic policies may rank the cluster; they go before those that it tells.",
 	"peer.gateways":                  "Bootstrap addresses (host:port), used until the peer has told its own. None: the peer dials.",
 	"peer.bundle":                    "Where the bundle of the peer's trust domain comes from; not needed where it is the own one.",
 	"peer.bundle.file":               "Path of a SPIFFE bundle document on the federation's host, read again when it changes.",
