@@ -33,17 +33,23 @@ func (o Options) Filled() Options {
 // goroutine at a time.
 type State struct {
 	above    int64 // since when every wait was above the target; 0 while one was not
+	short    int64 // of a queue that stands: since when every wait was short; 0 while one was not
 	standing bool
 }
 
 // Leave is asked of each request that leaves the queue at now (Unix nanoseconds) to be
 // served, after it has waited; true means that it is to be dropped instead.
 func (s *State) Leave(now int64, waited time.Duration, o Options) (drop bool) {
-	if waited <= o.Target/2 || waited <= o.Target && !s.standing {
-		s.above, s.standing = 0, false
-		return false
-	}
 	switch {
+	case s.standing && waited > o.Target/2:
+		s.short = 0
+	case s.standing && s.short == 0:
+		s.short = now
+	case s.standing && now-s.short >= int64(o.Interval):
+		s.Emptied()
+	case s.standing:
+	case waited <= o.Target:
+		s.above = 0
 	case s.above == 0:
 		s.above = now
 	case now-s.above >= int64(o.Interval):
@@ -52,8 +58,8 @@ func (s *State) Leave(now int64, waited time.Duration, o Options) (drop bool) {
 	return s.standing && waited > o.Target || waited > o.Interval
 }
 
-// Emptied is told that nobody waits any more.
-func (s *State) Emptied() { s.above, s.standing = 0, false }
+// Emptied is told that nobody waits any more, which is the end of a standing queue.
+func (s *State) Emptied() { *s = State{} }
 
 // Standing reports whether the queue stands.
 func (s *State) Standing() bool { return s.standing }

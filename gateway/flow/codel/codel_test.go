@@ -80,10 +80,9 @@ func TestServesABurstWhole(t *testing.T) {
 	}
 }
 
-// TestOneGoodWaitEndsIt: whatever came before, a request within the target is served,
-// one within half of it ends the dropping; nothing is served that waited longer than the
-// interval.
-func TestOneGoodWaitEndsIt(t *testing.T) {
+// TestBounds: whatever came before, a request within the target is served, and one that
+// waited longer than the interval is not; an interval of short waits ends it.
+func TestBounds(t *testing.T) {
 	o := codel.Options{}.Filled()
 	rapid.Check(t, func(t *rapid.T) {
 		var s codel.State
@@ -95,11 +94,16 @@ func TestOneGoodWaitEndsIt(t *testing.T) {
 			switch {
 			case waited <= o.Target && drop:
 				t.Fatal("a request within the target is dropped")
-			case waited <= o.Target/2 && s.Standing():
-				t.Fatal("a queue without a wait stands")
 			case waited > o.Interval && !drop:
 				t.Fatal("a request is served after it waited longer than the interval")
 			}
+		}
+		for range 4 {
+			s.Leave(now, o.Target/2, o)
+			now += int64(o.Interval) / 2
+		}
+		if s.Standing() {
+			t.Fatal("it stands after an interval of short waits")
 		}
 	})
 }

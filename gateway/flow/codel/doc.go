@@ -12,9 +12,9 @@
 // of drops to catch up, and every request would be late until then. So while the queue
 // stands, every request that has waited longer than the target is dropped, which holds
 // the wait of those that are served at the target at once; while it does not, requests
-// may wait as long as the interval, so that a burst is served whole. A wait of half the
-// target ends it; the target itself would not do, since it is where the dropping holds
-// the queue.
+// may wait as long as the interval, so that a burst is served whole. It stands until it
+// was empty, or until no wait was above half the target for an interval: one good wait,
+// which ends it in the RFC, is no sign where answers come in lumps.
 //
 // Times are Unix nanoseconds and arguments.
 package codel

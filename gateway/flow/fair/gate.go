@@ -285,7 +285,8 @@ func (s *sender) lower(now int64) {
 // keep works out what is kept for whom.
 func (g *Gate) keep(now int64) {
 	g.keptAt, g.kept = now, 0
-	part := g.o.Limit / max(1, len(g.senders))
+	g.open = g.o.Limit / NewcomerShare
+	part := (g.o.Limit - g.open) / max(1, len(g.senders))
 	for name, s := range g.senders {
 		s.lower(now)
 		if s.keep = min(part, int(math.Ceil(s.peak*1.25))); s.used == 0 && s.count == 0 && s.peak < 0.5 {
@@ -294,7 +295,6 @@ func (g *Gate) keep(now int64) {
 		}
 		g.kept += max(0, s.keep-s.used)
 	}
-	g.open = g.o.Limit / NewcomerShare
 }
 
 // sender finds or makes a sender.
