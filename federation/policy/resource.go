@@ -119,6 +119,8 @@ type Traffic struct {
 	Retries *uint32 `json:"retries,omitempty" yaml:"retries,omitempty"`
 	// HealthCheck of the own cluster's endpoints; nil means a TCP connect.
 	HealthCheck *HealthCheck `json:"health_check,omitempty" yaml:"health_check,omitempty"`
+	// Limits are rates, concurrency and breakers; nil limits nothing.
+	Limits *Limits `json:"limits,omitempty" yaml:"limits,omitempty"`
 }
 
 // HealthCheck is the gateways' active check of their own cluster's endpoints.

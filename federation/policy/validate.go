@@ -198,6 +198,9 @@ func (t Traffic) validate(p problems) {
 	if t.HealthCheck != nil {
 		t.HealthCheck.validate(p.at("health_check"))
 	}
+	if t.Limits != nil {
+		t.Limits.validate(p.at("limits"))
+	}
 }
 
 func (t Traffic) validateWeights(p problems) {
