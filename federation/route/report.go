@@ -39,6 +39,10 @@ type Report struct {
 	// calls were not kept, since the start.
 	Callers        []Sighting `json:"callers,omitempty"`
 	CallersDropped uint64     `json:"callers_dropped,omitempty"`
+	// TakesShares says that the gateway reads an answer with Shares; Demands is what it
+	// was asked for of budgets that the cluster's gateways share.
+	TakesShares bool     `json:"takes_shares,omitempty"`
+	Demands     []Demand `json:"demands,omitempty"`
 }
 
 // The kinds of Way.

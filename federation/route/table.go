@@ -58,7 +58,10 @@ type Table struct {
 	Federation string `json:"federation"`
 	// Joining is set while a cluster is invited: gateways then take connections of
 	// strangers who come to join, and lead them to Federation.
-	Joining  bool      `json:"joining,omitempty"`
+	Joining bool `json:"joining,omitempty"`
+	// Gateways is how many gateways the own cluster has: each uses an even part of a
+	// budget that they share until it is told its share. 0 is not known.
+	Gateways int       `json:"gateways,omitempty"`
 	Peers    []Peer    `json:"peers,omitempty"`
 	Services []Service `json:"services,omitempty"`
 	// Intentions fail closed where they have fields that this build does not know.

@@ -53,6 +53,9 @@ func (b *Bucket) Take(now int64, l Limit) (wait time.Duration, ok bool) {
 	return 0, true
 }
 
+// Give puts back what the last Take took, for a call that went no further.
+func (b *Bucket) Give(l Limit) { b.tat -= l.interval }
+
 // Full reports whether the bucket holds all that it can: it then says no more than a
 // new one, and may be forgotten.
 func (b *Bucket) Full(now int64) bool { return b.tat <= now }

@@ -33,6 +33,9 @@ func (w *Window) Take(now int64, l Limit) (wait time.Duration, ok bool) {
 	return w.wait(elapsed, l), false
 }
 
+// Give takes back what the last Take counted, for a call that went no further.
+func (w *Window) Give() { w.current = max(0, w.current-1) }
+
 // rounding keeps sums of fractions from refusing a call that is exactly within.
 const rounding = 1e-9
 
