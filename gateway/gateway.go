@@ -18,6 +18,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/control"
 	"github.com/isthmus-mesh/isthmus/gateway/decisions"
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
+	"github.com/isthmus-mesh/isthmus/gateway/flow"
 	"github.com/isthmus-mesh/isthmus/gateway/health"
 	"github.com/isthmus-mesh/isthmus/gateway/origin"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
@@ -47,6 +48,7 @@ type Gateway struct {
 	callers   *route.Sightings // that the federation has not been told of
 	board     *board.Board
 	checker   *health.Checker
+	flow      *flow.Controller
 	router    *attempt.Router
 	endpoints *endpoint.Pools
 	splicer   *splice.Splicer
@@ -145,8 +147,11 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	}); err != nil {
 		return err
 	}
+	if g.flow, err = flow.New(flow.Options{Random: rand.Uint64, Registerer: reg}); err != nil {
+		return err
+	}
 	if g.router, err = attempt.New(attempt.Options{
-		Board: g.board, Reachable: g.reachable, Judged: g.judged, Random: rand.Uint64, Log: g.log, Registerer: reg,
+		Flow: g.flow, Board: g.board, Reachable: g.reachable, Judged: g.judged, Random: rand.Uint64, Log: g.log, Registerer: reg,
 	}); err != nil {
 		return err
 	}

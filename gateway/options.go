@@ -27,6 +27,14 @@ type ReportSink interface {
 	Send(ctx context.Context, report *route.Report) error
 }
 
+// ShareSink is a ReportSink whose answers say what this gateway may use of the budgets
+// that the cluster's gateways share. Exchange is Send with the answer, which is nil where
+// the federation gave none.
+type ShareSink interface {
+	ReportSink
+	Exchange(ctx context.Context, report *route.Report) (*route.Shares, error)
+}
+
 // Options are what a Gateway is made of.
 type Options struct {
 	// Config is used with its defaults filled in.

@@ -330,7 +330,7 @@ func TestOverload(t *testing.T) {
 		return nil
 	})
 	status, header, _ := get(t, c, "http://web.default.mesh/")
-	if status != http.StatusTooManyRequests || header.Get("Isthmus-Reason") != "overloaded" || header.Get("Retry-After") == "" {
+	if status != http.StatusServiceUnavailable || header.Get("Isthmus-Reason") != "overloaded" || header.Get("Retry-After") == "" {
 		t.Errorf("the third request: %d %v", status, header)
 	}
 	close(hold)

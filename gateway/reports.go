@@ -91,7 +91,7 @@ func (r *reports) toFederation(ctx context.Context) error {
 		report := r.report()
 		callers := r.callers()
 		report.Callers, report.CallersDropped = callers, r.g.callers.Dropped()
-		err := r.g.o.Reports.Send(bounded, report)
+		err := r.send(bounded, report)
 		cancel()
 		now := time.Now()
 		if err != nil {
@@ -113,6 +113,21 @@ func (r *reports) toFederation(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// send sends a report, and takes the shares that the answer brings.
+func (r *reports) send(ctx context.Context, report *route.Report) error {
+	sink, ok := r.g.o.Reports.(ShareSink)
+	if !ok {
+		return r.g.o.Reports.Send(ctx, report)
+	}
+	sent := time.Now()
+	report.TakesShares, report.Demands = true, r.g.flow.Demands()
+	answer, err := sink.Exchange(ctx, report)
+	if err == nil && answer != nil {
+		r.g.flow.TakeShares(sent, answer)
+	}
+	return err
 }
 
 // last sends one report more, when the gateway begins to drain.

@@ -113,6 +113,7 @@ func (t *tables) apply(table *route.Table) {
 		known[table.Services[i].Name] = true
 	}
 	g.account.SetServices(known)
+	g.flow.SetTable(table)
 	g.board.SetTable(table)
 	g.checker.SetTargets(checks(table))
 	g.router.Retire(func(n catalog.ServiceName) bool { return known[n] })

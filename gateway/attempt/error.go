@@ -2,6 +2,7 @@ package attempt
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
@@ -10,15 +11,32 @@ import (
 // ReasonNoTable means that the gateway has not had a route table yet.
 const ReasonNoTable = "no_table"
 
+// Limit says which sort of limit refused a call.
+type Limit uint8
+
+const (
+	// NoLimit: it was none.
+	NoLimit Limit = iota
+	// RateLimit: the caller has called too often.
+	RateLimit
+	// Overload: there is no room for the call.
+	Overload
+)
+
 // Error says why a call got no answer. Its Reason is of a closed vocabulary: a
 // word of route.Status or of a route.Verdict when no attempt was made, else of
-// wire.Status; or ReasonNoTable.
+// wire.Status; one of flow's where a limit refused it; or ReasonNoTable.
 type Error struct {
 	Reason  string
 	Service catalog.ServiceName
-	// Denied: a policy said no. Rule is the intention that did, if one did.
+	// Denied: a policy said no. Rule is the intention that did, if one did, or the rate
+	// or bound of a limit.
 	Denied bool
 	Rule   string
+	// Limit says whether a limit refused the call, here or at the far gateway;
+	// RetryAfter is how long to stay away then, 0 where it is not known.
+	Limit      Limit
+	RetryAfter time.Duration
 	// Status is the last attempt's; wire.OK when none was made.
 	Status wire.Status
 	// Undelivered: of no attempt can anything have been executed.

@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/flow"
 	"github.com/isthmus-mesh/isthmus/gateway/retry"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,6 +33,8 @@ type Options struct {
 	// but for connections that only bring requests which are judged one by one. Nil:
 	// nobody is told.
 	Judged func(*Judgement)
+	// Flow holds the limits; nil limits nothing.
+	Flow *flow.Controller
 	// Random drives choices and jitter.
 	Random func() uint64
 	// Now is the clock; nil means the real one.
@@ -140,6 +143,9 @@ func (r *Router) Start(c Call) (*Sequence, error) {
 	if r.tell(plan, &c, "", v); !v.Allowed {
 		return nil, refusal(&c, v)
 	}
+	if limited := r.admit(plan, &c, ""); limited != nil {
+		return nil, limited
+	}
 	return r.begin(&Sequence{router: r, call: c, table: plan.Table(), most: route.MaxTried - 1}), nil
 }
 
@@ -153,6 +159,9 @@ func (r *Router) StartInbound(c Call, peer catalog.ClusterName) (*Sequence, erro
 	v := plan.AuthorizeInbound(peer, c.ask())
 	if r.tell(plan, &c, peer, v); !v.Allowed {
 		return nil, refusal(&c, v)
+	}
+	if limited := r.admit(plan, &c, peer); limited != nil {
+		return nil, limited
 	}
 	return r.begin(&Sequence{router: r, call: c, peer: peer, table: plan.Table(), local: true, most: 1}), nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/flow"
 	"github.com/isthmus-mesh/isthmus/gateway/retry"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
@@ -26,6 +27,7 @@ type Sequence struct {
 	most     int                                 // extra attempts, beyond what the policy says
 	tried    route.Tried
 	attempts int
+	refused  int                 // choices that a limit of this gateway refused
 	own      int                 // failures of own endpoints
 	exposed  bool                // an attempt may have been executed
 	last     *Error              // the last attempt's failure
@@ -42,11 +44,13 @@ func (s *Sequence) Next() (*Attempt, error) {
 	now := s.router.o.Now()
 	choice, record := s.pick(now)
 	if choice.Status != route.OK {
-		if s.last != nil {
-			return nil, s.last
-		}
-		return nil, &Error{Reason: choice.Status.String(), Service: s.call.Service}
+		return nil, s.nothingLeft(choice)
 	}
+	return s.begin(choice, record, now), nil
+}
+
+// begin begins an attempt.
+func (s *Sequence) begin(choice route.Choice, record route.Record, now time.Time) *Attempt {
 	s.attempts++
 	a := &Attempt{Choice: choice, Record: record, Number: s.attempts - 1, sequence: s, began: now}
 	if choice.Endpoint != nil {
@@ -57,7 +61,7 @@ func (s *Sequence) Next() (*Attempt, error) {
 	if choice.EndpointCounters != nil {
 		choice.EndpointCounters.Begin(now.UnixNano())
 	}
-	return a, nil
+	return a
 }
 
 // ownPatience is how many endpoints of the own cluster may fail a call before it
@@ -95,6 +99,7 @@ type Attempt struct {
 	Number int
 
 	sequence *Sequence
+	pass     flow.Pass
 	endpoint route.EndpointKey
 	began    time.Time
 	answered time.Time
@@ -156,6 +161,9 @@ func (a *Attempt) Failed(ctx context.Context, err error, replay Replay) (delay t
 		Undelivered: !s.exposed, Reason: fault.Status.String(), Service: s.call.Service, Denied: fault.Status == wire.Denied,
 		Status: fault.Status, Cluster: a.Choice.Target.Cluster, Attempts: s.attempts, Err: err,
 	}
+	if far, ok := errors.AsType[*tunnel.RefusedError](err); ok {
+		refusalOf(s.last, refusedBy{message: far.Message, after: far.RetryAfter})
+	}
 	if replay == Never || !fault.May(replay == Always) || s.attempts > min(s.most, int(retries(a.Choice))) {
 		return 0, s.last
 	}
@@ -212,6 +220,7 @@ func noLink(err error) bool {
 // service failed (HTTP 502, 503, 504).
 func (a *Attempt) Answered(ok bool) {
 	a.answered = a.sequence.router.o.Now()
+	a.pass.Answered(ok)
 	outcome := route.Success
 	if !ok {
 		outcome = route.ServiceFailure
@@ -255,6 +264,7 @@ func (a *Attempt) observe(outcome route.Outcome, certain bool) {
 
 func (a *Attempt) end(outcome route.Outcome) {
 	a.ended = true
+	a.pass.End()
 	now := a.sequence.router.o.Now()
 	took := a.answered.Sub(a.began)
 	for _, c := range []*route.Counters{a.Choice.Counters, a.Choice.EndpointCounters} {

@@ -24,6 +24,9 @@ const statusCanceled = 499
 // problemOf is the answer to a call that failed. 503 promises that nothing was
 // executed, 502 does not.
 func problemOf(e *attempt.Error) relay.Problem {
+	if e.Limit != attempt.NoLimit {
+		return relay.LimitProblem(e)
+	}
 	p := relay.Problem{Reason: e.Reason, Service: e.Service.String(), Cluster: string(e.Cluster)}
 	switch {
 	case e.Reason == route.ReasonAmbiguousPath:
@@ -33,7 +36,7 @@ func problemOf(e *attempt.Error) relay.Problem {
 		if e.Rule != "" {
 			p.Detail = "intention " + e.Rule
 		}
-	case e.Attempts == 0:
+	case e.Attempts == 0 && e.Status == wire.OK:
 		p.Status = http.StatusServiceUnavailable
 		if e.Reason == route.UnknownService.String() || e.Reason == route.UnknownPort.String() {
 			p.Status = http.StatusNotFound
@@ -50,8 +53,6 @@ func statusOf(e *attempt.Error) int {
 		return http.StatusGatewayTimeout
 	case wire.Canceled:
 		return statusCanceled
-	case wire.Overloaded:
-		return http.StatusTooManyRequests
 	default:
 		if e.Undelivered {
 			return http.StatusServiceUnavailable

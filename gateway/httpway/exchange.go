@@ -44,7 +44,7 @@ func (w *Way) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	x.body = b
 	for {
-		a, err := x.sequence.Next()
+		a, err := x.sequence.NextIn(r.Context())
 		if err != nil {
 			return nil, err
 		}

@@ -37,7 +37,7 @@ func (w *Way) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}()
 
 	if !w.o.Requests.TryAcquire() {
-		w.refuse(out, r, e, relay.Problem{Status: http.StatusTooManyRequests, Reason: wire.Overloaded.String()})
+		w.refuse(out, r, e, relay.Problem{Status: http.StatusServiceUnavailable, Reason: wire.Overloaded.String()})
 		return
 	}
 	defer w.o.Requests.Release()

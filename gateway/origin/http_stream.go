@@ -133,8 +133,12 @@ func (h *Handler) upgrade(ctx context.Context, w http.ResponseWriter, r *http.Re
 		relay.SetCaller(fields, h.o.Identity(), x.facts.header.Caller)
 	})
 	o := x.facts.takeFirst()
-	if err == nil && o == nil {
+	switch {
+	case err != nil:
+	case o == nil:
 		o, err = h.connect(ctx, x.sequence)
+	default:
+		err = o.attempt.Enter(ctx, x.sequence)
 	}
 	if err != nil {
 		e.Reason, e.Err = reasonOf(err), err

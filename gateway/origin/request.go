@@ -142,10 +142,14 @@ func (h *Handler) RoundTrip(r *http.Request) (*http.Response, error) {
 // next is the attempt that has its connection already, or another one.
 func (x *exchange) next(ctx context.Context) (*attempt.Attempt, context.Context, func(), error) {
 	if o := x.facts.takeFirst(); o != nil {
+		if err := o.attempt.Enter(ctx, x.sequence); err != nil {
+			_ = o.conn.Close() // it was never used
+			return nil, ctx, func() {}, err
+		}
 		spare := endpoint.NewSpare(o.attempt.Choice.Endpoint, o.conn)
 		return o.attempt, endpoint.WithSpare(ctx, spare), spare.Close, nil
 	}
-	a, err := x.sequence.Next()
+	a, err := x.sequence.NextIn(ctx)
 	if spare := x.facts.spare; spare != nil {
 		x.facts.spare = nil
 		if err == nil && a.Choice.Endpoint != nil {
@@ -265,6 +269,12 @@ func (h *Handler) refuseRequest(w http.ResponseWriter, r *http.Request, x *excha
 	case ok && failed.Status == wire.DeadlineExceeded && x.facts.stream != nil && endpoint.IsGRPC(r):
 		x.entry.Status = http.StatusGatewayTimeout
 		relay.WriteProblem(w, r, relay.Problem{Status: http.StatusGatewayTimeout, Reason: failed.Reason, Service: failed.Service.String()})
+		return
+	case ok && failed.Limit != attempt.NoLimit && x.facts.stream != nil:
+		// Coming anew would meet the same limit, at once.
+		p := relay.LimitProblem(failed)
+		x.entry.Status = p.Status
+		relay.WriteProblem(w, r, p)
 		return
 	case ok && failed.Denied && x.facts.stream != nil:
 		// The reason is for this cluster's operators, as in a typed refusal.

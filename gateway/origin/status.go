@@ -9,7 +9,10 @@ import (
 // ReplyTo is what the near gateway is told of a call that failed here. It says
 // what that gateway needs to decide, and nothing of endpoints or rules.
 func ReplyTo(e *attempt.Error) wire.Reply {
-	if e.Attempts > 0 {
+	if e.Limit != attempt.NoLimit {
+		return wire.Reply{Status: wire.Overloaded, Message: wire.LimitMessage(e.Reason, e.Rule), RetryAfter: e.RetryAfter}
+	}
+	if e.Attempts > 0 || e.Status != wire.OK {
 		return wire.Reply{Status: e.Status}
 	}
 	switch e.Reason {

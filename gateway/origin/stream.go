@@ -71,7 +71,7 @@ func (o *opened) close() {
 // connect makes the attempts of a call until one has a connection.
 func (h *Handler) connect(ctx context.Context, sequence *attempt.Sequence) (*opened, error) {
 	for {
-		a, err := sequence.Next()
+		a, err := sequence.NextIn(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -81,7 +81,7 @@ func (c *Conn) status(stream *tunnel.Stream) error {
 // is settled by that; the one over a link awaits its answer.
 func (c *Conn) advance() error {
 	for {
-		a, err := c.sequence.Next()
+		a, err := c.sequence.NextIn(c.ctx)
 		if err != nil {
 			return err
 		}

@@ -6,7 +6,9 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/isthmus-mesh/isthmus/gateway/attempt"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
@@ -23,10 +25,32 @@ type Problem struct {
 	Reason  string `json:"reason"`
 	Service string `json:"service,omitempty"`
 	Cluster string `json:"cluster,omitempty"`
+	// RetryAfter is how long the caller is told to stay away, of a 429 or 503; 0 is
+	// not known.
+	RetryAfter time.Duration `json:"-"`
 }
 
-// retryAfter is what a caller is told to wait where waiting helps.
-const retryAfter = "1"
+// defaultRetryAfter is what a caller is told to wait where waiting helps and nothing
+// else is known.
+const defaultRetryAfter = time.Second
+
+// LimitProblem is the answer to a call that a limit refused: 429 where the caller has
+// called too often, 503 where there is no room.
+func LimitProblem(e *attempt.Error) Problem {
+	p := Problem{
+		Status: http.StatusServiceUnavailable, Reason: e.Reason, Detail: e.Rule,
+		Service: e.Service.String(), Cluster: string(e.Cluster), RetryAfter: e.RetryAfter,
+	}
+	if e.Limit == attempt.RateLimit {
+		p.Status = http.StatusTooManyRequests
+	}
+	return p
+}
+
+// limits reports whether waiting helps.
+func (p *Problem) limits() bool {
+	return p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable
+}
 
 // WriteProblem answers r. Type and Title are filled in. A gRPC caller gets the
 // status of that protocol, in the header (a trailers-only answer).
@@ -39,6 +63,10 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, p Problem) {
 		h.Set("Content-Type", "application/grpc")
 		h.Set("Grpc-Status", strconv.Itoa(grpcCode(p.Status)))
 		h.Set("Grpc-Message", url.PathEscape(p.Reason+": "+p.Service+" "+p.Detail))
+		if p.limits() && p.RetryAfter > 0 {
+			// gRFC A6: a client that retries by itself waits so long, in whole milliseconds.
+			h.Set("Grpc-Retry-Pushback-Ms", strconv.FormatInt(ceil(p.RetryAfter, time.Millisecond), 10))
+		}
 		w.WriteHeader(http.StatusOK)
 		return
 	}
@@ -49,14 +77,20 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, p Problem) {
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	if p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", retryAfter)
+	if p.limits() {
+		if p.RetryAfter <= 0 {
+			p.RetryAfter = defaultRetryAfter
+		}
+		h.Set("Retry-After", strconv.FormatInt(ceil(p.RetryAfter, time.Second), 10))
 	}
 	w.WriteHeader(p.Status)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body) // the caller is gone, or has it
 	}
 }
+
+// ceil is d in whole units, rounded up: who comes a little early comes in vain.
+func ceil(d, unit time.Duration) int64 { return int64((d + unit - 1) / unit) }
 
 // grpcDeadlineExceeded is gRPC's status of a call whose deadline passed.
 const grpcDeadlineExceeded = 4

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"io"
+	"strings"
 	"time"
 )
 
@@ -106,6 +107,21 @@ func ParseReply(status uint64, b []byte) (Reply, error) {
 			return Reply{}, err
 		}
 	}
+}
+
+// LimitMessage is the message of an [Overloaded] reply that a limit gave: its reason, and
+// the rule where there is one. It says no more than the refused caller may know.
+func LimitMessage(reason, rule string) string {
+	if rule == "" {
+		return reason
+	}
+	return reason + " " + rule
+}
+
+// LimitReason reads LimitMessage; of other messages it makes reasons that nobody knows.
+func LimitReason(message string) (reason, rule string) {
+	reason, rule, _ = strings.Cut(message, " ")
+	return reason, rule
 }
 
 // clipMessage makes a message fit to be sent.
