@@ -96,7 +96,16 @@ locals {
     }],
   )])
 
-  values = concat(local.level1, local.level2, local.level3, local.level4, local.level5, local.level6, local.level7, local.level8, local.level9, local.level10)
+  level11 = flatten([for n in local.level10 : concat(
+    [for k, v in try({ for k, v in n.value : k => v if can(keys(n.value)) }, {}) : {
+      path = trimprefix(lookup(local.schema, n.path, "") == "map" ? "${n.path}.*" : "${n.path}.${k}", "."), at = trimprefix("${n.at}.${k}", "."), under = n.path, value = v
+    }],
+    [for i, v in try([for v in n.value : v if !can(keys(n.value))], []) : {
+      path = "${n.path}[]", at = "${n.at}[${i}]", under = n.path, value = v
+    }],
+  )])
+
+  values = concat(local.level1, local.level2, local.level3, local.level4, local.level5, local.level6, local.level7, local.level8, local.level9, local.level10, local.level11)
 
   # How the kinds look in JSON.
   forms = {
