@@ -100,18 +100,11 @@ func (p *plane) knowRoster(ctx context.Context, now time.Time) bool {
 	for i, h := range fresh {
 		names[i] = h.report.Gateway.Name
 	}
-	if !p.loop.rosterKnown {
-		missing := slices.ContainsFunc(p.loop.expected, func(name string) bool { return !slices.Contains(names, name) })
-		if missing && now.Sub(p.loop.served) < rosterGrace {
-			return false
-		}
-		if len(names) == 0 && len(p.loop.expected) == 0 && now.Sub(p.loop.served) < rosterGrace {
-			return false
-		}
-		p.loop.rosterKnown = true
+	if !p.loop.gate.Roster(now, names) {
+		return false
 	}
 	if len(names) > 0 && !slices.Equal(names, p.loop.expected) {
-		p.saveExpected(ctx, names)
+		p.saveNames(ctx, rosterKey(), names)
 		p.loop.expected = names
 	}
 	return true
@@ -120,24 +113,42 @@ func (p *plane) knowRoster(ctx context.Context, now time.Time) bool {
 // rosterKey holds the names of the gateways that were alive last.
 func rosterKey() store.Key { return store.Key{Kind: stateKind, Name: "gateways"} }
 
-func (p *plane) loadExpected(ctx context.Context) []string {
-	item, err := p.store.Get(ctx, rosterKey())
+// rememberedKey holds the names of the peers of whom something is known: what they
+// said is kept beside the store, and may be lost without it.
+func rememberedKey() store.Key { return store.Key{Kind: stateKind, Name: "peers"} }
+
+// rememberPeers keeps the names of the peers whose catalogs are in the table.
+func (p *plane) rememberPeers(ctx context.Context) {
+	var names []string
+	for _, q := range p.peers.all() {
+		if q.importer.Snapshot() != nil {
+			names = append(names, string(q.name))
+		}
+	}
+	if slices.Sort(names); !slices.Equal(names, p.loop.remembered) {
+		p.saveNames(ctx, rememberedKey(), names)
+		p.loop.remembered = names
+	}
+}
+
+func (p *plane) loadNames(ctx context.Context, key store.Key) []string {
+	item, err := p.store.Get(ctx, key)
 	if err != nil {
 		return nil // none yet
 	}
 	var names []string
 	if err := json.Unmarshal(item.Value, &names); err != nil {
-		p.log.Warn("names of the last gateways are not readable", "err", err)
+		p.log.Warn("names of before are not readable", "kind", key.Name, "err", err)
 	}
 	return names
 }
 
-func (p *plane) saveExpected(ctx context.Context, names []string) {
+func (p *plane) saveNames(ctx context.Context, key store.Key, names []string) {
 	value, err := json.Marshal(names)
 	if err == nil {
-		_, err = p.store.Put(ctx, rosterKey(), value, store.Any)
+		_, err = p.store.Put(ctx, key, value, store.Any)
 	}
 	if err != nil && !errors.Is(err, store.ErrNotWritable) { // said by the store already
-		p.log.Warn("names of the gateways are not kept", "err", err)
+		p.log.Warn("names are not kept", "kind", key.Name, "err", err)
 	}
 }

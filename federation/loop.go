@@ -13,6 +13,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/merge"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/federation/start"
 	"github.com/isthmus-mesh/isthmus/federation/tables"
 )
 
@@ -20,13 +21,6 @@ const (
 	// lookEvery is how often what changes by time alone is looked at: gateways
 	// that fall silent, ages of sources, leases.
 	lookEvery = time.Second
-	// sourceGrace is how long a start waits for a source that has nothing on
-	// disk: until then a table or an export could only withdraw what the source
-	// is about to say.
-	sourceGrace = 30 * time.Second
-	// rosterGrace is how long a start waits for the gateways of before: they
-	// report every second, and come back within a few.
-	rosterGrace = 5 * time.Second
 	// bundleLook is how often bundle files are read again.
 	bundleLook = 30 * time.Second
 )
@@ -43,9 +37,9 @@ type loopState struct {
 	census         census
 	untold         change    // what peers are not told yet
 	told           time.Time // when they were told last
-	complete       bool      // every source has spoken, or had its time
-	rosterKnown    bool      // the gateways of before have reported, or had their time
-	expected       []string
+	gate           *start.Gate
+	expected       []string  // the gateways that were alive last, as the store knows them
+	remembered     []string  // the peers of whom something was known last, likewise
 	served         time.Time // when the doors opened
 	lastBundleLook time.Time
 
@@ -66,7 +60,8 @@ type loopState struct {
 func (p *plane) runLoop(ctx context.Context) error {
 	p.loop.served = p.now()
 	p.loop.lastBundleLook = p.now()
-	p.loop.expected = p.loadExpected(ctx)
+	p.loop.expected, p.loop.remembered = p.loadNames(ctx, rosterKey()), p.loadNames(ctx, rememberedKey())
+	p.loop.gate = start.Open(p.loop.served, p.loop.expected, p.loop.remembered)
 	p.touch(catalogChanged)
 	rounds{wake: p.inbox.wake, work: func(pause time.Duration) bool { return p.work(ctx, pause) }, look: p.look}.run(ctx)
 	return nil
@@ -94,6 +89,7 @@ func (p *plane) work(ctx context.Context, pause time.Duration) (more bool) {
 	if changes&(catalogChanged|epochRaised) != 0 || p.loop.table == nil {
 		p.merge()
 		p.publishTable()
+		p.rememberPeers(ctx)
 	}
 	more = p.tell(ctx, changes, pause)
 	if changes != 0 {
@@ -119,22 +115,35 @@ func (p *plane) tell(ctx context.Context, changes change, pause time.Duration) (
 	return p.loop.untold != 0
 }
 
-// ready reports whether the own catalog is complete enough to speak of.
+// ready reports whether what is known is complete enough to speak of.
 func (p *plane) ready() bool {
-	if p.loop.complete {
-		return true
-	}
-	silent := p.silent()
-	waited := p.now().Sub(p.loop.served)
-	if len(silent) > 0 && waited < sourceGrace {
+	now := p.now()
+	ready, late := p.loop.gate.Sources(now, p.silent())
+	p.goOnWithout("go on without sources that have said nothing", late, now)
+	if !ready {
 		return false
 	}
-	p.loop.complete = true
-	if len(silent) > 0 {
-		p.log.Error("go on without sources that have said nothing", "count", len(silent), "duration", waited, "reason", strings.Join(silent, " "))
-		p.events.note(eventCatalogPartial, strings.Join(silent, " "), "nothing read and nothing on disk")
+	ready, late = p.loop.gate.Peers(now, p.silentPeers())
+	p.goOnWithout("go on without peers of whom nothing is known any more", late, now)
+	return ready
+}
+
+func (p *plane) goOnWithout(what string, late []string, now time.Time) {
+	if len(late) > 0 {
+		p.log.Error(what, "count", len(late), "duration", now.Sub(p.loop.served), "reason", strings.Join(late, " "))
+		p.events.note(eventCatalogPartial, strings.Join(late, " "), "nothing heard and nothing on disk")
 	}
-	return true
+}
+
+// silentPeers are those of whom nothing is known: they have not been heard, and
+// nothing of them is on disk.
+func (p *plane) silentPeers() (names []string) {
+	for _, q := range p.peers.all() {
+		if q.importer.Snapshot() == nil {
+			names = append(names, string(q.name))
+		}
+	}
+	return names
 }
 
 // merge makes the view of now.
@@ -209,6 +218,9 @@ func (p *plane) goAbove(ctx context.Context, epoch uint64) {
 	}
 	p.events.note(eventEpochRaised, string(p.opts.Cluster), fmt.Sprintf("from %d to %d: a gateway has a table of epoch %d", p.loop.epoch, next, epoch))
 	p.loop.epoch, p.loop.version = next, 0
+	// What the gateways have is of a memory that is lost here: until the peers have
+	// said again what they offer, a table could only take it away.
+	p.loop.gate.Lost(p.now())
 }
 
 // look does what is due by time alone.
@@ -227,7 +239,7 @@ func (p *plane) look() {
 		p.loop.lastBundleLook = now
 		p.rereadBundles()
 	}
-	if !p.loop.complete || !p.loop.rosterKnown {
+	if p.loop.gate.Waits() {
 		p.touch(catalogChanged)
 	}
 	p.metrics.ages(p, now)

@@ -78,7 +78,10 @@ var confined = []only{
 }
 
 // pure lists packages that take time, randomness and data as arguments.
-var pure = []string{"discovery/catalog", "federation/merge", "federation/policy", "federation/route", "gateway/wire"}
+var pure = []string{
+	"discovery/catalog", "federation/merge", "federation/policy", "federation/route", "federation/start",
+	"gateway/wire", "gateway/tunnel/liveness",
+}
 
 // impureImports is what they may not import, and impureUses what they may not
 // use of a package that has a pure part.
