@@ -50,6 +50,8 @@ type Config struct {
 	AccessLog account.Log `yaml:"access_log,omitempty"`
 	// DecisionLog says which verdicts of intentions are logged.
 	DecisionLog DecisionLog `yaml:"decision_log,omitempty"`
+	// Explain says which calls are kept to be explained afterwards.
+	Explain Explain `yaml:"explain,omitempty"`
 	// Limits bound what the process takes on.
 	Limits Limits `yaml:"limits,omitempty"`
 }
@@ -145,6 +147,7 @@ func (c Config) WithDefaults() Config {
 	if c.DecisionLog.Allowed == "" {
 		c.DecisionLog.Allowed = decisions.Off
 	}
+	c.Explain = c.Explain.withDefaults()
 	c.Limits = c.Limits.withDefaults()
 	if c.Consul != nil {
 		c.Consul = new(c.Consul.withDefaults())
@@ -201,6 +204,7 @@ func (c Config) Validate() error {
 	if !c.DecisionLog.Allowed.Valid() {
 		p.add("decision_log.allowed", string(c.DecisionLog.Allowed), "must be off, sample or all")
 	}
+	c.Explain.validate(&p)
 	c.Limits.validate(&p)
 	return errors.Join(p...)
 }

@@ -40,7 +40,7 @@ func (g *Gateway) buildWays() error {
 	}
 	if g.control, err = control.New(control.Options{
 		Listener: controlled, Identity: g.o.Identity, Federation: g.federationID, Cluster: g.o.Cluster,
-		Links: g.node, Joins: g.node, Splicer: g.splicer, Account: g.account, Log: g.log,
+		Links: g.node, Joins: g.node, Trails: g.trails, Splicer: g.splicer, Account: g.account, Log: g.log,
 	}); err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (g *Gateway) buildWays() error {
 		return err
 	}
 	g.admin, err = admin.New(admin.Options{
-		Listener: watched, Gatherer: g.o.Registry, Conditions: g.conditions, Plan: g.board.Plan, Links: g.linkReports, Log: g.log,
+		Listener: watched, Gatherer: g.o.Registry, Conditions: g.conditions, Plan: g.board.Plan, Links: g.linkReports, Trails: g.trails, Log: g.log,
 	})
 	return err
 }
@@ -119,7 +119,7 @@ func (g *Gateway) buildHTTP(dialer *outbound.Dialer) error {
 
 // enterTCP adds a way in with what all of its kind share.
 func (g *Gateway) enterTCP(field string, o tcpway.Options) error {
-	o.Splicer, o.Account = g.splicer, g.account
+	o.Splicer, o.Account, o.Sample = g.splicer, g.account, g.trails.Sample
 	way, err := tcpway.New(o)
 	if err != nil {
 		return err
@@ -131,7 +131,7 @@ func (g *Gateway) enterTCP(field string, o tcpway.Options) error {
 // enterHTTP is enterTCP for requests.
 func (g *Gateway) enterHTTP(field string, o httpway.Options) error {
 	o.Identity, o.Router, o.Links, o.Endpoints = g.ownID, g.router, g.node, g.endpoints
-	o.Splicer, o.Account, o.Requests, o.Log = g.splicer, g.account, g.requests, g.log
+	o.Splicer, o.Account, o.Sample, o.Requests, o.Log = g.splicer, g.account, g.trails.Sample, g.requests, g.log
 	way, err := httpway.New(o)
 	if err != nil {
 		return err

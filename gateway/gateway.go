@@ -23,6 +23,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/origin"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
 	"github.com/isthmus-mesh/isthmus/gateway/tablestore"
+	"github.com/isthmus-mesh/isthmus/gateway/trails"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
 	"github.com/isthmus-mesh/isthmus/gateway/workload"
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,6 +44,7 @@ type Gateway struct {
 	conditions *admin.Conditions
 	tables     *tables
 
+	trails    *trails.Ring
 	account   *account.Account
 	decisions *decisions.Log
 	callers   *route.Sightings // that the federation has not been told of
@@ -121,7 +123,13 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	if g.metrics, err = newMetrics(reg, g); err != nil {
 		return err
 	}
-	if g.account, err = account.New(account.Options{Access: g.config.AccessLog, Log: g.log, Registerer: reg}); err != nil {
+	if g.trails, err = trails.New(trails.Options{
+		Cluster: g.o.Cluster, Gateway: g.config.Name, Share: *g.config.Explain.Share, Slow: g.config.Explain.Slow,
+		Records: g.config.Explain.Records, Random: rand.Uint64, Registerer: reg,
+	}); err != nil {
+		return err
+	}
+	if g.account, err = account.New(account.Options{Access: g.config.AccessLog, Ended: g.trails.Ended, Log: g.log, Registerer: reg}); err != nil {
 		return err
 	}
 	if g.decisions, err = decisions.New(decisions.Options{Allowed: g.config.DecisionLog.Allowed, Log: g.log}); err != nil {

@@ -115,7 +115,7 @@ func TestWhatTheServiceSees(t *testing.T) {
 	} {
 		req.Header[name] = []string{value} // not canonical, as a hostile client would
 	}
-	status, _, body := do(t, near.client(), req)
+	status, header, body := do(t, near.client(), req)
 	got := parse(t, body)
 	if status != http.StatusOK || got.Host != "BILLING.default.mesh.:7080" || got.Proto != "HTTP/1.1" || got.Path != "/a//b/%2e%2e/c?x=1;y=%zz" {
 		t.Fatalf("%d %+v", status, got)
@@ -123,7 +123,7 @@ func TestWhatTheServiceSees(t *testing.T) {
 	want := map[string]string{
 		"X-Forwarded-Client-Cert": "By=" + w.cluster("beta").id() + "/gateway/gw1;URI=" + w.cluster("alpha").caller(),
 		"X-Forwarded-For":         "127.0.0.1", "X-Forwarded-Host": "BILLING.default.mesh.:7080", "X-Forwarded-Proto": "http", "X-Kept": "2",
-		"Accept-Encoding": "gzip", "User-Agent": "Go-http-client/1.1",
+		"Accept-Encoding": "gzip", "User-Agent": "Go-http-client/1.1", "X-Request-Id": header.Get("X-Request-Id"),
 	}
 	for name, value := range want {
 		if got.Fields.Get(name) != value || len(got.Fields[name]) != 1 {

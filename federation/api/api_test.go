@@ -241,6 +241,7 @@ func readReply(t *testing.T, resp *http.Response) reply {
 type backend struct {
 	explain  atomic.Pointer[api.ExplainError]
 	asked    atomic.Pointer[resource.ExplainQuery]
+	calls    atomic.Pointer[resource.CallQuery]
 	notReady atomic.Pointer[[]string]
 }
 
@@ -252,6 +253,17 @@ func (b *backend) Trust() resource.Trust {
 	return resource.Trust{TrustDomain: "td", SVID: resource.SVID{ID: "spiffe://td/x"}, Authorities: []resource.Authority{
 		{TrustDomain: "td", KeyID: "ab", From: "static", Users: []resource.TrustUser{{Kind: "federation", Name: "east", Authority: "ab"}}},
 	}}
+}
+
+func (b *backend) Calls(_ context.Context, q resource.CallQuery) (*resource.Calls, error) {
+	b.calls.Store(&q)
+	if err := b.explain.Load(); err != nil {
+		return nil, err
+	}
+	return &resource.Calls{Cluster: "east", Trails: []route.Trail{{
+		Cluster: "east", Gateway: "gw-1", Way: "http", TraceID: q.TraceID, RequestID: q.RequestID, Service: catalog.MustServiceName("web"), Reason: "ok",
+		Kept: route.KeptTraced, Attempts: []route.TrailAttempt{{Cluster: "west", Outcome: "ok", Exact: true, Ledger: &route.Ledger{Plan: route.LedgerPlan{Cluster: "east"}, Why: "because"}}},
+	}}}, nil
 }
 
 func (b *backend) Explain(_ context.Context, q resource.ExplainQuery) (*resource.Explanation, error) {

@@ -32,6 +32,9 @@ type Backend interface {
 	Trust() resource.Trust
 	// Explain returns a *ExplainError where the question cannot be answered.
 	Explain(ctx context.Context, q resource.ExplainQuery) (*resource.Explanation, error)
+	// Calls lists real calls that the own gateways kept. The error is a
+	// *ExplainError.
+	Calls(ctx context.Context, q resource.CallQuery) (*resource.Calls, error)
 	// Release lets the withdrawals through that the guard of a source holds back.
 	// It returns how many there were, and ErrUnknownSource.
 	Release(ctx context.Context, source string) (int, error)

@@ -45,6 +45,31 @@ func TestExplainSaysWhyNot(t *testing.T) {
 	}
 }
 
+func TestCallsPassTheQuestionOn(t *testing.T) {
+	s := newStand(t)
+	want := resource.CallQuery{
+		TraceID: "4bf92f3577b34da6a3ce929d0e0e4736", RequestID: "Root=1-2/x+y@z", Service: catalog.MustServiceName("web"), Gateway: "gw-1", Limit: 7,
+	}
+	got, err := s.tcp.Calls(t.Context(), want)
+	if err != nil || len(got.Trails) != 1 || got.Trails[0].TraceID != want.TraceID || got.Trails[0].RequestID != want.RequestID ||
+		!got.Trails[0].Attempts[0].Exact || got.Trails[0].Attempts[0].Ledger.Why != "because" {
+		t.Fatalf("Calls = %+v, %v", got, err)
+	}
+	if asked := s.backend.calls.Load(); *asked != want {
+		t.Errorf("asked %+v, want %+v", *asked, want)
+	}
+	for _, bad := range []string{"trace=4BF92F3577B34DA6A3CE929D0E0E4736", "trace=1", "request=a%0Ab", "service=Web", "limit=0", "limit=101"} {
+		if got := s.ask(t, "GET", "/v1/calls?"+bad, ""); got.status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d %s", bad, got.status, got.body)
+		}
+	}
+	s.backend.explain.Store(&api.ExplainError{Reason: api.NoGateway, Cluster: "east"})
+	var se *client.StatusError
+	if _, err := s.tcp.Calls(t.Context(), want); !errors.As(err, &se) || se.Status != http.StatusServiceUnavailable {
+		t.Errorf("Calls without a gateway = %v", err)
+	}
+}
+
 func TestRelease(t *testing.T) {
 	s := newStand(t)
 	if n, err := s.socketed.Release(t.Context(), "consul"); err != nil || n != 3 {

@@ -105,6 +105,7 @@ func New(opts Options) (*Server, error) {
 	s.registerRules(h)
 	s.registerApplied(h)
 	s.registerReads(h)
+	s.registerCalls(h)
 	s.registerAudit(h)
 	s.registerHistory(h)
 	s.registerPeering(h)

@@ -128,6 +128,27 @@ func (c *Client) Explain(ctx context.Context, q resource.ExplainQuery) (*resourc
 	return &e, nil
 }
 
+// Calls lists real calls that the cluster's gateways kept.
+func (c *Client) Calls(ctx context.Context, q resource.CallQuery) (*resource.Calls, error) {
+	query := url.Values{}
+	for name, value := range map[string]string{"trace": q.TraceID, "request": q.RequestID, "gateway": q.Gateway} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	if !q.Service.IsZero() {
+		query.Set("service", q.Service.String())
+	}
+	if q.Limit > 0 {
+		query.Set("limit", strconv.Itoa(q.Limit))
+	}
+	out := new(resource.Calls)
+	if err := c.call(ctx, http.MethodGet, "/v1/calls", query, nil, nil, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // Release lets the withdrawals through that the guard of a source holds back,
 // and returns how many there were.
 func (c *Client) Release(ctx context.Context, source string) (int, error) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/gateway/attempt"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -52,6 +54,8 @@ type Options struct {
 	Access Log
 	// Log is the access log; nil discards it.
 	Log *slog.Logger
+	// Ended is told of every entry at its end, and keeps nothing of it; nil: nobody is.
+	Ended func(e *Entry, took time.Duration)
 	// Registerer receives the metrics; nil registers none.
 	Registerer prometheus.Registerer
 }
@@ -59,6 +63,7 @@ type Options struct {
 // Account takes entries.
 type Account struct {
 	access  Log
+	ended   func(*Entry, time.Duration)
 	log     *slog.Logger
 	metrics *metrics
 	known   atomic.Pointer[map[catalog.ServiceName]bool]
@@ -82,7 +87,7 @@ func New(o Options) (*Account, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Account{access: o.Access, log: o.Log, metrics: m, inFlight: make(map[string]*atomic.Int64)}
+	a := &Account{access: o.Access, ended: o.Ended, log: o.Log, metrics: m, inFlight: make(map[string]*atomic.Int64)}
 	for _, way := range []string{WayTCP, WayHTTP, WayMTLS, WayStream, WayRequest, WayControl, WayJoin} {
 		a.inFlight[way] = new(atomic.Int64)
 		m.inFlight.WithLabelValues(way).Set(0)
@@ -141,6 +146,13 @@ type Entry struct {
 	Sent, Received atomic.Int64
 	// Err is the cause of a reason, for the log.
 	Err error
+	// Trace is the caller's W3C trace, if it has one, RequestID its x-request-id.
+	Trace     wire.TraceParent
+	RequestID string
+	// Sampled says that the call is of the share that is kept to be explained.
+	Sampled bool
+	// Sequence is the call's, for who explains it; nil where it was refused before.
+	Sequence *attempt.Sequence
 
 	account  *Account
 	started  time.Time
@@ -152,6 +164,12 @@ func (a *Account) Begin(way string) *Entry {
 	a.metrics.inFlight.WithLabelValues(way).Set(float64(a.inFlight[way].Add(1)))
 	return &Entry{Way: way, account: a, started: time.Now(), answered: -1}
 }
+
+// StartedAt is when the entry was opened.
+func (e *Entry) StartedAt() time.Time { return e.started }
+
+// AnsweredAfter is how long the service's first word took; below 0 if it never came.
+func (e *Entry) AnsweredAfter() time.Duration { return e.answered }
 
 // Answered marks the first word of the service.
 func (e *Entry) Answered() { e.answered = time.Since(e.started) }
@@ -205,6 +223,9 @@ func (e *Entry) End() {
 		a.metrics.refused.WithLabelValues(e.Way, e.Reason).Inc()
 	}
 	a.mu.Unlock()
+	if a.ended != nil {
+		a.ended(e, time.Since(e.started))
+	}
 	a.write(e)
 }
 
@@ -227,7 +248,7 @@ func (a *Account) write(e *Entry) {
 	if !a.log.Enabled(context.Background(), level) {
 		return
 	}
-	args := make([]any, 0, 32)
+	args := make([]any, 0, 36)
 	add := func(key, value string) {
 		if value != "" {
 			args = append(args, key, value)
@@ -242,6 +263,8 @@ func (a *Account) write(e *Entry) {
 	add("cluster", string(e.Cluster))
 	add("gateway", e.Gateway)
 	add("endpoint", e.Endpoint)
+	add("trace_id", e.Trace.TraceID)
+	add("request_id", e.RequestID)
 	add("reason", e.Reason)
 	if e.Status != 0 {
 		args = append(args, "status", e.Status)

@@ -23,7 +23,7 @@ const (
 	scrapes = 4
 )
 
-// Options configure a Server. All fields but Log are required.
+// Options configure a Server. All fields but Trails and Log are required.
 type Options struct {
 	// Listener is what connections come from (accept.Listener).
 	Listener   net.Listener
@@ -33,7 +33,9 @@ type Options struct {
 	Plan func() *route.Plan
 	// Links are the links, in JSON's terms.
 	Links func() []route.LinkReport
-	Log   *slog.Logger
+	// Trails answers questions for calls that were kept; nil: there are none.
+	Trails http.Handler
+	Log    *slog.Logger
 }
 
 // Server serves the admin listener.
@@ -60,6 +62,9 @@ func New(o Options) (*Server, error) {
 	mux.HandleFunc("GET /debug/table", s.table)
 	mux.HandleFunc("GET /debug/links", func(w http.ResponseWriter, _ *http.Request) { write(w, http.StatusOK, o.Links()) })
 	mux.HandleFunc("GET /debug/explain", s.explain)
+	if o.Trails != nil {
+		mux.Handle("GET /debug/calls", o.Trails)
+	}
 	s.server = &http.Server{
 		Handler: mux, ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: 2 * timeout, IdleTimeout: time.Minute,
 		MaxHeaderBytes: maxHeader, ErrorLog: serverlog.New(o.Log, "admin server"),

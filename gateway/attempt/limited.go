@@ -50,7 +50,8 @@ func (s *Sequence) NextIn(ctx context.Context) (*Attempt, error) {
 	}
 	for {
 		now := s.router.o.Now()
-		choice, record := s.pick(now)
+		a := s.pick(now)
+		choice := a.Choice
 		if choice.Status != route.OK {
 			return nil, s.nothingLeft(choice)
 		}
@@ -59,10 +60,11 @@ func (s *Sequence) NextIn(ctx context.Context) (*Attempt, error) {
 			if choice.Endpoint != nil {
 				now = s.router.o.Now() // it may have waited
 			}
-			a := s.begin(choice, record, now)
+			s.begin(a, now)
 			a.pass = pass
 			return a, nil
 		}
+		a.passOver(refused.Reason, s.router.o.Now())
 		s.last = s.router.limited(s.call.Service, refused)
 		s.last.Cluster, s.last.Attempts, s.last.Undelivered = choice.Target.Cluster, s.attempts, !s.exposed
 		if s.local || s.last.Limit == NoLimit || s.refused >= route.MaxTried {

@@ -33,6 +33,8 @@ type Sequence struct {
 	last     *Error              // the last attempt's failure
 	avoid    catalog.ClusterName // the last whose link failed; only if there is nothing else
 	drained  catalog.ClusterName // the last that had a gateway drain
+	trail    []*Attempt          // all of them, for who explains the call
+	room     [1]*Attempt         // of the trail: most calls need one
 }
 
 // Attempts is how many were begun.
@@ -42,17 +44,19 @@ func (s *Sequence) Attempts() int { return s.attempts }
 // error is the last attempt's *Error, or one with the decision's status.
 func (s *Sequence) Next() (*Attempt, error) {
 	now := s.router.o.Now()
-	choice, record := s.pick(now)
-	if choice.Status != route.OK {
-		return nil, s.nothingLeft(choice)
+	a := s.pick(now)
+	if a.Choice.Status != route.OK {
+		return nil, s.nothingLeft(a.Choice)
 	}
-	return s.begin(choice, record, now), nil
+	s.begin(a, now)
+	return a, nil
 }
 
-// begin begins an attempt.
-func (s *Sequence) begin(choice route.Choice, record route.Record, now time.Time) *Attempt {
+// begin begins an attempt that was picked.
+func (s *Sequence) begin(a *Attempt, now time.Time) {
+	choice := &a.Choice
+	a.Number, a.began = s.attempts, now
 	s.attempts++
-	a := &Attempt{Choice: choice, Record: record, Number: s.attempts - 1, sequence: s, began: now}
 	if choice.Endpoint != nil {
 		a.endpoint = route.EndpointKey{Service: s.call.Service, Port: choice.Port.Name, ID: choice.Endpoint.ID}
 	}
@@ -61,21 +65,32 @@ func (s *Sequence) begin(choice route.Choice, record route.Record, now time.Time
 	if choice.EndpointCounters != nil {
 		choice.EndpointCounters.Begin(now.UnixNano())
 	}
-	return a
 }
 
 // ownPatience is how many endpoints of the own cluster may fail a call before it
 // goes elsewhere: with three dead ones the attempts would be used up here.
 const ownPatience = 2
 
-func (s *Sequence) pick(now time.Time) (choice route.Choice, record route.Record) {
+// pick makes a choice, which the trail keeps, whatever becomes of it.
+func (s *Sequence) pick(now time.Time) *Attempt {
 	plan := s.router.o.Board.Plan()
+	a := &Attempt{Number: s.attempts, sequence: s, plan: plan, began: now}
+	s.keep(a)
+	s.choose(a, plan, now)
+	if a.Choice.Status != route.OK {
+		a.passOver(a.Choice.Status.String(), now)
+	}
+	return a
+}
+
+func (s *Sequence) choose(a *Attempt, plan *route.Plan, now time.Time) {
 	req := route.Request{
 		Service: s.call.Service, Port: s.call.Port, Pin: s.call.Pin,
 		Tried: s.tried, Random: s.router.o.Random(), NowNanos: now.UnixNano(),
 	}
 	if s.local {
-		return plan.PickLocal(&req)
+		a.Choice, a.Record = plan.PickLocal(&req)
+		return
 	}
 	avoid := s.avoid
 	if s.own >= ownPatience {
@@ -84,11 +99,11 @@ func (s *Sequence) pick(now time.Time) (choice route.Choice, record route.Record
 	if avoid != "" {
 		elsewhere := req
 		elsewhere.Tried.Add(avoid, "")
-		if choice, record = plan.Pick(&elsewhere); choice.Status == route.OK {
-			return choice, record
+		if a.Choice, a.Record = plan.Pick(&elsewhere); a.Choice.Status == route.OK {
+			return
 		}
 	}
-	return plan.Pick(&req)
+	a.Choice, a.Record = plan.Pick(&req)
 }
 
 // Attempt is one try of a call.
@@ -99,11 +114,15 @@ type Attempt struct {
 	Number int
 
 	sequence *Sequence
+	plan     *route.Plan
 	pass     flow.Pass
 	endpoint route.EndpointKey
 	began    time.Time
 	answered time.Time
 	ended    bool
+	outcome  string
+	gateway  string
+	err      error
 }
 
 // Header is what travels to the far gateway. deadline is the caller's, zero for
@@ -154,6 +173,7 @@ func (a *Attempt) Fail(ctx context.Context, err error, replay Replay) error {
 func (a *Attempt) Failed(ctx context.Context, err error, replay Replay) (delay time.Duration, failed error) {
 	s := a.sequence
 	fault := retry.Classify(ctx, err)
+	a.outcome, a.err = fault.Status.String(), err
 	a.finish(fault)
 	s.exclude(a, fault, err)
 	s.exposed = s.exposed || !fault.Undelivered
@@ -219,11 +239,11 @@ func noLink(err error) bool {
 // the response's header is here. ok is false for an answer that says that the
 // service failed (HTTP 502, 503, 504).
 func (a *Attempt) Answered(ok bool) {
-	a.answered = a.sequence.router.o.Now()
+	a.answered, a.outcome = a.sequence.router.o.Now(), OutcomeOK
 	a.pass.Answered(ok)
 	outcome := route.Success
 	if !ok {
-		outcome = route.ServiceFailure
+		outcome, a.outcome = route.ServiceFailure, OutcomeFailed
 	}
 	a.observe(outcome, false)
 	if !ok {

@@ -31,6 +31,9 @@ const (
 	maxHeader = 8 << 10
 )
 
+// CallsPath is where the own federation asks for calls that were kept.
+const CallsPath = "/v1/calls"
+
 // Links opens streams to other clusters; *tunnel.Node is one.
 type Links interface {
 	OpenStream(ctx context.Context, cluster string, h *wire.Header, first []byte) (*tunnel.Stream, error)
@@ -47,7 +50,9 @@ type Options struct {
 	Cluster catalog.ClusterName
 	Links   Links
 	// Joins reaches clusters that have invited the own one; nil reaches none.
-	Joins   Joins
+	Joins Joins
+	// Trails answers questions for calls that were kept; nil: there are none.
+	Trails  http.Handler
 	Splicer *splice.Splicer
 	Account *account.Account
 	Log     *slog.Logger
@@ -119,6 +124,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	refuse := func(status int, reason string, err error) {
 		e.Reason, e.Status, e.Err = reason, status, err
 		refuseWith(w, status, reason, err)
+	}
+	if r.Method == http.MethodGet && r.URL.Path == CallsPath && s.o.Trails != nil {
+		e.Answered()
+		s.o.Trails.ServeHTTP(w, r)
+		return
 	}
 	if r.Method != http.MethodConnect {
 		refuse(http.StatusMethodNotAllowed, "method_not_allowed", nil)

@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
 	"github.com/isthmus-mesh/isthmus/gateway/relay"
 	"github.com/isthmus-mesh/isthmus/gateway/retry"
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
@@ -82,9 +83,16 @@ func (x *exchange) try(r *http.Request, a *attempt.Attempt, b *body) (*http.Resp
 		}
 		return resp, err
 	}
-	x.entry.Endpoint = ""
+	x.entry.Gateway, x.entry.Endpoint = "", ""
 	deadline, _ := r.Context().Deadline()
-	return x.way.o.Links.RoundTrip(string(a.Choice.Target.Cluster), a.Header(x.trace, deadline), out)
+	resp, err := x.way.o.Links.RoundTrip(string(a.Choice.Target.Cluster), a.Header(x.trace, deadline), out)
+	if err == nil {
+		if by, ok := tunnel.RemoteOf(resp); ok {
+			x.entry.Gateway = by.Gateway
+			a.By(by.Gateway)
+		}
+	}
+	return resp, err
 }
 
 // replayOf says what of a request can be sent again. gRPC tells nobody which of
@@ -107,6 +115,9 @@ func replayOf(r *http.Request, b *body) attempt.Replay {
 // answered hands an answer on, and ends the attempt with its body.
 func (x *exchange) answered(r *http.Request, a *attempt.Attempt, resp *http.Response) *http.Response {
 	x.entry.Answered()
+	if len(resp.Header[relay.FieldRequestID]) > 0 {
+		delete(x.out.Header(), relay.FieldRequestID) // the service says it itself
+	}
 	switch resp.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		a.Answered(false)

@@ -4,23 +4,34 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/isthmus-mesh/isthmus/gateway/account"
+	"github.com/isthmus-mesh/isthmus/gateway/relay"
 	"github.com/isthmus-mesh/isthmus/gateway/retry"
 )
 
-// traceParent is the request's W3C traceparent if it looks like one: 55 bytes of
-// version 00. Anything else is left to travel as a field.
-func traceParent(r *http.Request) string {
-	values := r.Header["Traceparent"]
-	if len(values) != 1 || len(values[0]) != 55 {
+// identify enters the IDs of a request. It has an x-request-id from here on: the
+// caller's, if that is one, else a new one; the service is told it, and so is the
+// caller by the answer.
+func (w *Way) identify(out http.Header, r *http.Request, e *account.Entry) {
+	e.RequestID = relay.SetRequestID(r.Header)
+	out[relay.FieldRequestID] = []string{e.RequestID}
+	e.Sampled = w.o.Sample != nil && w.o.Sample()
+	if trace, ok := relay.TraceOf(r.Header); ok {
+		e.Trace = trace
+	} else if e.Sampled {
+		e.Trace = relay.NewTrace(true)
+	}
+}
+
+// tracedOn is what the far gateway is told of the trace, so that it keeps what is
+// kept here; "" for nothing. The caller's own field travels beside it.
+func tracedOn(e *account.Entry) string {
+	if e.Trace.TraceID == "" {
 		return ""
 	}
-	for i, c := range []byte(values[0]) {
-		dash := i == 2 || i == 35 || i == 52
-		if hex := (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); dash != (c == '-') || (!dash && !hex) {
-			return ""
-		}
-	}
-	return values[0]
+	trace := e.Trace
+	trace.Sampled = trace.Sampled || e.Sampled
+	return trace.String()
 }
 
 // retryEnded is the reason of a request whose caller went away.

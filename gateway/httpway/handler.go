@@ -28,6 +28,7 @@ func (w *Way) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	caller, assurance, _ := w.caller(r.Context())
 	e.Listener, e.Caller = w.address, caller
 	out := &recorder{ResponseWriter: rw}
+	w.identify(rw.Header(), r, e)
 	// Deferred, since a broken answer ends the handler by a panic of net/http's.
 	defer func() {
 		if e.Status == 0 {
@@ -76,9 +77,10 @@ func (w *Way) serve(ctx context.Context, out *recorder, r *http.Request, e *acco
 		w.fail(out, r, e, err)
 		return
 	}
+	e.Sequence = sequence
 	ctx, release := sequence.Guard(ctx)
 	defer release()
-	x := &exchange{way: w, out: out, sequence: sequence, entry: e, trace: traceParent(r)}
+	x := &exchange{way: w, out: out, sequence: sequence, entry: e, trace: tracedOn(e)}
 	x.sent, x.received = e.Counters()
 	defer func() {
 		if x.failed != nil {

@@ -32,7 +32,9 @@ func (w *Way) upgrade(ctx context.Context, out *recorder, r *http.Request, e *ac
 		w.fail(out, r, e, err)
 		return
 	}
-	backend, err := w.o.Dialer.Dial(ctx, outbound.Request{Call: call, First: request, Own: true, TraceParent: traceParent(r)})
+	backend, err := w.o.Dialer.Dial(ctx, outbound.Request{
+		Call: call, First: request, Own: true, TraceParent: tracedOn(e), Started: func(s *attempt.Sequence) { e.Sequence = s },
+	})
 	if err != nil {
 		w.fail(out, r, e, err)
 		return

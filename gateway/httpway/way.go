@@ -43,8 +43,8 @@ type Links interface {
 	RoundTrip(cluster string, h *wire.Header, r *http.Request) (*http.Response, error)
 }
 
-// Options configure a Way. All fields but Log are required, and of Caller and Door
-// one.
+// Options configure a Way. All fields but Sample and Log are required, and of Caller
+// and Door one.
 type Options struct {
 	// Listener is what connections come from (accept.Listener).
 	Listener net.Listener
@@ -61,6 +61,8 @@ type Options struct {
 	Dialer    *outbound.Dialer
 	Splicer   *splice.Splicer
 	Account   *account.Account
+	// Sample decides which ordinary requests are kept to be explained; nil: none.
+	Sample func() bool
 	// Requests bound the requests in progress.
 	Requests *accept.Slots
 	Log      *slog.Logger

@@ -119,6 +119,7 @@ type facts struct {
 func (h *Handler) start(way string, f *facts, request *policy.HTTPRequest) (*account.Entry, *attempt.Sequence, error) {
 	e := h.o.Account.Begin(way)
 	e.Peer, e.Gateway, e.Caller, e.Cluster = f.peer, f.gateway, f.header.Caller, h.o.Cluster
+	e.Trace, _ = wire.ParseTraceParent(f.header.TraceParent)
 	name, err := catalog.ParseServiceName(f.header.Service)
 	if err != nil || name.String() != f.header.Service {
 		// Two spellings of one name would be two answers of two parsers.

@@ -133,6 +133,9 @@ func (h *Handler) upgrade(ctx context.Context, w http.ResponseWriter, r *http.Re
 		relay.SetCaller(fields, h.o.Identity(), x.facts.header.Caller)
 	})
 	o := x.facts.takeFirst()
+	if o != nil {
+		x.sequence.Adopt(o.attempt)
+	}
 	switch {
 	case err != nil:
 	case o == nil:

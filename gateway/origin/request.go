@@ -57,6 +57,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, f *facts) {
 	}
 	e, sequence, err := h.start(account.WayRequest, f, relay.Judged(r))
 	x := &exchange{handler: h, facts: f, sequence: sequence, entry: e}
+	e.Sequence = sequence
+	identify(e, f, r)
 	x.sent, x.received = e.Counters()
 	ctx, cancel := withDeadline(r.Context(), &f.header)
 	defer cancel()
@@ -95,6 +97,20 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, f *facts) {
 		return
 	}
 	h.proxy.ServeHTTP(w, r.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
+}
+
+// identify enters the IDs of a request, as the near gateway has checked or made
+// them. In a plain stream nobody has: there they are the caller's own.
+func identify(e *account.Entry, f *facts, r *http.Request) {
+	if f.stream == nil {
+		e.RequestID = relay.RequestID(r.Header)
+		return
+	}
+	e.RequestID = relay.SetRequestID(r.Header)
+	if trace, ok := relay.TraceOf(r.Header); ok {
+		trace.Sampled = trace.Sampled || e.Trace.Sampled
+		e.Trace = trace
+	}
 }
 
 // rewrite keeps what the near gateway says of where a request comes from; a plain
@@ -142,6 +158,7 @@ func (h *Handler) RoundTrip(r *http.Request) (*http.Response, error) {
 // next is the attempt that has its connection already, or another one.
 func (x *exchange) next(ctx context.Context) (*attempt.Attempt, context.Context, func(), error) {
 	if o := x.facts.takeFirst(); o != nil {
+		x.sequence.Adopt(o.attempt)
 		if err := o.attempt.Enter(ctx, x.sequence); err != nil {
 			_ = o.conn.Close() // it was never used
 			return nil, ctx, func() {}, err

@@ -33,6 +33,7 @@ func (h *Handler) ServeStream(ctx context.Context, in *tunnel.Inbound) {
 	o, err := h.connect(bounded, sequence)
 	e.Attempts = sequence.Attempts()
 	if err != nil {
+		e.Sequence = sequence
 		e.Reason, e.Err = reasonOf(err), err
 		h.refuse(in, replyOf(err))
 		return
@@ -45,6 +46,7 @@ func (h *Handler) ServeStream(ctx context.Context, in *tunnel.Inbound) {
 		return
 	case catalog.TCP, catalog.TLS, catalog.UDP:
 	}
+	e.Sequence = sequence
 	if err := in.Accept(); err != nil {
 		e.Reason, e.Err = wire.Canceled.String(), err
 		o.close()

@@ -66,6 +66,8 @@ type Request struct {
 	Own bool
 	// TraceParent travels with the stream.
 	TraceParent string
+	// Started, if set, is given the attempts of the call, before the first of them.
+	Started func(*attempt.Sequence)
 }
 
 // Dial opens a connection. ctx bounds its attempts, not its life. The error is
@@ -74,6 +76,9 @@ func (d *Dialer) Dial(ctx context.Context, r Request) (*Conn, error) {
 	sequence, err := d.o.Router.Start(r.Call)
 	if err != nil {
 		return nil, err
+	}
+	if r.Started != nil {
+		r.Started(sequence)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	c := &Conn{

@@ -10,6 +10,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/account"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
 	"github.com/isthmus-mesh/isthmus/gateway/outbound"
+	"github.com/isthmus-mesh/isthmus/gateway/relay"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 	"github.com/isthmus-mesh/isthmus/gateway/workload"
@@ -19,7 +20,7 @@ import (
 // what fits into the first packets of a flight.
 const firstBytes = 4 << 10
 
-// Options configure a Way. All fields but Port are required, and of Caller and Door
+// Options configure a Way. All fields but Port and Sample are required, and of Caller and Door
 // one.
 type Options struct {
 	// Listener is what connections come from; its Accept gives only those that
@@ -35,6 +36,8 @@ type Options struct {
 	Dialer  *outbound.Dialer
 	Splicer *splice.Splicer
 	Account *account.Account
+	// Sample decides which ordinary connections are kept to be explained; nil: none.
+	Sample func() bool
 }
 
 // Way serves one listener.
@@ -87,6 +90,8 @@ func (w *Way) serve(ctx context.Context, c net.Conn) {
 	}
 	e := w.o.Account.Begin(way)
 	e.Listener, e.Service, e.Port, e.Caller = w.address, w.o.Service, w.o.Port, w.o.Caller
+	e.Sampled = w.o.Sample != nil && w.o.Sample()
+	e.Trace = relay.NewTrace(e.Sampled) // the bytes tell of none
 	defer e.End()
 	if w.o.Door != nil {
 		entered, guest, err := w.o.Door.Enter(ctx, c)
@@ -103,7 +108,7 @@ func (w *Way) serve(ctx context.Context, c net.Conn) {
 	near := splice.TCP(c)
 
 	sent, received := e.Counters()
-	far, err := w.dial(ctx, c, call, sent)
+	far, err := w.dial(ctx, c, call, e, sent)
 	if err != nil {
 		e.Reason, e.Err = reasonOf(err), err
 		near.Reset(wire.Refused)
@@ -140,12 +145,12 @@ func ending(ctx context.Context) func() wire.Status {
 }
 
 // dial opens the connection to the service with what the caller has sent already.
-func (w *Way) dial(ctx context.Context, c net.Conn, call attempt.Call, sent splice.Counter) (*outbound.Conn, error) {
+func (w *Way) dial(ctx context.Context, c net.Conn, call attempt.Call, e *account.Entry, sent splice.Counter) (*outbound.Conn, error) {
 	buffer := w.first.Get().(*[firstBytes]byte)
 	defer w.first.Put(buffer)
 	n := available(c, buffer[:])
 	far, err := w.o.Dialer.Dial(ctx, outbound.Request{
-		Call: call, First: buffer[:n],
+		Call: call, First: buffer[:n], TraceParent: e.Trace.String(), Started: func(s *attempt.Sequence) { e.Sequence = s },
 	})
 	if err == nil && n > 0 {
 		sent.Add(float64(n))

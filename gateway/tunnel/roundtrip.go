@@ -111,6 +111,15 @@ func (c *connection) roundTrip(l *link, h *wire.Header, req *http.Request) (resp
 	return resp, true, nil
 }
 
+// RemoteOf says which gateway gave an answer of RoundTrip.
+func RemoteOf(resp *http.Response) (Remote, bool) {
+	x, ok := resp.Body.(*exchange)
+	if !ok {
+		return Remote{}, false
+	}
+	return x.conn.remote, true
+}
+
 // outgoing makes the request that goes on the wire. touched is set before its
 // first byte does.
 func outgoing(h *wire.Header, req *http.Request, touched *atomic.Bool) (*http.Request, error) {

@@ -17,11 +17,22 @@ import (
 
 func newExplain() *cobra.Command {
 	var port, pin, from, gateway string
-	c := reading("explain SERVICE", "Say where a call to a service would go, and why",
+	var real realCalls
+	c := reading("explain [SERVICE]", "Say where a call to a service would go, or where a real one went, and why",
 		`Say where a call to a service would go now, and why: the candidates by tier, what is
 excluded and on what evidence, loads and scores, the choice, and what would have to be
-different for another one. The evidence is that of the cluster's own gateways.`, exactArgs("SERVICE"),
+different for another one. The evidence is that of the cluster's own gateways.
+
+With --trace or --request, say it of a real call: each attempt, with the decision that
+was made then. Gateways keep calls that failed, were tried again or were slow, those
+whose traceparent has the sampled flag, and a share of the rest (gateway.explain in the
+configuration). An answer's X-Request-Id is the ID to ask by. --recent lists what is
+kept. A call to another cluster has a second part, which is asked for there, by the
+same ID. --admin asks one gateway of this host directly, with no federation.`, real.args,
 		func(ctx context.Context, api *client.Client, args []string) (*answer, error) {
+			if real.asked() {
+				return real.ask(ctx, api, args, gateway)
+			}
 			name, err := catalog.ParseServiceName(args[0])
 			if err != nil {
 				return nil, usageError{err}
@@ -37,6 +48,7 @@ different for another one. The evidence is that of the cluster's own gateways.`,
 			}
 			return &answer{Value: e, Text: explanation(e)}, nil
 		})
+	real.flags(c)
 	c.Flags().StringVar(&port, "port", "", "port name (default: the only one)")
 	c.Flags().StringVar(&pin, "pin", "", "as if the call named this cluster")
 	c.Flags().StringVar(&from, "from", "", "ask this cluster's federation instead")
@@ -46,14 +58,18 @@ different for another one. The evidence is that of the cluster's own gateways.`,
 
 // explanation is a ledger in lines that a person reads from top to bottom.
 func explanation(e *resource.Explanation) string {
+	return ledgerText(e.Ledger, fmt.Sprintf("asked of %s, gateway %s, by its report of %s ago; table %d.%d",
+		e.Cluster, e.Gateway, ms(e.ReportAge), e.Epoch, e.Version))
+}
+
+// ledgerText is a ledger in lines; source says whose it is.
+func ledgerText(l *route.Ledger, source string) string {
 	var b strings.Builder
-	l := e.Ledger
 	fmt.Fprintf(&b, "%s\n", l.Why)
 	if l.Otherwise != "" {
 		fmt.Fprintf(&b, "%s\n", l.Otherwise)
 	}
-	fmt.Fprintf(&b, "\nasked of %s, gateway %s, by its report of %s ago; table %d.%d\n",
-		e.Cluster, e.Gateway, ms(e.ReportAge), e.Epoch, e.Version)
+	fmt.Fprintf(&b, "\n%s\n", source)
 	fmt.Fprintf(&b, "status %s, mode %s, algorithm %s\n", l.Status, l.Mode, l.Policy.Algorithm)
 	for _, t := range l.Tiers {
 		fmt.Fprintf(&b, "\ntier %d, %s: %d of %d ready, health %.0f %%, load %.0f %%%s\n",
