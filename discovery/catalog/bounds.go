@@ -23,6 +23,8 @@ const (
 	MaxIDLen = 1024
 	// MaxWeight is the largest relative weight.
 	MaxWeight = 65_535
+	// MaxEndpointCapacity bounds what one endpoint may be said to take at once.
+	MaxEndpointCapacity = 1_000_000
 	// MaxSummaryRows bounds one summary: ports x zones x subsets.
 	MaxSummaryRows = 4096
 	// MaxSubsetLabels bounds the labels that split one summary.

@@ -57,6 +57,10 @@ const (
 	MTLS  Transport = "mtls"
 )
 
+// CapacityLabel is the label of an endpoint that says how many requests or
+// connections it takes at once, as a decimal number.
+const CapacityLabel = "isthmus-capacity"
+
 // Endpoint is one address and port of a service. Endpoints never leave their
 // cluster.
 type Endpoint struct {

@@ -121,6 +121,11 @@ type Traffic struct {
 	HealthCheck *HealthCheck `json:"health_check,omitempty" yaml:"health_check,omitempty"`
 	// Limits are rates, concurrency and breakers; nil limits nothing.
 	Limits *Limits `json:"limits,omitempty" yaml:"limits,omitempty"`
+	// Capacity of the own cluster's endpoints; nil is not known.
+	Capacity *Capacity `json:"capacity,omitempty" yaml:"capacity,omitempty"`
+	// Priorities of calls from this cluster, by the first rule that covers a call; what
+	// none covers is of the default priority.
+	Priorities []PriorityRule `json:"priorities,omitempty" yaml:"priorities,omitempty"`
 }
 
 // HealthCheck is the gateways' active check of their own cluster's endpoints.

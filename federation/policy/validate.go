@@ -201,6 +201,7 @@ func (t Traffic) validate(p problems) {
 	if t.Limits != nil {
 		t.Limits.validate(p.at("limits"))
 	}
+	t.validateCapacity(p)
 }
 
 func (t Traffic) validateWeights(p problems) {

@@ -15,6 +15,8 @@ type candidate struct {
 	name     catalog.ServiceName
 	port     catalog.Port
 	counters *Counters
+	// zoneCounters are those of the own endpoints' zone alone.
+	zoneCounters *Counters
 
 	// locality is that of the own endpoints, or of the peer as this cluster's
 	// configuration has it; rank is its distance.
@@ -54,8 +56,11 @@ type candidate struct {
 	// differs is the first label that it does not share, of a policy that ranks by
 	// labels.
 	differs int
-	place   place
-	tier    int
+	// room is what is known of the capacity, gate what bounds the calls by it.
+	room  room
+	gate  gate
+	place place
+	tier  int
 }
 
 // place orders candidates into tiers: those of equal places share one.

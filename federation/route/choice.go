@@ -18,6 +18,9 @@ type Choice struct {
 	// Port its port there: what the stream header carries.
 	Name catalog.ServiceName
 	Port catalog.Port
+	// ZoneCounters are those of the endpoint's zone, where its capacity is known; the
+	// caller calls Begin and End or Cancel on them as on Counters.
+	ZoneCounters *Counters
 	// Endpoint is set where Target.Cluster is the own cluster.
 	Endpoint *catalog.Endpoint
 	// Counters are the target's and EndpointCounters the endpoint's (nil without

@@ -128,7 +128,7 @@ func (s *servicePlan) port(name string) *portPlan {
 
 func (c *compiler) port(sp *servicePlan, port catalog.Port) portPlan {
 	s := sp.service
-	local := c.local(s, port)
+	local := c.local(s, port, sp.traffic.PerEndpoint())
 	for i := range local {
 		local[i].endpoints.finish(c, sp.traffic.Algorithm)
 	}

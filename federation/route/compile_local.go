@@ -16,7 +16,7 @@ type zoneKey struct {
 
 // local makes the own cluster's candidates of a port: one per zone, and one of
 // the quarantined endpoints of all zones.
-func (c *compiler) local(s *Service, port catalog.Port) []candidate {
+func (c *compiler) local(s *Service, port catalog.Port, perEndpoint uint32) []candidate {
 	sets := make(map[zoneKey]*endpointSet)
 	var keys []zoneKey
 	held := make(map[string]bool, len(s.Quarantined))
@@ -50,13 +50,13 @@ func (c *compiler) local(s *Service, port catalog.Port) []candidate {
 	target := Target{Service: s.Name, Port: port.Name, Cluster: c.table.Cluster.Name}
 	out := make([]candidate, 0, len(keys))
 	for _, key := range keys {
-		out = append(out, c.ownCandidate(target, port, key, sets[key]))
+		out = append(out, c.ownCandidate(target, port, key, sets[key], perEndpoint))
 	}
 	sumCluster(out)
 	return out
 }
 
-func (c *compiler) ownCandidate(target Target, port catalog.Port, key zoneKey, set *endpointSet) candidate {
+func (c *compiler) ownCandidate(target Target, port catalog.Port, key zoneKey, set *endpointSet, perEndpoint uint32) candidate {
 	slices.SortFunc(set.members, func(a, b member) int { return a.endpoint.Compare(*b.endpoint) })
 	set.target, set.list = target, "zone "
 	cand := candidate{
@@ -69,6 +69,10 @@ func (c *compiler) ownCandidate(target Target, port catalog.Port, key zoneKey, s
 		place: place{list: c.ownRank(key.locality)},
 	}
 	cand.locality, cand.rank = key.locality, cand.place.list
+	c.ownRoom(&cand, perEndpoint)
+	if cand.room.known {
+		cand.zoneCounters = obtain(c.live.zones, zoneTarget{target, key.locality})
+	}
 	if key.quarantined {
 		cand.locality = c.table.Cluster.Locality
 		set.list = "quarantined"

@@ -30,6 +30,7 @@ func (c *compiler) remote(s *Service, port catalog.Port, r *Remote, peer *Peer, 
 		cand.total = max(cand.total, cand.known)
 	}
 	cand.ready = cand.known
+	c.farRoom(&cand, te)
 	cand.place = place{list: nearest, peer: 1}
 	cand.rank, cand.locality = nearest, peer.Locality.WithZone(cand.zone)
 	c.witness(&cand, peer, link)

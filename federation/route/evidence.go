@@ -33,6 +33,9 @@ type Evidence struct {
 	Links     map[catalog.ClusterName]LinkEvidence
 	Targets   map[Target]TargetEvidence
 	Endpoints map[EndpointKey]EndpointEvidence
+	// Demands are what is asked of each port whose capacity, here or at a peer, is
+	// known.
+	Demands map[PortKey]PortDemand
 }
 
 // LinkEvidence is the state of the links to one cluster (any gateway of it).
@@ -70,6 +73,15 @@ type TargetEvidence struct {
 	Reported     bool
 	Ready, Total uint32
 	ReportedAt   time.Time
+	// Capacity is how many calls at once a peer's gateways can carry to ready
+	// endpoints; 0 is not known. Spare is what its own callers leave of it, InFlight
+	// what it carries now, Granted this gateway's part of the spare until
+	// GrantedUntil.
+	Capacity, Spare, InFlight, Granted uint64
+	GrantedUntil                       time.Time
+	// Share is, of a target in the own cluster, the part of its capacity that this
+	// gateway uses; 0 is all.
+	Share float64
 	// Withheld is the part of the target's load, 0 to 1, that its fail-back Ramp
 	// still holds back; 0 is a target in full service.
 	Withheld float64

@@ -22,7 +22,7 @@ func (p *Plan) explain(r Request, local bool) *Ledger {
 // Replay repeats the decision of a record that this plan made. Only what the
 // decision read has scores: the rest of the counters has moved on.
 func (p *Plan) Replay(rec Record) *Ledger {
-	rec.state, rec.seen, rec.back = replaying, 0, 0
+	rec.state, rec.seen, rec.back, rec.answered, rec.met, rec.crowded = replaying, 0, 0, 0, false, 0
 	d := p.decide(&rec)
 	return p.ledger(&rec, &d)
 }
@@ -46,6 +46,7 @@ func (p *Plan) ledger(rec *Record, d *decision) *Ledger {
 		PanicThreshold: *traffic.PanicThreshold, FailClosed: traffic.FailClosed,
 	}
 	if d.layout != nil {
+		l.Demand = p.ledgerDemand(d)
 		for i := range d.layout.tiers {
 			l.Tiers = append(l.Tiers, p.ledgerTier(rec, d, i))
 		}
@@ -63,7 +64,7 @@ func ledgerRequest(rec *Record) LedgerRequest {
 	r := &rec.request
 	out := LedgerRequest{
 		Service: r.Service, Port: r.Port, Pin: r.Pin, Inbound: rec.local,
-		Random: r.Random, At: time.Unix(0, r.NowNanos).UTC(),
+		Priority: r.Priority, Random: r.Random, At: time.Unix(0, r.NowNanos).UTC(),
 	}
 	for _, x := range r.Tried.targets[:r.Tried.n] {
 		out.Tried = append(out.Tried, x.String())
@@ -102,7 +103,7 @@ func (p *Plan) ledgerCandidate(rec *Record, d *decision, k int) LedgerCandidate 
 		Cluster: c.target.Cluster, Zone: c.zone, Service: c.name, Port: c.port,
 		Ready: c.ready, Total: c.total, Source: c.source, Age: p.ageOf(c.sourceAt),
 		ControlLost: c.controlLost && !c.reason.down(), Quarantined: c.quarantined,
-		Share: percent(c.share), Reason: c.reason,
+		Share: percent(c.share), Reason: c.reason, Room: ledgerRoom(rec, k, c),
 	}
 	if !c.own() {
 		return out
@@ -219,10 +220,13 @@ func (p *Plan) exclusions(rec *Record, d *decision) []Exclusion {
 	endpoints := 0
 	for i := range d.layout.candidates {
 		c := &d.layout.candidates[i]
-		if r := excludedBy(rec, c); r != "" {
+		if r := excludedBy(rec, i, c); r != "" {
 			e := Exclusion{Cluster: c.target.Cluster, Zone: c.zone, Reason: r}
 			if r == c.reason {
 				e.Evidence, e.Age, e.Until = c.detail, p.ageOf(c.since), c.until
+			}
+			if r == AtCapacity {
+				e.Evidence = c.gate.text(rec.request.Priority)
 			}
 			out = append(out, e)
 		}
@@ -266,12 +270,14 @@ func (p *Plan) ruledOut(d *decision) []Exclusion {
 }
 
 // excludedBy is why a candidate could not be drawn for this request.
-func excludedBy(rec *Record, c *candidate) Reason {
+func excludedBy(rec *Record, i int, c *candidate) Reason {
 	switch tried := &rec.request.Tried; {
 	case rec.request.Pin != "" && c.target.Cluster != rec.request.Pin:
 		return RequestPin
-	case tried.has(c.target.Cluster, "") || c.own() && tried.n > 0 && c.endpoints.all.exhausted(tried):
+	case tried.has(c.target.Cluster, "") || c.own() && tried.n > 0 && c.endpoints.all.exhausted(rec):
 		return AlreadyTried
+	case c.reason == "" && i < 64 && rec.crowded>>i&1 == 1:
+		return AtCapacity
 	default:
 		return c.reason
 	}

@@ -44,6 +44,7 @@ type probe struct {
 const maxProbes = 8
 
 func (c *compiler) layout(sp *servicePlan, port catalog.Port, side string, all []candidate) *layout {
+	c.gates(PortKey{sp.service.Name, port.Name}, all)
 	slices.SortStableFunc(all, func(a, b candidate) int { return a.compare(&b) })
 	l := &layout{candidates: all, loaded: -1}
 	places := 0
@@ -83,6 +84,7 @@ func (c *compiler) layout(sp *servicePlan, port catalog.Port, side string, all [
 func (l *layout) weigh(t *policy.Traffic) bool {
 	levels := make([]level, len(l.tiers))
 	for i := range l.tiers {
+		levels[i].gated = true
 		for k := l.tiers[i].first; k < l.tiers[i].last; k++ {
 			levels[i].add(&l.candidates[k])
 		}
@@ -99,6 +101,9 @@ func (l *level) add(c *candidate) {
 	ready := uint64(c.ready)
 	l.ready += ready
 	l.total += uint64(c.total)
+	if l.gated = l.gated && (ready == 0 || c.room.known); c.room.known {
+		l.slots += c.room.slots
+	}
 	if c.share == whole {
 		l.steady += ready
 	} else {
@@ -140,7 +145,7 @@ func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier) *wheel {
 		it := item{
 			counters: cand.counters, weight: cand.load(byHealth, sums),
 			lanes: float64(max(cand.clusterReady, 1)), floor: float64(cand.rtt),
-			cluster: cand.target.Cluster, index: int32(i), sound: cand.usable(),
+			cluster: cand.target.Cluster, index: int32(i), sound: cand.usable(), gate: cand.gate,
 		}
 		if byHealth {
 			it.held = whole - cand.share

@@ -16,6 +16,8 @@ type Ledger struct {
 	Plan    LedgerPlan    `json:"plan"`
 	Policy  LedgerPolicy  `json:"policy"`
 	Tiers   []LedgerTier  `json:"tiers,omitempty"`
+	// Demand is what is asked of the port, where its capacity is known.
+	Demand *LedgerDemand `json:"demand,omitempty"`
 	// Excluded are clusters and own endpoints that could not be drawn.
 	Excluded []Exclusion `json:"excluded,omitempty"`
 	// Draws are in order: the tier, the candidate, the endpoint.
@@ -37,9 +39,11 @@ type LedgerRequest struct {
 	// Inbound is set for a call from a peer (PickLocal).
 	Inbound bool `json:"inbound,omitempty"`
 	// Tried are the clusters, or CLUSTER/ENDPOINT, of earlier attempts.
-	Tried  []string  `json:"tried,omitempty"`
-	Random uint64    `json:"random,string"`
-	At     time.Time `json:"at"`
+	Tried []string `json:"tried,omitempty"`
+	// Priority is left out where it is the default one.
+	Priority Priority  `json:"priority,omitempty"`
+	Random   uint64    `json:"random,string"`
+	At       time.Time `json:"at"`
 }
 
 // LedgerPlan names the plan that decided.
@@ -105,6 +109,8 @@ type LedgerCandidate struct {
 	// Reason is why it is out of service, "" if it is not.
 	Reason Reason `json:"reason,omitempty"`
 	Score  *Score `json:"score,omitempty"`
+	// Room is what is known of its capacity; nil is nothing.
+	Room *LedgerRoom `json:"room,omitempty"`
 	// Endpoints are the own cluster's, at most MaxLedgerEndpoints.
 	Endpoints []LedgerEndpoint `json:"endpoints,omitempty"`
 	Omitted   int              `json:"endpoints_omitted,omitempty"`

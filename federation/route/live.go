@@ -3,6 +3,8 @@ package route
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 )
 
 // Live is the registry of live counters. It outlives plans: Compile resolves
@@ -11,6 +13,7 @@ import (
 type Live struct {
 	mu        sync.Mutex
 	targets   map[Target]*Counters
+	zones     map[zoneTarget]*Counters
 	endpoints map[EndpointKey]*Counters
 	rotations map[rotationKey]*atomic.Uint64
 }
@@ -23,10 +26,17 @@ type rotationKey struct {
 	list   string
 }
 
+// zoneTarget is a target in the own cluster, in one of its zones.
+type zoneTarget struct {
+	target Target
+	zone   catalog.Locality
+}
+
 // NewLive returns an empty registry.
 func NewLive() *Live {
 	return &Live{
 		targets:   make(map[Target]*Counters),
+		zones:     make(map[zoneTarget]*Counters),
 		endpoints: make(map[EndpointKey]*Counters),
 		rotations: make(map[rotationKey]*atomic.Uint64),
 	}
@@ -64,6 +74,11 @@ func (l *Live) Prune(p *Plan) {
 	for t := range l.targets {
 		if !p.knows(t) {
 			delete(l.targets, t)
+		}
+	}
+	for k := range l.zones {
+		if !p.knows(k.target) {
+			delete(l.zones, k)
 		}
 	}
 	for k := range l.rotations {

@@ -118,7 +118,10 @@ func (d *decision) free(rec *Record, rnd *draws) {
 		}
 	}
 	d.status = d.nothing(rec)
-	if rec.request.Tried.n > 0 {
+	switch {
+	case rec.met:
+		d.status = Shed
+	case rec.request.Tried.n > 0:
 		d.status = Exhausted
 	}
 }
@@ -181,7 +184,10 @@ func (d *decision) pinned(rec *Record, rnd *draws) {
 		}
 	}
 	d.status = d.nothing(rec)
-	if met {
+	switch {
+	case rec.met:
+		d.status = Shed
+	case met:
 		d.status = Exhausted
 	}
 }
@@ -189,12 +195,12 @@ func (d *decision) pinned(rec *Record, rnd *draws) {
 // take chooses candidate i itself, if it was not tried.
 func (d *decision) take(i int, byHealth bool, tried *Tried, rec *Record, rnd *draws) bool {
 	c := &d.layout.candidates[i]
-	if tried.has(c.target.Cluster, "") {
+	if tried.has(c.target.Cluster, "") || rec.full(&c.gate, i) {
 		return false
 	}
 	if c.own() {
 		w := c.endpoints.wheel(byHealth)
-		if w.exhausted(tried) {
+		if w.exhausted(rec) {
 			return false
 		}
 		d.member = d.drawMember(w, rec, rnd)
@@ -216,7 +222,7 @@ func (d decision) fill(p *Plan, out *Choice) {
 		return
 	}
 	c := &d.layout.candidates[d.candidate]
-	out.Target, out.Name, out.Port, out.Counters = c.target, c.name, c.port, c.counters
+	out.Target, out.Name, out.Port, out.Counters, out.ZoneCounters = c.target, c.name, c.port, c.counters, c.zoneCounters
 	if d.member >= 0 {
 		m := &c.endpoints.members[d.member]
 		out.Endpoint, out.EndpointCounters = m.endpoint, m.counters

@@ -17,6 +17,10 @@ type level struct {
 	// steady is the part of ready that is in full service; ramping the rest, of
 	// which ramped (ready x share, in units of 1/whole) may be used so far.
 	steady, ramping, ramped uint64
+	// gated: the capacity of all that is ready is known, and slots is what may be
+	// used of it.
+	gated bool
+	slots uint64
 	// reachable: there is something to use if health is ignored.
 	reachable bool
 }
@@ -41,15 +45,25 @@ func healthOf(ready, total uint64) uint64 {
 	return min(whole, max(ready*overprovision/total, 1))
 }
 
+// health of the level if ready of its endpoints were. Where the capacity is known the
+// factor is not needed, nor the share of those that are ready: the level is whole as
+// long as it has any, and its gates send on what does not fit.
+func (l level) health(ready uint64) uint64 {
+	if l.gated && ready > 0 {
+		return whole
+	}
+	return healthOf(ready, l.total)
+}
+
 // rampedHealth is the health of l while part of it ramps up: between the health
 // without that part and the full health, in proportion to its share, so that a
 // lone candidate at a share of 10 % draws 10 % of the load.
 func (l level) rampedHealth() uint64 {
-	full := healthOf(l.ready, l.total)
+	full := l.health(l.ready)
 	if l.ramping == 0 {
 		return full
 	}
-	base := healthOf(l.steady, l.total)
+	base := l.health(l.steady)
 	return base + (full-base)*l.ramped/(l.ramping*whole)
 }
 
@@ -72,12 +86,12 @@ func loadsOf(levels []level, threshold uint64) []loaded {
 	var full, ramped uint64
 	for i, l := range levels {
 		out[i].health = l.rampedHealth()
-		full += healthOf(l.ready, l.total)
+		full += l.health(l.ready)
 		ramped += out[i].health
 	}
 	missing := min(full, whole) - min(ramped, whole)
 	for i, l := range levels {
-		if back := min(missing, healthOf(l.ready, l.total)-out[i].health); back > 0 {
+		if back := min(missing, l.health(l.ready)-out[i].health); back > 0 {
 			out[i].health += back
 			out[i].unramped = true
 			missing -= back

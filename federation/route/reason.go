@@ -39,6 +39,8 @@ const (
 	PolicyPin         Reason = "policy_pin"
 	PolicyFailoverOff Reason = "policy_failover_off"
 	PolicyResidency   Reason = "policy_residency"
+	// AtCapacity: it has no slot left for a call of this priority.
+	AtCapacity        Reason = "at_capacity"
 	RequestPin        Reason = "request_pin"
 	AlreadyTried      Reason = "tried"
 	RemoteNotForPeers Reason = "not_for_peers" // PickLocal never routes on

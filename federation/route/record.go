@@ -17,6 +17,14 @@ type Record struct {
 	turned, back uint8
 	// probe is the index plus one of the probation that was taken.
 	probe uint8
+	// fulls are the answers to "is there no slot left?", in order, as bits; asked is
+	// how many there are, answered how many a replay has used. met says that one was
+	// yes.
+	fulls           [maxAsked / 64]uint64
+	asked, answered uint16
+	met             bool
+	// crowded are the candidates (the first 64) that were found without a slot.
+	crowded uint64
 }
 
 const (
@@ -24,6 +32,8 @@ const (
 	maxReads = 4
 	// maxTurnsTaken: one among candidates and one among endpoints.
 	maxTurnsTaken = 2
+	// maxAsked bounds the looks at slots; what is not looked at counts as free.
+	maxAsked = 256
 )
 
 // recordState is what reading means.

@@ -13,6 +13,8 @@ type Request struct {
 	Pin catalog.ClusterName
 	// Tried holds the candidates that this request already failed on.
 	Tried Tried
+	// Priority says how early the call is refused where not all fit.
+	Priority Priority
 	// Random drives every draw of this decision.
 	Random uint64
 	// NowNanos is the monotonic-free Unix time in nanoseconds, for EWMA decay.

@@ -30,12 +30,16 @@ const (
 	// ResidencyHeld: nothing is fit to take the call in the places where the traffic
 	// policy's residency lets it go, but elsewhere something is.
 	ResidencyHeld
+	// Shed: everything that could take the call is at its capacity, or keeps its
+	// last slots for calls of higher priority.
+	Shed
 )
 
 var statusText = [...]string{
 	OK: "ok", UnknownService: "unknown_service", UnknownPort: "unknown_port", NoCandidate: "no_candidate",
 	NotExported: "not_exported", Exhausted: "exhausted", FailClosed: "fail_closed",
 	ResidencyHeld: "residency",
+	Shed:          "shed",
 }
 
 // String is the status's word.

@@ -37,6 +37,8 @@ type item struct {
 	// index is that of the candidate in its layout, or of the member in its set.
 	index int32
 	sound bool
+	// gate bounds the calls to the candidate, where its capacity is known.
+	gate gate
 }
 
 func (w *wheel) add(it item) { w.items = append(w.items, it) }
@@ -76,14 +78,14 @@ func (w *wheel) rotate(c *compiler, key rotationKey) { w.rotation = obtain(c.liv
 
 // pick returns the index of the drawn item, -1 if all were tried.
 func (w *wheel) pick(rec *Record, d *draws, t *turn) int {
-	if w.exhausted(&rec.request.Tried) {
+	if w.exhausted(rec) {
 		return -1 // before a turn is taken
 	}
 	switch w.algorithm {
 	case policy.RoundRobin:
 		return w.next(rec, t)
 	case policy.Random, policy.Weighted:
-		t.first = w.draw(d, &rec.request.Tried, -1)
+		t.first = w.draw(d, rec, -1)
 		return t.first
 	case policy.LeastRequest:
 		return w.better(rec, d, t, queueing)
@@ -108,7 +110,7 @@ func (w *wheel) next(rec *Record, t *turn) int {
 	n := uint64(len(w.schedule))
 	at := t.position % n
 	for range n {
-		if i := int(w.schedule[at]); !w.skip(i, &rec.request.Tried) {
+		if i := int(w.schedule[at]); !w.skip(i, rec) {
 			t.first = i
 			return i
 		}
@@ -117,7 +119,7 @@ func (w *wheel) next(rec *Record, t *turn) int {
 		}
 	}
 	// What a ramp holds back has no turn, but may be all that is left.
-	t.first = w.scan(0, &rec.request.Tried, -1)
+	t.first = w.scan(0, rec, -1)
 	return t.first
 }
 
@@ -130,15 +132,14 @@ func (w *wheel) next(rec *Record, t *turn) int {
 // What a ramp holds back is a second choice as rarely as it is to be used: of two
 // items one is always the second, and who comes back is idle, so that it would win.
 func (w *wheel) better(rec *Record, d *draws, t *turn, cost costFunc) int {
-	tried := &rec.request.Tried
-	t.first = w.draw(d, tried, -1)
+	t.first = w.draw(d, rec, -1)
 	if t.first < 0 || len(w.items) == 1 {
 		return t.first
 	}
 	if len(w.sound) > 0 {
-		t.second = w.drawSound(d, tried, t.first)
+		t.second = w.drawSound(d, rec, t.first)
 	} else {
-		t.second = w.draw(d, tried, t.first)
+		t.second = w.draw(d, rec, t.first)
 	}
 	if t.second < 0 {
 		return t.first
@@ -160,27 +161,27 @@ func (w *wheel) better(rec *Record, d *draws, t *turn, cost costFunc) int {
 const maxRedraws = 4
 
 // draw returns an item by weight, neither tried nor not; -1 if there is none.
-func (w *wheel) draw(d *draws, tried *Tried, not int) int {
+func (w *wheel) draw(d *draws, rec *Record, not int) int {
 	if not >= 0 && len(w.items) == 2 {
-		if i := 1 - not; !w.skip(i, tried) {
+		if i := 1 - not; !w.skip(i, rec) {
 			return i
 		}
 		return -1
 	}
 	for range maxRedraws {
-		if i := w.sampler.draw(d.next()); i != not && !w.skip(i, tried) {
+		if i := w.sampler.draw(d.next()); i != not && !w.skip(i, rec) {
 			return i
 		}
 	}
-	return w.scan(d.next(), tried, not)
+	return w.scan(d.next(), rec, not)
 }
 
 // scan is draw by counting: exact, and as long as the wheel.
-func (w *wheel) scan(u uint64, tried *Tried, not int) int {
+func (w *wheel) scan(u uint64, rec *Record, not int) int {
 	var sum uint64
 	spare := -1 // of weight 0
 	for i := range w.items {
-		if i == not || w.skip(i, tried) {
+		if i == not || w.skip(i, rec) {
 			continue
 		}
 		if sum += w.items[i].weight; spare < 0 {
@@ -192,7 +193,7 @@ func (w *wheel) scan(u uint64, tried *Tried, not int) int {
 	}
 	x := scale(u, sum)
 	for i := range w.items {
-		if i == not || w.skip(i, tried) {
+		if i == not || w.skip(i, rec) {
 			continue
 		}
 		if x < w.items[i].weight {
@@ -203,11 +204,11 @@ func (w *wheel) scan(u uint64, tried *Tried, not int) int {
 	return spare
 }
 
-func (w *wheel) drawSound(d *draws, tried *Tried, not int) int {
+func (w *wheel) drawSound(d *draws, rec *Record, not int) int {
 	n := uint64(len(w.sound))
 	at := scale(d.next(), n)
 	for range n {
-		if i := int(w.sound[at]); i != not && !w.skip(i, tried) {
+		if i := int(w.sound[at]); i != not && !w.skip(i, rec) {
 			return i
 		}
 		if at++; at == n {
@@ -217,23 +218,27 @@ func (w *wheel) drawSound(d *draws, tried *Tried, not int) int {
 	return -1
 }
 
-// skip reports whether item i was tried by this request; of the own cluster,
-// whether all of its endpoints were.
-func (w *wheel) skip(i int, tried *Tried) bool {
+// skip reports whether item i was tried by this request (of the own cluster, whether
+// all of its endpoints were), or has no slot left for it.
+func (w *wheel) skip(i int, rec *Record) bool {
+	it := &w.items[i]
+	if it.gate.counters != nil && rec.full(&it.gate, int(it.index)) {
+		return true
+	}
+	tried := &rec.request.Tried
 	if tried.n == 0 {
 		return false
 	}
-	it := &w.items[i]
 	if it.inner == nil {
 		return tried.has(it.cluster, it.endpoint)
 	}
-	return tried.has(it.cluster, "") || it.inner.exhausted(tried)
+	return tried.has(it.cluster, "") || it.inner.exhausted(rec)
 }
 
 // exhausted reports whether nothing is left to draw.
-func (w *wheel) exhausted(tried *Tried) bool {
+func (w *wheel) exhausted(rec *Record) bool {
 	for i := range w.items {
-		if !w.skip(i, tried) {
+		if !w.skip(i, rec) {
 			return false
 		}
 	}

@@ -30,6 +30,9 @@ func (p *Plan) why(rec *Record, d *decision) string {
 			what, d.drawn, *d.service.traffic.PanicThreshold, d.service.traffic.Name)
 	case ResidencyHeld:
 		return fmt.Sprintf("%s: %s, and traffic policy %q lets no call leave the places that it names", what, nothingFits(rec, d), d.service.traffic.Name)
+	case Shed:
+		return fmt.Sprintf("%s: no cluster has room for a call of priority %s, so it is shed here (see the exclusions)",
+			what, rec.request.Priority)
 	case NoCandidate:
 		return fmt.Sprintf("%s: %s", what, nothingFits(rec, d))
 	}
@@ -76,6 +79,8 @@ func (p *Plan) tierReason(rec *Record, d *decision) string {
 		return "it was ejected and this is the one request that tests it"
 	case d.mode == SuspectSelf:
 		return "every link is down at once, so the fault is probably here (suspect_self); the last known weights are kept"
+	case d.tier != d.drawn && rec.met:
+		return fmt.Sprintf("tier %d was drawn, but has no slot for a call of priority %s; %s", d.drawn, rec.request.Priority, state)
 	case d.tier != d.drawn:
 		return fmt.Sprintf("tier %d was drawn, but this request tried all that it has; %s", d.drawn, state)
 	case t.panic:
@@ -190,9 +195,11 @@ func (p *Plan) otherwise(rec *Record, d *decision) string {
 func (p *Plan) condition(rec *Record, d *decision, i int) string {
 	c := &d.layout.candidates[i]
 	t := &d.layout.tiers[c.tier]
-	switch r := excludedBy(rec, c); {
+	switch r := excludedBy(rec, i, c); {
 	case r == AlreadyTried:
 		return "this request had not tried it already"
+	case r == AtCapacity:
+		return "a slot of it were free: " + c.gate.text(rec.request.Priority)
 	case c.reason != "" && d.mode != SuspectSelf:
 		return healthCondition(c)
 	case d.tier == c.tier && d.outer.second >= 0:
