@@ -69,7 +69,7 @@ func exchange(t *testing.T, dial func(ctx context.Context, network, address stri
 // TestANewConnectionCostsOneRoundTrip counts round trips on the fake clock, on
 // which computing takes no time. The gateways are real, with real QUIC, TLS and
 // SVIDs over a simulated packet network; the TCP of the hosts at both ends is
-// memoryTCP.
+// tunneltest.TCP.
 //
 // Directly, the same exchange costs two: one to connect (SYN, SYN-ACK) before the
 // request may leave, one for request and answer. Through a warm link the caller's
@@ -80,11 +80,11 @@ func TestANewConnectionCostsOneRoundTrip(t *testing.T) {
 		w := newWorld(t, "alpha", "beta")
 		w.sim = newSim(tunneltest.Path{Delay: oneWay})
 		defer w.sim.Close()
-		w.sim.memory = newMemoryTCP(oneWay)
-		l, _ := w.sim.memory.listen("tcp", "")
+		w.sim.memory = tunneltest.NewTCP(oneWay)
+		l, _ := w.sim.memory.Listen("tcp", "")
 		stop := lineServer(t, l)
 		defer stop()
-		web, _ := w.sim.memory.listen("tcp", "")
+		web, _ := w.sim.memory.Listen("tcp", "")
 		server := &http.Server{Handler: who("beta")}
 		served := make(chan struct{})
 		go func() { defer close(served); _ = server.Serve(web) }()
@@ -100,15 +100,15 @@ func TestANewConnectionCostsOneRoundTrip(t *testing.T) {
 
 		const roundTrip = 2 * oneWay
 		for i := range 5 {
-			if d := exchange(t, w.sim.memory.dial, near.Addrs().TCP[0].String()); d != roundTrip {
+			if d := exchange(t, w.sim.memory.Dial, near.Addrs().TCP[0].String()); d != roundTrip {
 				t.Errorf("connection %d through the gateways took %v, want one round trip of %v", i, d, roundTrip)
 			}
 		}
-		if d := exchange(t, w.sim.memory.dialSlow, l.Addr().String()); d != 2*roundTrip {
+		if d := exchange(t, w.sim.memory.DialSlow, l.Addr().String()); d != 2*roundTrip {
 			t.Errorf("the direct connection took %v, want two round trips", d)
 		}
 		transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return w.sim.memory.dial(ctx, network, near.Addrs().HTTP.String())
+			return w.sim.memory.Dial(ctx, network, near.Addrs().HTTP.String())
 		}}
 		for i := range 5 {
 			start := time.Now()

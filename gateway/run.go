@@ -14,8 +14,8 @@ import (
 
 const (
 	// settleTime is how long a connection that was accepted a moment ago has to
-	// get its stream before the links learn that the gateway goes away: they may
-	// close as soon as nothing is on them.
+	// get its stream before the links are waited for: they close as soon as nothing
+	// is on them.
 	settleTime = 100 * time.Millisecond
 	// federationGrace is how long the federations may go on talking through a
 	// gateway that drains: long enough to tell the peers' rosters, and no more,
@@ -129,6 +129,8 @@ func (g *Gateway) drain(base context.Context, ways, talk *group) {
 	// Not ready first: balancers before the ways should send nobody new.
 	g.conditions.Set(conditionServing, false, "draining")
 	g.reports.draining.Store(true)
+	// The peers know within half a round trip, whatever takes its time here.
+	g.node.AnnounceDrain()
 	// The own federation tells the peers' ones, which tell their gateways.
 	g.reports.last(ctx)
 	for _, e := range g.entrances {
@@ -137,8 +139,7 @@ func (g *Gateway) drain(base context.Context, ways, talk *group) {
 	pause(ctx, settleTime)
 
 	var wg sync.WaitGroup
-	// Tells the peers' gateways on the links and waits for all streams, those of
-	// the ways included.
+	// Waits for all streams, those of the ways included.
 	wg.Go(func() {
 		if err := g.node.Drain(ctx); err != nil {
 			g.log.Warn("streams were cut", "err", err)

@@ -248,7 +248,7 @@ func (n *node) boot() {
 	if sim := n.cluster.world.sim; sim != nil {
 		o.Resolve = sim.resolve
 		if sim.memory != nil {
-			o.Listen, o.Dial = sim.memory.listen, sim.memory.dial
+			o.Listen, o.Dial = sim.memory.Listen, sim.memory.Dial
 		}
 	}
 	if n.log != nil {
@@ -379,7 +379,7 @@ func (n *node) admin(path string) (int, []byte) {
 	t.Helper()
 	dial := new(net.Dialer).DialContext
 	if sim := n.cluster.world.sim; sim != nil && sim.memory != nil {
-		dial = sim.memory.dial
+		dial = sim.memory.Dial
 	}
 	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}, Timeout: 20 * time.Second}
 	resp, err := c.Get("http://" + n.Addrs().Admin.String() + path)

@@ -7,18 +7,27 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
-// Drain tells the peers that this gateway takes nothing new, refuses inbound
-// streams and requests with wire.Draining, and waits until those in progress are
-// done, inbound and outbound, or ctx ends; then it closes all links. Streams may
-// still be opened to peers meanwhile. It returns ctx's cause if it cut any
-// stream. After it the node has no links and makes none; end Run.
-func (n *Node) Drain(ctx context.Context) error {
-	n.draining.Store(true)
-	links := n.allLinks()
+// AnnounceDrain tells the peers that this gateway takes nothing new, and refuses
+// inbound streams and requests with wire.Draining from now on. Streams may still be
+// opened to peers. Drain, which comes next, does so too where this has not been
+// called.
+func (n *Node) AnnounceDrain() {
+	if n.draining.Swap(true) {
+		return
+	}
 	n.log.Info("draining", "count", n.open())
-	for _, l := range links {
+	for _, l := range n.allLinks() {
 		l.drainForGood()
 	}
+}
+
+// Drain announces that this gateway takes nothing new, and waits until what is in
+// progress is done, inbound and outbound, or ctx ends; then it closes all links.
+// Streams may still be opened to peers meanwhile. It returns ctx's cause if it cut
+// any stream. After it the node has no links and makes none; end Run.
+func (n *Node) Drain(ctx context.Context) error {
+	n.AnnounceDrain()
+	links := n.allLinks()
 	// GOAWAY, beside our own frame: requests that cross the news are rejected by
 	// http3 itself, as certainly not processed.
 	goAway, stop := context.WithCancel(ctx)

@@ -24,6 +24,8 @@ type Path struct {
 	Queue time.Duration
 	// Cut swallows everything.
 	Cut bool
+	// Held is until when the path stands still: what is sent before sets out then.
+	Held time.Time
 }
 
 // DefaultQueue is how long a packet waits at most for a path with a Rate.
@@ -38,6 +40,7 @@ type Network struct {
 	initial Path
 	paths   map[[2]netip.Addr]Path
 	free    map[[2]netip.Addr]time.Time // when a path with a rate has sent what it has
+	stopped map[netip.Addr][]held
 	inboxes map[netip.AddrPort]*inbox
 	next    uint16
 	closed  bool
@@ -51,6 +54,7 @@ func NewNetwork(p Path, seed uint64) *Network {
 		initial: p,
 		paths:   make(map[[2]netip.Addr]Path),
 		free:    make(map[[2]netip.Addr]time.Time),
+		stopped: make(map[netip.Addr][]held),
 		inboxes: make(map[netip.AddrPort]*inbox),
 		next:    7443,
 	}
@@ -76,6 +80,34 @@ func (n *Network) path(from, to netip.Addr) Path {
 		return p
 	}
 	return n.initial
+}
+
+// held is a packet that waits in the socket of a host that stands still.
+type held struct {
+	packet simnet.Packet
+	box    *inbox
+}
+
+// maxHeld is how many packets the socket of a host that stands still keeps: as many
+// as Linux does by default (212,992 bytes, and 1280 of each packet).
+const maxHeld = 166
+
+// Stop makes a host stand still, as SIGSTOP does its process: it sends nothing,
+// and what comes waits in its socket, as far as there is room. Its clock goes on.
+func (n *Network) Stop(host netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stopped[host] = []held{}
+}
+
+// Resume lets a host that was stopped go on.
+func (n *Network) Resume(host netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, h := range n.stopped[host] {
+		h.box.put(h.packet, time.Now())
+	}
+	delete(n.stopped, host)
 }
 
 // Packets counts the packets sent so far, lost ones included.
@@ -129,7 +161,16 @@ func (r *router) SendPacket(p simnet.Packet) error {
 	if box == nil || path.Cut || path.Loss > 0 && n.random.Float64() < path.Loss {
 		return nil
 	}
-	delay := path.Delay
+	if _, still := n.stopped[from.Addr()]; still {
+		return nil
+	}
+	if waiting, still := n.stopped[to.Addr()]; still {
+		if len(waiting) < maxHeld {
+			n.stopped[to.Addr()] = append(waiting, held{p, box})
+		}
+		return nil
+	}
+	delay := path.Delay + max(0, time.Until(path.Held))
 	if path.Jitter > 0 {
 		delay += time.Duration(n.random.Int64N(int64(path.Jitter)))
 	}
