@@ -31,7 +31,7 @@ type tunnelDialer struct {
 	peerID   spiffeid.ID
 	// candidates are the own gateways to try, in order.
 	candidates func() []*route.Report
-	via        atomic.Pointer[string] // the gateway of the last connection
+	via        atomic.Pointer[string] // the gateway of the last stream
 	authority  atomic.Pointer[authority]
 }
 
@@ -41,24 +41,20 @@ type authority struct {
 	notAfter time.Time
 }
 
-// dial tries each candidate in turn.
-func (d *tunnelDialer) dial(ctx context.Context) (net.Conn, error) {
+// dial tries each candidate in turn, for one of the protocols.
+func (d *tunnelDialer) dial(ctx context.Context, protocols ...string) (net.Conn, *route.Report, error) {
 	way := &control{
 		identity: d.identity, cluster: d.cluster, timeout: attemptTimeout,
-		target: catalog.FederationService(d.peer).String() + ":443", then: d.enter,
+		target: catalog.FederationService(d.peer).String() + ":443",
+		then:   func(ctx context.Context, tunnel net.Conn) (net.Conn, error) { return d.enter(ctx, tunnel, protocols) },
 	}
-	conn, r, err := throughAny(ctx, d.candidates(), way.through)
-	if err != nil {
-		return nil, err
-	}
-	d.via.Store(&r.Gateway.Name)
-	return conn, nil
+	return throughAny(ctx, d.candidates(), way.through)
 }
 
 // enter makes the handshake with the peer's federation, inside of what the
 // gateways carry.
-func (d *tunnelDialer) enter(ctx context.Context, tunnel net.Conn) (net.Conn, error) {
-	inner := tls.Client(tunnel, d.identity.ClientTLS([]string{"h2", "http/1.1"}, identity.AuthorizeIDs(d.peerID)))
+func (d *tunnelDialer) enter(ctx context.Context, tunnel net.Conn, protocols []string) (net.Conn, error) {
+	inner := tls.Client(tunnel, d.identity.ClientTLS(protocols, identity.AuthorizeIDs(d.peerID)))
 	if err := inner.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("federation of %s: %w", d.peer, err)
 	}
@@ -67,20 +63,37 @@ func (d *tunnelDialer) enter(ctx context.Context, tunnel net.Conn) (net.Conn, er
 	return inner, nil
 }
 
-// client speaks HTTP over one connection at a time to the peer's federation.
+// client asks the peer's federation questions.
 func (d *tunnelDialer) client() *http.Client {
 	return &http.Client{Transport: &http.Transport{
-		DialTLSContext:    func(ctx context.Context, _, _ string) (net.Conn, error) { return d.dial(ctx) },
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, _, err := d.dial(ctx, "h2", "http/1.1")
+			return conn, err
+		},
 		ForceAttemptHTTP2: true,
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 		IdleConnTimeout:   time.Minute,
 	}}
 }
 
+// streams follows the peer's federation: the stream has a connection to itself.
+func (d *tunnelDialer) streams() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, r, err := d.dial(ctx, "http/1.1")
+			if err == nil {
+				d.via.Store(&r.Gateway.Name)
+			}
+			return conn, err
+		},
+		IdleConnTimeout: time.Minute,
+	}}
+}
+
 // lastAuthority is of the last connection, nil before the first.
 func (d *tunnelDialer) lastAuthority() *authority { return d.authority.Load() }
 
-// lastVia is the gateway of the last connection, "" before the first.
+// lastVia is the gateway of the last stream, "" before the first.
 func (d *tunnelDialer) lastVia() string {
 	if name := d.via.Load(); name != nil {
 		return *name

@@ -71,7 +71,7 @@ func (p *plane) newPeer(c Peer) (*peer, error) {
 	}
 	opts := exchange.ImporterOptions{
 		Cluster: c.Name, ID: id, URL: "https://" + catalog.FederationService(c.Name).String(),
-		Client: q.dialer.client(), Store: q.kept,
+		Client: q.dialer.client(), Streams: q.dialer.streams(), Store: q.kept,
 		Changed:       func() { p.touch(catalogChanged) },
 		SaveGap:       func() time.Duration { return min(time.Duration(p.peers.count())*saveGapPerPeer, saveGapAtMost) },
 		AllowLoopback: bootstrapsOnLoopback(c.Gateways),

@@ -58,7 +58,7 @@ func newTold(t *testing.T, services, listeners int) *told {
 }
 
 // tell sets what all are told, with some services changed.
-func (x *told) tell(t *testing.T, changed, ready int) {
+func (x *told) tell(t testing.TB, changed, ready int) {
 	x.services = slices.Clone(x.services)
 	for i := range changed {
 		at := i * 7 % len(x.services)

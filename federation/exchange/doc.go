@@ -21,6 +21,13 @@
 // none. A server that knows less than that (a restored backup, a lost disk)
 // raises its epoch above it.
 //
+// A watch over HTTP/1.1 may ask for an upgrade ("Connection: Upgrade", "Upgrade:
+// isthmus-exchange/1"). Then the answer is 101 in place of 200, the connection is
+// the stream's alone, and the lines follow the header as they are, without chunks.
+// The client sends an empty line at least every 35 s, and nothing else: without it
+// the server ends the stream. A server that does not know the upgrade, or is asked
+// for none, answers 200.
+//
 // # Format, version 1
 //
 // The answer is a stream of lines, each one JSON object of at most 1 MiB with a

@@ -21,13 +21,20 @@ import (
 const roster = "gw1@gw1.example.org:7443 gw2@gw2.example.org:7443"
 
 func TestAFederationHearsAnother(t *testing.T) {
-	for _, protocol := range []string{"h2", "http/1.1"} {
+	for _, protocol := range []string{"h2", "http/1.1", exchange.Upgrade} {
 		t.Run(protocol, func(t *testing.T) {
+			protocols := []string{protocol}
+			if protocol == exchange.Upgrade {
+				protocols = nil
+			}
 			p := newPKI()
 			e := newExporter(t)
 			s := newSite(t, p, e)
 			var bundles, changes atomic.Int64
-			l := listen(t, newImporter(t, s.url(), newClient(t, p, awsID, protocol), func(o *exchange.ImporterOptions) {
+			l := listen(t, newImporter(t, s.url(), newClient(t, p, awsID, protocols...), func(o *exchange.ImporterOptions) {
+				if protocols != nil {
+					o.Streams = nil
+				}
 				o.Bundle = func(doc json.RawMessage) error {
 					if bundles.Add(1); string(doc) != `{"keys":[]}` {
 						t.Errorf("bundle %s", doc)

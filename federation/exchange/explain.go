@@ -23,7 +23,11 @@ const (
 func (i *Importer) Explain(ctx context.Context, query url.Values) (json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 	defer cancel()
-	resp, err := i.get(ctx, ExplainPath, query.Encode())
+	req, err := i.request(ctx, ExplainPath, query.Encode())
+	if err != nil {
+		return nil, fmt.Errorf("explain by %s: %w", i.opts.Cluster, err)
+	}
+	resp, err := i.client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("explain by %s: %w", i.opts.Cluster, err)
 	}

@@ -25,12 +25,20 @@ func (i *Importer) stream(ctx context.Context) (stable bool, err error) {
 	defer watchdog.Stop()
 
 	have, full := i.applier.Connected()
-	resp, err := i.get(ctx, CatalogPath, ask{watch: true, full: full, have: have}.query())
+	resp, err := i.open(ctx, ask{watch: true, full: full, have: have})
 	if err != nil {
 		return false, causeOf(ctx, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if err := checkAnswer(resp, "application/x-ndjson"); err != nil {
+	alive, err := upgradedOf(ctx, resp, i.opts.Now())
+	switch {
+	case err != nil:
+	case alive != nil:
+		err = checkType(resp, streamType)
+	default:
+		err = checkAnswer(resp, streamType)
+	}
+	if err != nil {
 		return false, err
 	}
 	i.log.Debug("exchange open", "epoch", have.Epoch, "version", have.Version)
@@ -53,6 +61,9 @@ func (i *Importer) stream(ctx context.Context) (stable bool, err error) {
 			i.log.Info("exchange in sync", "epoch", i.applier.Snapshot().Position().Epoch, "version", i.applier.Snapshot().Position().Version)
 		}
 		i.took(effect, now)
+		if err := alive.lives(now); err != nil {
+			return isStable(syncedAt, now), causeOf(ctx, err)
+		}
 	}
 }
 
@@ -104,8 +115,22 @@ func (i *Importer) took(effect Effect, now time.Time) {
 	i.notify(changed || effect.Changed)
 }
 
-// get asks the peer's federation.
-func (i *Importer) get(ctx context.Context, path, query string) (*http.Response, error) {
+// open asks for the stream, on a connection of its own where there is a client for
+// that.
+func (i *Importer) open(ctx context.Context, a ask) (*http.Response, error) {
+	req, err := i.request(ctx, CatalogPath, a.query())
+	if err != nil {
+		return nil, err
+	}
+	if i.streams == nil {
+		return i.client.Do(req)
+	}
+	askUpgrade(req)
+	return i.streams.Do(req)
+}
+
+// request is one of the peer's federation.
+func (i *Importer) request(ctx context.Context, path, query string) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.opts.URL+path+"?"+query, http.NoBody)
 	if err != nil {
 		return nil, err
@@ -113,7 +138,7 @@ func (i *Importer) get(ctx context.Context, path, query string) (*http.Response,
 	// Without this the transport would ask for gzip and unpack it, and a line's
 	// bound would no longer bound what the peer sends.
 	req.Header.Set("Accept-Encoding", "identity")
-	return i.client.Do(req)
+	return req, nil
 }
 
 // checkAnswer tells the peer's refusals from its troubles.
@@ -125,6 +150,10 @@ func checkAnswer(resp *http.Response, want string) error {
 	default:
 		return fmt.Errorf("the peer's federation answers %d", resp.StatusCode)
 	}
+	return checkType(resp, want)
+}
+
+func checkType(resp *http.Response, want string) error {
 	if got, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || got != want {
 		return refuse(ReasonProtocol, "content type: value %.80q: must be %s", resp.Header.Get("Content-Type"), want)
 	}

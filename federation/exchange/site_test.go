@@ -72,7 +72,34 @@ type site struct {
 	mu      sync.Mutex
 	handler http.Handler
 	server  *http.Server
+	conns   *accepted
 	done    chan struct{}
+}
+
+// accepted is a listener that can cut what it has accepted: a server no longer ends
+// the connections that were taken out of its hands.
+type accepted struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (a *accepted) Accept() (net.Conn, error) {
+	c, err := a.Listener.Accept()
+	if err == nil {
+		a.mu.Lock()
+		a.conns = append(a.conns, c)
+		a.mu.Unlock()
+	}
+	return c, err
+}
+
+func (a *accepted) cut() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, c := range a.conns {
+		_ = c.Close()
+	}
 }
 
 func newSite(t testing.TB, p pki, handler http.Handler) *site {
@@ -105,6 +132,7 @@ func (s *site) heal() {
 		s.t.Fatal(err)
 	}
 	s.address = l.Addr().String()
+	s.conns = &accepted{Listener: l}
 	s.server = &http.Server{
 		Handler: s, TLSConfig: s.source.ServerTLS([]string{"h2", "http/1.1"}, identity.AuthorizeIDs(awsID, gcpID)),
 		ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
@@ -112,7 +140,7 @@ func (s *site) heal() {
 	s.done = make(chan struct{})
 	go func() {
 		defer close(s.done)
-		_ = s.server.ServeTLS(l, "", "")
+		_ = s.server.ServeTLS(s.conns, "", "")
 	}()
 }
 
@@ -120,6 +148,7 @@ func (s *site) heal() {
 func (s *site) cut() {
 	_ = s.server.Close()
 	<-s.done
+	s.conns.cut()
 }
 
 func (s *site) url() string { return "https://" + s.address }
@@ -134,6 +163,21 @@ func newClient(t testing.TB, p pki, id spiffeid.ID, protocols ...string) *http.C
 	return &http.Client{Transport: tr}
 }
 
+// streams is the client for streams beside one for questions.
+func streams(t testing.TB, client *http.Client) *http.Client {
+	tr, ok := client.Transport.(*http.Transport)
+	if !ok {
+		return client
+	}
+	tr = tr.Clone()
+	tr.ForceAttemptHTTP2 = false
+	if tr.TLSClientConfig != nil {
+		tr.TLSClientConfig.NextProtos = []string{"http/1.1"}
+	}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
 // listener is a running Importer of aws.
 type listener struct {
 	*exchange.Importer
@@ -143,7 +187,7 @@ type listener struct {
 
 func newImporter(t testing.TB, url string, client *http.Client, opts ...func(*exchange.ImporterOptions)) *exchange.Importer {
 	t.Helper()
-	o := exchange.ImporterOptions{Cluster: "gcp", ID: gcpID, URL: url, Client: client, Random: func() float64 { return 0 }}
+	o := exchange.ImporterOptions{Cluster: "gcp", ID: gcpID, URL: url, Client: client, Streams: streams(t, client), Random: func() float64 { return 0 }}
 	for _, f := range opts {
 		f(&o)
 	}

@@ -1,7 +1,6 @@
 package exchange
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -91,12 +89,29 @@ func (e *Exporter) serveCatalog(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer e.shut(s)
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	w.Header().Set("Cache-Control", "no-store")
-	s.out = newLineWriter(w)
-	defer s.out.release()
-	err = s.run(r, a.watch)
+	err = s.serve(w, r, a.watch)
 	e.log.Debug("exchange stream ended", "peer", peer, "address", r.RemoteAddr, "err", err)
+}
+
+// serve writes the answer, on the connection itself where that is asked for and can
+// be had.
+func (s *stream) serve(w http.ResponseWriter, r *http.Request, watch bool) error {
+	if watch && asksUpgrade(r) {
+		u, err := upgrade(w)
+		if err == nil {
+			s.out = newLineWriter(u)
+			defer s.out.release()
+			return s.runUpgraded(r.Context(), u)
+		}
+		if !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+	}
+	w.Header().Set("Content-Type", streamType)
+	w.Header().Set("Cache-Control", "no-store")
+	s.out = newLineWriter(&answer{ResponseWriter: w, rc: http.NewResponseController(w)})
+	defer s.out.release()
+	return s.run(r.Context(), watch)
 }
 
 // open admits one more stream of a peer, or says why not.
@@ -145,8 +160,7 @@ var errStreamClosed = errors.New("stream is closed by the exporter")
 
 // run writes until the stream ends and returns why. There are very many streams,
 // which all have something to do at once: what can wake one is one channel.
-func (s *stream) run(r *http.Request, watch bool) error {
-	ctx := r.Context()
+func (s *stream) run(ctx context.Context, watch bool) error {
 	defer context.AfterFunc(ctx, func() { signal(s.wake) })()
 	heartbeat := time.NewTicker(HeartbeatEvery)
 	defer heartbeat.Stop()
@@ -267,95 +281,4 @@ func (s *stream) heartbeat() error {
 		return err
 	}
 	return s.out.flush()
-}
-
-// lineBuffer gathers the lines of a batch; each stream has one at either end, for
-// as long as it lasts.
-const lineBuffer = 16 << 10
-
-// lineWriter writes events to a client that may read slowly, but reads.
-type lineWriter struct {
-	w    http.ResponseWriter
-	rc   *http.ResponseController
-	buf  *bufio.Writer
-	line []byte // room for one
-
-	// stall ends the stream when a write takes writeTimeout. A deadline of each
-	// write would be a message to the connection's goroutine each time.
-	stall    *time.Timer
-	mu       sync.Mutex
-	released bool
-}
-
-func newLineWriter(w http.ResponseWriter) *lineWriter {
-	l := &lineWriter{w: w, rc: http.NewResponseController(w)}
-	l.buf = bufio.NewWriterSize(l, lineBuffer)
-	l.stall = time.AfterFunc(writeTimeout, l.cut)
-	l.stall.Stop()
-	return l
-}
-
-// cut ends a write that goes on.
-func (l *lineWriter) cut() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.released { // the answer is no longer ours then
-		_ = l.rc.SetWriteDeadline(time.Unix(1, 0))
-	}
-}
-
-// Write is the buffer's way out: each chunk has its own time.
-func (l *lineWriter) Write(p []byte) (int, error) {
-	l.stall.Reset(writeTimeout)
-	defer l.stall.Stop()
-	return l.w.Write(p)
-}
-
-// release gives the answer back: its connection may serve another request.
-func (l *lineWriter) release() {
-	l.stall.Stop()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.released = true
-}
-
-func (l *lineWriter) write(e *Event) (err error) {
-	if l.line, err = e.append(l.line[:0]); err != nil {
-		return fmt.Errorf("event %s: %w", e.Type, err)
-	}
-	_, err = l.buf.Write(l.line)
-	return err
-}
-
-// batch writes a batch; the lines of services are there already.
-func (l *lineWriter) batch(o *outgoing) error {
-	for ev := range o.head {
-		if err := l.write(ev); err != nil {
-			return err
-		}
-	}
-	if o.body != nil {
-		if _, err := l.buf.Write(o.body); err != nil {
-			return err
-		}
-		return l.write(&o.sync)
-	}
-	for _, e := range o.entries {
-		if _, err := l.buf.Write(e.line); err != nil {
-			return err
-		}
-	}
-	return l.write(&o.sync)
-}
-
-func (l *lineWriter) flush() error {
-	if err := l.buf.Flush(); err != nil {
-		return err
-	}
-	l.stall.Reset(writeTimeout)
-	defer l.stall.Stop()
-	if err := l.rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
-	return nil
 }

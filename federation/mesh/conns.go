@@ -68,14 +68,19 @@ func (c *conns) state(conn net.Conn, state http.ConnState) {
 			c.metrics.cut.WithLabelValues(reason).Inc()
 			cut(conn)
 		}
-	case http.StateClosed, http.StateHijacked:
-		c.mu.Lock()
-		if l, ok := c.live[conn]; ok {
-			delete(c.live, conn)
-			c.metrics.connections.WithLabelValues(l.kind).Dec()
-		}
-		c.mu.Unlock()
-	case http.StateNew:
+	case http.StateClosed:
+		c.forget(conn)
+	case http.StateNew, http.StateHijacked: // what a handler takes over lives until that ends
+	}
+}
+
+// forget is called when a connection has ended.
+func (c *conns) forget(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l, ok := c.live[conn]; ok {
+		delete(c.live, conn)
+		c.metrics.connections.WithLabelValues(l.kind).Dec()
 	}
 }
 
@@ -95,6 +100,33 @@ func (c *conns) recheck() map[spiffeid.ID]string {
 		cut(conn)
 	}
 	return gone
+}
+
+// takeovers are the handlers that have taken a connection out of the HTTP server's
+// hands, which no longer waits for them.
+type takeovers struct {
+	mu      sync.Mutex
+	ended   bool
+	running sync.WaitGroup
+}
+
+// begin reports whether one more may be taken.
+func (t *takeovers) begin() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return false
+	}
+	t.running.Add(1)
+	return true
+}
+
+// wait lets nobody begin any more, and waits for those that have.
+func (t *takeovers) wait() {
+	t.mu.Lock()
+	t.ended = true
+	t.mu.Unlock()
+	t.running.Wait()
 }
 
 // cut closes a connection under its TLS: a close_notify could wait for a peer

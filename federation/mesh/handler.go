@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -30,7 +31,8 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST "+ReportPath, s.asGateway(s.serveReport))
 	mux.HandleFunc(ExchangePrefix, s.asPeer)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
+		rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK, taken: s.taken}
+		defer rec.end(s.conns)
 		mux.ServeHTTP(rec, r)
 		route := r.Pattern
 		if _, path, ok := strings.Cut(route, " "); ok {
@@ -280,6 +282,30 @@ type statusRecorder struct {
 	http.ResponseWriter
 	status  int
 	written bool
+	taken   *takeovers
+	conn    net.Conn // the handler has taken over
+}
+
+// Hijack gives the connection to the handler, for as long as that runs.
+func (r *statusRecorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if !r.taken.begin() {
+		return nil, nil, http.ErrServerClosed
+	}
+	conn, rw, err := http.NewResponseController(r.ResponseWriter).Hijack()
+	if err != nil {
+		r.taken.running.Done()
+		return nil, nil, err
+	}
+	r.conn, r.status, r.written = conn, http.StatusSwitchingProtocols, true
+	return conn, rw, nil
+}
+
+// end is called after the handler.
+func (r *statusRecorder) end(c *conns) {
+	if r.conn != nil {
+		c.forget(r.conn)
+		r.taken.running.Done()
+	}
 }
 
 // WriteHeader records the first status.

@@ -75,6 +75,7 @@ type Server struct {
 	tables  *tables
 	roles   *roles
 	conns   *conns
+	taken   *takeovers
 	links   sync.Map // of gateways that have reported: how many links, as int
 }
 
@@ -83,7 +84,7 @@ func New(opts Options) (*Server, error) {
 	if opts.Identity == nil || opts.Cluster.IsZero() || opts.Report == nil || opts.Ahead == nil || opts.Exchange == nil {
 		return nil, errors.New("mesh: identity, cluster, report, ahead and exchange are required")
 	}
-	s := &Server{opts: opts, log: opts.Log, metrics: newMetrics(opts.Registerer), tables: newTables(), roles: newRoles(opts.Cluster)}
+	s := &Server{opts: opts, log: opts.Log, metrics: newMetrics(opts.Registerer), tables: newTables(), roles: newRoles(opts.Cluster), taken: new(takeovers)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -156,6 +157,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err := srv.Shutdown(stop); err != nil {
 		_ = srv.Close()
 	}
+	s.taken.wait() // they end with ctx, too
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("mesh: serve %s: %w", l.Addr(), err)
 	}

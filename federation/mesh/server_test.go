@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/identity/identitytest"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"go.uber.org/goleak"
 )
@@ -40,6 +42,7 @@ type stand struct {
 	address    string
 	reports    chan *route.Report
 	ahead      chan uint64
+	registry   *prometheus.Registry
 
 	mu     sync.Mutex
 	served map[string]int // requests that reached the exchange, by peer
@@ -50,6 +53,7 @@ func newStand(t *testing.T) *stand {
 	s := &stand{
 		east: identitytest.NewCA("east.test"), west: identitytest.NewCA("west.test"),
 		reports: make(chan *route.Report, 16), ahead: make(chan uint64, 16), served: map[string]int{},
+		registry: prometheus.NewPedanticRegistry(),
 	}
 	s.cluster, s.peer = s.east.ID("/isthmus/cluster/east"), s.west.ID("/isthmus/cluster/west")
 	s.federation = s.east.Source(s.cluster, s.east.Bundle())
@@ -67,7 +71,7 @@ func newStand(t *testing.T) *stand {
 			}
 		},
 		Ahead:    func(_ string, epoch uint64) { s.ahead <- epoch },
-		Exchange: s.exchange,
+		Exchange: s.exchange, Registerer: s.registry,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -95,12 +99,25 @@ func (s *stand) peers() map[spiffeid.ID]catalog.ClusterName {
 	return map[spiffeid.ID]catalog.ClusterName{s.peer: "west"}
 }
 
-// exchange answers with the origin that it was told, and keeps the stream open.
+// exchange answers with the origin that it was told, and keeps the stream open; on
+// the connection itself where it is asked to.
 func (s *stand) exchange(peer catalog.ClusterName) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.served[string(peer)]++
 		s.mu.Unlock()
+		if r.Header.Get("Upgrade") != "" {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			defer conn.Close()
+			_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\norigin %s\n", peer)
+			defer context.AfterFunc(r.Context(), func() { _ = conn.Close() })()
+			_, _ = io.Copy(io.Discard, conn)
+			return
+		}
 		_, _ = fmt.Fprintf(w, "origin %s\n", peer)
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
@@ -359,18 +376,26 @@ func TestGroupsAreApart(t *testing.T) {
 }
 
 // follow opens the exchange as the peer and returns the stream.
-func (s *stand) follow(t *testing.T, who *identity.Source) (*bufio.Reader, error) {
+func (s *stand) follow(t *testing.T, who *identity.Source, upgrade ...bool) (*bufio.Reader, error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), "GET", s.url(mesh.ExchangePrefix+"catalog"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := s.dialer(t, who).Do(req)
+	client, want := s.dialer(t, who), http.StatusOK
+	if slices.Contains(upgrade, true) {
+		transport := client.Transport.(*http.Transport)
+		transport.TLSClientConfig.NextProtos, transport.ForceAttemptHTTP2 = []string{"http/1.1"}, false
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", "test")
+		want = http.StatusSwitchingProtocols
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}
 	t.Cleanup(func() { _ = resp.Body.Close() })
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode != want {
 		return nil, fmt.Errorf("status %d", resp.StatusCode)
 	}
 	return bufio.NewReader(resp.Body), nil
@@ -402,8 +427,14 @@ func ended(t *testing.T, stream *bufio.Reader) {
 }
 
 func TestARemovedPeerIsCutAtOnce(t *testing.T) {
+	for _, upgrade := range []bool{false, true} {
+		t.Run(fmt.Sprintf("upgrade %v", upgrade), func(t *testing.T) { testARemovedPeerIsCut(t, upgrade) })
+	}
+}
+
+func testARemovedPeerIsCut(t *testing.T, upgrade bool) {
 	s := newStand(t)
-	stream, err := s.follow(t, s.peerIdentity())
+	stream, err := s.follow(t, s.peerIdentity(), upgrade)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -415,27 +446,75 @@ func TestARemovedPeerIsCutAtOnce(t *testing.T) {
 	receive(t, gateway)
 	s.server.SetPeers(nil)
 	ended(t, stream)
-	if _, err := s.follow(t, s.peerIdentity()); err == nil {
+	if _, err := s.follow(t, s.peerIdentity(), upgrade); err == nil {
 		t.Error("a removed peer came back")
 	}
 	// Nobody else is touched.
 	s.publish(t, 1, 2)
 	receive(t, gateway)
 	s.server.SetPeers(s.peers())
-	if _, err := s.follow(t, s.peerIdentity()); err != nil {
+	if _, err := s.follow(t, s.peerIdentity(), upgrade); err != nil {
 		t.Errorf("a peer that was added again is refused: %v", err)
 	}
 }
 
 func TestAPeerWhoseBundleIsRemovedIsCut(t *testing.T) {
+	for _, upgrade := range []bool{false, true} {
+		s := newStand(t)
+		stream, err := s.follow(t, s.peerIdentity(), upgrade)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		s.federation.RemovePeerBundle(s.west.TrustDomain())
+		ended(t, stream)
+	}
+}
+
+// A connection that a handler has taken over counts among the live ones for as long
+// as the handler has it, and by the status that it answers with.
+func TestATakenConnectionIsCounted(t *testing.T) {
 	s := newStand(t)
-	stream, err := s.follow(t, s.peerIdentity())
+	peers := func() (connections, upgraded float64) {
+		families, err := s.registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				for _, l := range m.GetLabel() {
+					switch {
+					case f.GetName() == "isthmus_federation_mesh_connections" && l.GetValue() == "peer":
+						connections = m.GetGauge().GetValue()
+					case f.GetName() == "isthmus_federation_mesh_requests_total" && l.GetValue() == "101":
+						upgraded = m.GetCounter().GetValue()
+					}
+				}
+			}
+		}
+		return connections, upgraded
+	}
+	stream, err := s.follow(t, s.peerIdentity(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := stream.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	s.federation.RemovePeerBundle(s.west.TrustDomain())
+	if n, _ := peers(); n != 1 {
+		t.Errorf("%v connections of peers", n)
+	}
+	s.server.SetPeers(nil)
 	ended(t, stream)
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		n, upgraded := peers()
+		if n == 0 && upgraded == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%v connections of peers, %v upgrades", n, upgraded)
+		}
+	}
 }

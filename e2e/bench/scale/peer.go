@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -83,8 +84,7 @@ func (p *peer) change(now time.Time) error {
 // keeps nothing of it.
 func (p *peer) listen(ctx context.Context, mesh string) {
 	client := &http.Client{Transport: &http.Transport{
-		TLSClientConfig:   p.identity.ClientTLS([]string{"h2", "http/1.1"}, identity.AuthorizeIDs(clusterID(p.world.ca, ownCluster))),
-		ForceAttemptHTTP2: true,
+		TLSClientConfig: p.identity.ClientTLS([]string{"http/1.1"}, identity.AuthorizeIDs(clusterID(p.world.ca, ownCluster))),
 	}}
 	defer client.CloseIdleConnections()
 	for ctx.Err() == nil {
@@ -103,15 +103,23 @@ func (p *peer) follow(ctx context.Context, client *http.Client, url string) {
 	if err != nil {
 		return
 	}
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", exchange.Upgrade)
 	resp, err := client.Do(req)
 	if err != nil {
 		return
 	}
-	defer func() { _ = resp.Body.Close() }()
-	lines := bufio.NewScanner(resp.Body)
+	conn, ok := resp.Body.(io.ReadWriteCloser)
+	if !ok || resp.StatusCode != http.StatusSwitchingProtocols {
+		_ = resp.Body.Close()
+		return
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer conn.Close()
+	lines := bufio.NewScanner(conn)
 	lines.Buffer(nil, 1<<20)
-	told := 0
-	for resp.StatusCode == http.StatusOK && lines.Scan() {
+	told, said := 0, time.Now()
+	for lines.Scan() {
 		switch {
 		case bytes.HasPrefix(lines.Bytes(), []byte(`{"type":"service"`)):
 			told++
@@ -120,6 +128,12 @@ func (p *peer) follow(ctx context.Context, client *http.Client, url string) {
 			p.world.tally.Told += told
 			p.world.mu.Unlock()
 			told = 0
+		}
+		if time.Since(said) >= exchange.AliveEvery {
+			said = time.Now()
+			if _, err := conn.Write([]byte{'\n'}); err != nil {
+				return
+			}
 		}
 	}
 }

@@ -14,8 +14,8 @@ func (r result) String() string {
 	}
 	line("first sync at every gateway", "%v (%v of CPU)", ms(r.FirstSync), ms(r.SyncCPU))
 	line("heap at rest", "%.1f MB above %.1f MB", float64(r.Heap-r.Base)/1e6, float64(r.Base)/1e6)
-	line("CPU at rest", "%.1f %% of a core", 100*r.Idle)
-	line(fmt.Sprintf("CPU at %d changes", r.Changes), "%.1f %% of a core", 100*r.Busy)
+	line("CPU at rest", "%.1f %% of a core, %.0f sleeps of a thread a second", 100*r.Idle, r.Rested)
+	line(fmt.Sprintf("CPU at %d changes", r.Changes), "%.1f %% of a core (%.1f %% in the kernel), %.0f sleeps of a thread a second", 100*r.Busy, 100*r.Kernel, r.Sleeps)
 	line("CPU by change, above rest", "%v", r.perChange())
 	line("endpoint to every gateway", "p50 %v, p99 %v, worst %v", ms(r.Local50), ms(r.Local99), ms(r.LocalMax))
 	line("peer's row to every gateway", "p50 %v, p99 %v, worst %v", ms(r.Remote50), ms(r.Remote99), ms(r.RemoteMax))

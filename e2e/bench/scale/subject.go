@@ -31,7 +31,10 @@ type result struct {
 	// Heap is the service's at rest; Base that of a process without a catalog.
 	Base, Heap uint64
 	// Idle and Busy are shares of one core: at rest, and under changes.
-	Idle, Busy                    float64
+	Idle, Busy float64
+	// Kernel is the kernel's part of Busy; Sleeps are how often a thread slept in that
+	// time, and Rested in that of Idle, each a second.
+	Kernel, Sleeps, Rested        float64
 	Changes                       int
 	BusyFor                       time.Duration
 	Local50, Local99, LocalMax    time.Duration
@@ -114,11 +117,13 @@ func (u *subject) run(ctx context.Context) (res result, err error) {
 		return res, err
 	}
 	rest := u.plan.Steady / 2
-	began, cpu = time.Now(), cpuTime()
+	began = time.Now()
+	cpu, _, slept := usage()
 	if err := pause(ctx, rest); err != nil {
 		return res, err
 	}
-	res.Idle = share(cpuTime()-cpu, time.Since(began))
+	used, _, sleeps := usage()
+	res.Idle, res.Rested = share(used-cpu, time.Since(began)), float64(sleeps-slept)/time.Since(began).Seconds()
 	stopProfile()
 	return res, u.steady(ctx, &res)
 }
@@ -155,7 +160,8 @@ func (u *subject) steady(ctx context.Context, res *result) error {
 	if err := u.talk.say(order{Remote: u.plan.Rate / 2}); err != nil {
 		return err
 	}
-	began, cpu := time.Now(), cpuTime()
+	began := time.Now()
+	cpu, kernel, slept := usage()
 	var local []mark
 	for time.Since(began) < u.plan.Steady {
 		m, err := u.change()
@@ -168,7 +174,9 @@ func (u *subject) steady(ctx context.Context, res *result) error {
 		}
 	}
 	res.BusyFor = time.Since(began)
-	res.Busy = share(cpuTime()-cpu, res.BusyFor)
+	used, ofKernel, sleeps := usage()
+	res.Busy, res.Kernel = share(used-cpu, res.BusyFor), share(ofKernel-kernel, res.BusyFor)
+	res.Sleeps = float64(sleeps-slept) / res.BusyFor.Seconds()
 	stopProfile()
 	if err := u.talk.say(order{Remote: -1}); err != nil {
 		return err
