@@ -186,7 +186,7 @@ func TestLeaseRunsOut(t *testing.T) {
 		}
 		// Control is back within the back-off's maximum.
 		w.heal()
-		time.Sleep(31 * time.Second)
+		time.Sleep(6 * time.Second)
 		synctest.Wait()
 		if st := l.Status(); st.State != exchange.StateOK || st.ControlLost || st.Err != nil {
 			t.Errorf("after the heal: %+v", st)
@@ -232,7 +232,7 @@ func TestBackOff(t *testing.T) {
 			if got := dials[i].Sub(dials[i-1]); got != want {
 				t.Errorf("attempt %d comes after %v, want %v", i, got, want)
 			}
-			want = min(2*want, 30*time.Second)
+			want = min(2*want, 5*time.Second)
 		}
 		if len(dials) < 15 {
 			t.Errorf("%d attempts in five minutes", len(dials))
@@ -257,7 +257,7 @@ func TestBackOff(t *testing.T) {
 		l.close()
 	})
 	for _, attempt := range []int{0, 1, 7, 8, 1000} {
-		if low, high := exchange.Backoff(attempt, 0), exchange.Backoff(attempt, 1); low > high || low < 10*time.Millisecond || high > 30*time.Second {
+		if low, high := exchange.Backoff(attempt, 0), exchange.Backoff(attempt, 1); low > high || low < 10*time.Millisecond || high > 5*time.Second {
 			t.Errorf("attempt %d waits %v to %v", attempt, low, high)
 		}
 	}

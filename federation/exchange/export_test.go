@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 )
@@ -80,9 +79,6 @@ func mustLine(e *Event) string {
 	}
 	return string(b)
 }
-
-// Backoff and Silence show what an Importer waits.
-func Backoff(attempt int, random float64) time.Duration { return backoff(attempt, random) }
 
 // Silence is how long a stream may say nothing.
 const Silence = silence

@@ -266,7 +266,7 @@ func (i *Importer) follow(ctx context.Context) {
 		if stable {
 			attempt = 0
 		}
-		wait := time.NewTimer(backoff(attempt, i.opts.Random()))
+		wait := time.NewTimer(Backoff(attempt, i.opts.Random()))
 		select {
 		case <-wait.C:
 		case <-i.nudge:
@@ -279,17 +279,20 @@ func (i *Importer) follow(ctx context.Context) {
 }
 
 // The back-off between streams: a random share of a ceiling that doubles, so
-// that the clusters that lost one peer do not come back to it in step.
+// that the clusters that lost one peer do not come back to it in step. The most is
+// what a peer that is there again may have to wait for; an attempt costs little, and
+// nothing beyond the own gateway while there is no link.
 const (
 	backoffBase  = 200 * time.Millisecond
-	backoffMax   = 30 * time.Second
+	backoffMax   = 5 * time.Second
 	backoffFloor = 20 * time.Millisecond // keeps the luckiest draw from being a hot loop
 	// stableAfter is how long a stream must be in sync to start the back-off anew.
 	stableAfter = time.Minute
 )
 
-func backoff(attempt int, random float64) time.Duration {
-	const doublings = 8 // 200 ms << 8 is above the maximum
+// Backoff is the wait after a failed attempt, from 0; random is from [0, 1).
+func Backoff(attempt int, random float64) time.Duration {
+	const doublings = 5 // 200 ms << 5 is above the maximum
 	ceiling := min(backoffMax, backoffBase<<min(attempt, doublings))
 	return max(backoffFloor, time.Duration(random*float64(ceiling)))
 }
