@@ -131,6 +131,13 @@ func linked(r *route.Report, cluster catalog.ClusterName) bool {
 	return slices.ContainsFunc(r.Links, func(l route.LinkReport) bool { return l.Cluster == cluster && l.State == "up" })
 }
 
+// count is how many gateways there are, those included that are silent for a moment.
+func (g *gateways) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.last)
+}
+
 // named returns the last report of one gateway.
 func (g *gateways) named(name string) (heard, bool) {
 	g.mu.Lock()

@@ -172,7 +172,7 @@ func (p *plane) publishTable() {
 	in := tables.Input{
 		Cluster:    route.Cluster{Name: p.opts.Cluster, Locality: p.opts.Locality, ID: p.id.String(), Labels: p.opts.Labels},
 		Federation: p.federationAddress(), Joining: p.peering.Open(), View: p.loop.view, Policy: p.loop.index,
-		Epoch: p.loop.epoch, Version: p.loop.version + 1,
+		Gateways: p.sharing(), Epoch: p.loop.epoch, Version: p.loop.version + 1,
 	}
 	for _, q := range p.peers.all() {
 		in.Peers = append(in.Peers, q.entry())
@@ -227,6 +227,7 @@ func (p *plane) goAbove(ctx context.Context, epoch uint64) {
 func (p *plane) look() {
 	now := p.now()
 	p.noteGateways(now)
+	p.countGateways()
 	p.refreshGateways()
 	p.noteSources()
 	p.noteCatalogs()

@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/api"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 	"github.com/isthmus-mesh/isthmus/federation/audit"
+	"github.com/isthmus-mesh/isthmus/federation/budget"
 	"github.com/isthmus-mesh/isthmus/federation/exchange"
 	"github.com/isthmus-mesh/isthmus/federation/history"
 	"github.com/isthmus-mesh/isthmus/federation/mesh"
@@ -54,6 +55,7 @@ type plane struct {
 	publisher *bundleendpoint.Server // nil where no bundle endpoint is configured
 	exporter  *exchange.Exporter
 	gateways  *gateways
+	shares    budget.Allocator
 	peers     *peers
 	peering   *peering.Service
 	sources   []*source
@@ -180,7 +182,7 @@ func (p *plane) newDoors() (err error) {
 	}
 	p.mesh, err = mesh.New(mesh.Options{
 		Identity: p.opts.Identity, Cluster: p.id,
-		Report: p.takeReport, Ahead: p.raiseEpoch,
+		Report: p.takeReport, Shares: p.shareBudgets, Ahead: p.raiseEpoch,
 		Namesake: p.noteNamesake, JoinOpen: p.peering.Open, Join: p.peering.ServeConn,
 		Exchange: func(peer catalog.ClusterName) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -33,6 +33,32 @@ func (p *plane) takeReport(r *route.Report) error {
 	return nil
 }
 
+// shareBudgets answers a report with the gateway's shares.
+func (p *plane) shareBudgets(r *route.Report) *route.Shares {
+	n := p.gateways.count()
+	if r.Gateway.Draining { // it takes nothing new: what it holds goes to the others
+		p.shares.Forget(r.Gateway.Name)
+		return &route.Shares{Gateways: n}
+	}
+	return p.shares.Report(r.Gateway.Name, r.Demands, n, p.now())
+}
+
+// countGateways has a table made when the number of gateways has changed by which they
+// split budgets.
+func (p *plane) countGateways() {
+	if t := p.loop.table; t != nil && t.Head().Gateways != p.sharing() {
+		p.touch(catalogChanged)
+	}
+}
+
+// sharing is how many gateways share budgets; 0 where there is none to be shared.
+func (p *plane) sharing() int {
+	if p.loop.index == nil || !p.loop.index.SharesBudgets() {
+		return 0
+	}
+	return p.gateways.count()
+}
+
 // saysMore reports whether a gateway's report leads to more than new figures in
 // the lists, which look brings: it has another word on itself, on an endpoint or on
 // which clusters can be reached.

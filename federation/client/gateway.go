@@ -3,7 +3,6 @@ package client
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,9 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/mesh"
@@ -239,45 +236,6 @@ func (g *Gateway) check(t *route.Table, have position) error {
 	}
 	if now := (position{t.Epoch, t.Version}); !have.before(now) {
 		return fmt.Errorf("table: (%d, %d) is not newer than (%d, %d)", now.epoch, now.version, have.epoch, have.version)
-	}
-	return nil
-}
-
-// Send delivers one report to every replica; one that takes it is enough. An
-// error of type *StatusError is a refusal; any other means that none was reached.
-func (g *Gateway) Send(ctx context.Context, r *route.Report) error {
-	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
-	defer cancel()
-	body, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	if len(g.addresses) == 1 {
-		return g.sendTo(ctx, g.addresses[0], body)
-	}
-	errs := make([]error, len(g.addresses))
-	var wg sync.WaitGroup
-	for i, address := range g.addresses {
-		wg.Go(func() { errs[i] = g.sendTo(ctx, address, body) })
-	}
-	wg.Wait()
-	if slices.Contains(errs, nil) {
-		return nil
-	}
-	return errors.Join(errs...)
-}
-
-func (g *Gateway) sendTo(ctx context.Context, address string, body []byte) error {
-	resp, err := g.do(ctx, address, http.MethodPost, mesh.ReportPath, body)
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	defer func() {
-		drain(resp.Body)
-		_ = resp.Body.Close()
-	}()
-	if resp.StatusCode != http.StatusNoContent {
-		return fmt.Errorf("report: %w", statusError(resp))
 	}
 	return nil
 }

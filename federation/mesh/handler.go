@@ -236,7 +236,12 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request, gateway str
 		writeProblem(w, http.StatusServiceUnavailable, "refused", err.Error())
 		return
 	}
-	w.WriteHeader(http.StatusNoContent)
+	if !report.TakesShares || s.opts.Shares == nil {
+		w.WriteHeader(http.StatusNoContent) // all that gateways from before shares know
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(s.opts.Shares(report)) // the gateway has gone, or has it
 }
 
 // roomForLinks is an empty list with room for as many links as the gateway has

@@ -24,6 +24,9 @@ const (
 	// MaxTableBytes bounds one line of the table stream: 1,000,000 endpoints take
 	// about 200 bytes each.
 	MaxTableBytes = 256 << 20
+	// MaxSharesBytes bounds the answer to a report: route.MaxDemands budgets, each with a
+	// SPIFFE ID.
+	MaxSharesBytes = 4 << 20
 	// MaxReportBytes bounds one report: 100,000 endpoints and targets of about
 	// 200 bytes each.
 	MaxReportBytes = 32 << 20

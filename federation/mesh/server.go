@@ -48,6 +48,9 @@ type Options struct {
 	Cluster spiffeid.ID
 	// Report takes a report whose gateway is who it says. An error refuses it.
 	Report func(*route.Report) error
+	// Shares answers a report that has been taken with what its gateway may use of
+	// budgets that the cluster's gateways share. Nil: there are none.
+	Shares func(*route.Report) *route.Shares
 	// Ahead is told when a gateway has a table of a higher epoch than ours: the
 	// federation has lost its own.
 	Ahead func(gateway string, epoch uint64)

@@ -122,6 +122,17 @@ func (ix *Index) TrafficFor(service catalog.ServiceName) *Traffic {
 	return &ix.filled[ref.rule]
 }
 
+// SharesBudgets reports whether a traffic policy has a rate that the gateways of the
+// cluster share.
+func (ix *Index) SharesBudgets() bool {
+	for i := range ix.set.Traffic {
+		if l := ix.set.Traffic[i].Limits; l != nil && slices.ContainsFunc(l.Rates, func(r RateLimit) bool { return r.Filled().Scope == PerCluster }) {
+			return true
+		}
+	}
+	return false
+}
+
 func indexOf[K comparable](m map[K]*patternIndex, key K) *patternIndex {
 	p := m[key]
 	if p == nil {

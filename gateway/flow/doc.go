@@ -14,7 +14,7 @@
 // call allocates unless it is the first of its caller or waits.
 //
 // Budgets of a whole cluster are split between its gateways in shares that the federation
-// leases (federation/share): Demands says what this gateway was asked for, TakeShares
+// leases (federation/budget): Demands says what this gateway was asked for, TakeShares
 // what it may use. Without an answer the share stays what it was, and at least an even
 // part: the budgets of all gateways together then stay below twice the limit.
 package flow
