@@ -151,6 +151,12 @@ func patchOf(sets *sets, was, is *route.Service) (ServicePatch, error) {
 	if !sharesList(was.ExportedTo, is.ExportedTo) && !slices.Equal(was.ExportedTo, is.ExportedTo) {
 		p.ExportedTo = sets.index(is.ExportedTo)
 	}
+	if !slices.Equal(was.SubsetLabels, is.SubsetLabels) {
+		p.SubsetLabels = &is.SubsetLabels
+		if is.SubsetLabels == nil {
+			p.SubsetLabels = &[]string{}
+		}
+	}
 	if was.Traffic != is.Traffic && !reflect.DeepEqual(was.Traffic, is.Traffic) {
 		raw, err := encodeTraffic(is.Traffic)
 		if err != nil {
@@ -248,6 +254,9 @@ func whole(sets *sets, s *route.Service) (ServicePatch, error) {
 	p := ServicePatch{Name: s.Name, Whole: true, Ports: s.Ports, Endpoints: s.Endpoints, Remote: s.Remote}
 	if len(s.Quarantined) > 0 {
 		p.Quarantined = &s.Quarantined
+	}
+	if len(s.SubsetLabels) > 0 {
+		p.SubsetLabels = &s.SubsetLabels
 	}
 	if len(s.ExportedTo) > 0 {
 		p.ExportedTo = sets.index(s.ExportedTo)

@@ -32,6 +32,11 @@ func (f *Follower) row(b *batch, was *route.Service, p *ServicePatch) (row route
 	if p.ExportedTo != nil {
 		row.ExportedTo = f.set(b.sets[*p.ExportedTo])
 	}
+	if p.SubsetLabels != nil {
+		if row.SubsetLabels = *p.SubsetLabels; len(row.SubsetLabels) == 0 {
+			row.SubsetLabels = nil
+		}
+	}
 	switch {
 	case p.Traffic == nil:
 	case bytes.Equal(p.Traffic, []byte(null)):

@@ -63,6 +63,9 @@ type ServicePatch struct {
 	Quarantined *[]string       `json:"quarantined,omitempty"`
 	ExportedTo  *int            `json:"exported_to,omitempty"`
 	Traffic     json.RawMessage `json:"traffic,omitempty"`
+	// SubsetLabels replace what there was. They are outside of the digest: a gateway
+	// that knows none would refuse every table with exports that publish labels.
+	SubsetLabels *[]string `json:"subset_labels,omitempty"`
 	// Endpoints are put after Gone are removed; Remote after RemoteGone.
 	Endpoints  []catalog.Endpoint    `json:"endpoints,omitempty"`
 	Gone       []Instance            `json:"gone,omitempty"`

@@ -23,6 +23,8 @@ type Index struct {
 	traffic *patternIndex
 	filled  []Traffic
 	unset   *Traffic
+	// publishes: an export has subset labels.
+	publishes bool
 }
 
 // NewIndex compiles a validated set.
@@ -36,6 +38,7 @@ func NewIndex(s Set) *Index {
 		unset:   DefaultTraffic(),
 	}
 	for i, e := range ix.set.Exports {
+		ix.publishes = ix.publishes || len(e.SubsetLabels) > 0
 		for _, to := range e.To {
 			indexOf(ix.exports, to).add(e.Services, i)
 			ix.named[to] += strconv.Itoa(i) + " "
@@ -82,6 +85,24 @@ func (ix *Index) ExportedTo(service catalog.ServiceName, peers []catalog.Cluster
 		}
 	}
 	return out
+}
+
+// SubsetLabels are the keys of labels by which any of peers, to which service is
+// exported, may ask for a part of it; sorted.
+func (ix *Index) SubsetLabels(service catalog.ServiceName, peers []catalog.ClusterName) []string {
+	if !ix.publishes {
+		return nil
+	}
+	var keys []string
+	var last *Export
+	for _, p := range peers {
+		if e, ok := ix.ExportTo(service, p); ok && e != last {
+			last = e
+			keys = append(keys, e.SubsetLabels...)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
 
 // ImportFor returns the import that takes the service called remote in the peer

@@ -14,6 +14,9 @@ import (
 // thousand has 1,000 candidates: clusters of one tier, or own endpoints.
 func thousand(what string, alg policy.Algorithm) *world {
 	w := newWorld().policy(policy.Traffic{Algorithm: alg})
+	if alg.Hashes() {
+		w.policy(sticky(alg))
+	}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	now := epoch.UnixNano()
 	if what == "endpoints" {
@@ -40,7 +43,7 @@ func thousand(what string, alg policy.Algorithm) *world {
 
 func BenchmarkPick(b *testing.B) {
 	for _, what := range []string{"clusters", "endpoints"} {
-		for _, alg := range []policy.Algorithm{policy.P2C, policy.RoundRobin, policy.Random, policy.LeastRequest} {
+		for _, alg := range []policy.Algorithm{policy.P2C, policy.RoundRobin, policy.Random, policy.LeastRequest, policy.RingHash, policy.Maglev} {
 			b.Run(fmt.Sprintf("%s/%s", what, alg), func(b *testing.B) {
 				p := thousand(what, alg).compile()
 				r := request(0)
@@ -48,6 +51,9 @@ func BenchmarkPick(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					r.Random++
+					if alg.Hashes() {
+						r.Hash = r.Random << 2 >> 2
+					}
 					if c, _ := p.Pick(r); c.Status != route.OK {
 						b.Fatal(c.Status)
 					}

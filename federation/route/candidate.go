@@ -97,6 +97,18 @@ func (c *candidate) compare(o *candidate) int {
 	return cmp.Or(c.place.compare(o.place), cmp.Compare(c.target.Cluster, o.target.Cluster), cmp.Compare(c.zone, o.zone))
 }
 
+// hashName is what a candidate's keys go by.
+func (c *candidate) hashName() string {
+	switch {
+	case c.quarantined:
+		return string(c.target.Cluster) + "/quarantined"
+	case c.own():
+		return string(c.target.Cluster) + "/" + c.locality.Zone
+	default:
+		return string(c.target.Cluster)
+	}
+}
+
 // exclude sets why the candidate is out of service.
 func (c *candidate) exclude(r Reason, since time.Time, detail string) {
 	c.reason, c.since, c.detail, c.ready = r, since, detail, 0

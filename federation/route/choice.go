@@ -21,6 +21,9 @@ type Choice struct {
 	// ZoneCounters are those of the endpoint's zone, where its capacity is known; the
 	// caller calls Begin and End or Cancel on them as on Counters.
 	ZoneCounters *Counters
+	// Subset is the canonical text of the labels of the part that the call goes to, ""
+	// for the whole service: what the stream header carries.
+	Subset string
 	// Endpoint is set where Target.Cluster is the own cluster.
 	Endpoint *catalog.Endpoint
 	// Counters are the target's and EndpointCounters the endpoint's (nil without

@@ -29,6 +29,7 @@ type Plan struct {
 	alone      bool
 	services   map[catalog.ServiceName]*servicePlan
 	peers      map[catalog.ClusterName]*Peer
+	live       *Live
 	authorizer *policy.Authorizer
 	defaults   *policy.Traffic
 }
@@ -38,6 +39,9 @@ type servicePlan struct {
 	service *Service
 	traffic *policy.Traffic
 	ports   []portPlan
+	// subsets are the policy's, subsetSum the sum of their weights.
+	subsets   []subsetPlan
+	subsetSum uint64
 }
 
 // portPlan is one port of it: near is what Pick draws from, far what PickLocal
@@ -47,6 +51,8 @@ type portPlan struct {
 	near, far *layout
 	// ruled are the clusters that rules leave out of near.
 	ruled []exclusion
+	// variants are what some calls see of it; nil where none can ask.
+	variants *variants
 }
 
 // Compile makes a plan of a table and the evidence of one moment. live supplies
@@ -61,7 +67,7 @@ func Compile(t *Table, e *Evidence, live *Live) *Plan {
 		live = NewLive()
 	}
 	c := &compiler{table: t, evidence: e, live: live, plan: &Plan{
-		table: t, evidence: e, self: e.Self,
+		table: t, evidence: e, self: e.Self, live: live,
 		services:   make(map[catalog.ServiceName]*servicePlan, len(t.Services)),
 		peers:      make(map[catalog.ClusterName]*Peer, len(t.Peers)),
 		authorizer: policy.NewAuthorizer(t.Intentions),
@@ -80,6 +86,7 @@ func Compile(t *Table, e *Evidence, live *Live) *Plan {
 	}
 	live.mu.Lock() // once, rather than per counter
 	defer live.mu.Unlock()
+	live.gen++
 	for i := range t.Services {
 		s := &t.Services[i]
 		c.plan.services[s.Name] = c.service(s)
@@ -96,6 +103,8 @@ type compiler struct {
 	live     *Live // locked
 	plan     *Plan
 	weights  []uint64 // scratch
+	// subset restricts what is compiled; nil of a plan.
+	subset *selector
 }
 
 func (c *compiler) service(s *Service) *servicePlan {
@@ -103,8 +112,13 @@ func (c *compiler) service(s *Service) *servicePlan {
 	if s.Traffic != nil {
 		sp.traffic = new(s.Traffic.Filled())
 	}
+	sp.fillSubsets()
 	for _, port := range s.Ports {
-		sp.ports = append(sp.ports, c.port(sp, port))
+		pp := c.port(sp, port)
+		if sp.traffic.Subsets != nil || len(s.ExportedTo) > 0 {
+			pp.variants = new(variants)
+		}
+		sp.ports = append(sp.ports, pp)
 	}
 	slices.SortFunc(sp.ports, func(a, b portPlan) int { return cmp.Compare(a.port.Name, b.port.Name) })
 	return sp
@@ -128,9 +142,9 @@ func (s *servicePlan) port(name string) *portPlan {
 
 func (c *compiler) port(sp *servicePlan, port catalog.Port) portPlan {
 	s := sp.service
-	local := c.local(s, port, sp.traffic.PerEndpoint())
+	local := c.local(s, port, sp.traffic)
 	for i := range local {
-		local[i].endpoints.finish(c, sp.traffic.Algorithm)
+		local[i].endpoints.finish(c, sp.traffic)
 	}
 	pp := portPlan{port: port, far: c.farLayout(sp, port, local)}
 	if len(s.Remote) == 0 && !ruled(sp.traffic) && !c.ownWithheld(local) {
@@ -153,7 +167,12 @@ func (c *compiler) port(sp *servicePlan, port catalog.Port) portPlan {
 			pp.ruled = append(pp.ruled, exclusion{cluster: r.Cluster, reason: PortMissing})
 			continue
 		}
-		all = append(all, c.remote(s, port, r, peer, theirs))
+		cand := c.remote(s, port, r, peer, theirs, sp.traffic.Algorithm.Hashes())
+		if c.subset != nil && cand.total == 0 {
+			pp.ruled = append(pp.ruled, exclusion{cluster: r.Cluster, reason: SubsetMissing})
+			continue
+		}
+		all = append(all, cand)
 	}
 	all, out := c.applyRules(all, sp.traffic)
 	pp.ruled = append(pp.ruled, out...)

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
 )
 
 // zoneKey groups the own endpoints of a port.
@@ -16,7 +17,10 @@ type zoneKey struct {
 
 // local makes the own cluster's candidates of a port: one per zone, and one of
 // the quarantined endpoints of all zones.
-func (c *compiler) local(s *Service, port catalog.Port, perEndpoint uint32) []candidate {
+//
+// Where calls are kept together by keys, the zones are one: gateways of different zones
+// must come to the same endpoint.
+func (c *compiler) local(s *Service, port catalog.Port, t *policy.Traffic) []candidate {
 	sets := make(map[zoneKey]*endpointSet)
 	var keys []zoneKey
 	held := make(map[string]bool, len(s.Quarantined))
@@ -25,10 +29,13 @@ func (c *compiler) local(s *Service, port catalog.Port, perEndpoint uint32) []ca
 	}
 	for i := range s.Endpoints {
 		ep := &s.Endpoints[i]
-		if ep.Port != port.Name {
+		if ep.Port != port.Name || !c.subset.takes(ep.Labels) {
 			continue
 		}
 		key := zoneKey{locality: c.ownLocality(ep)}
+		if t.Algorithm.Hashes() {
+			key.locality = c.table.Cluster.Locality
+		}
 		if ep.Quarantined || held[ep.ID] {
 			key = zoneKey{quarantined: true}
 		}
@@ -50,15 +57,15 @@ func (c *compiler) local(s *Service, port catalog.Port, perEndpoint uint32) []ca
 	target := Target{Service: s.Name, Port: port.Name, Cluster: c.table.Cluster.Name}
 	out := make([]candidate, 0, len(keys))
 	for _, key := range keys {
-		out = append(out, c.ownCandidate(target, port, key, sets[key], perEndpoint))
+		out = append(out, c.ownCandidate(target, port, key, sets[key], t))
 	}
 	sumCluster(out)
 	return out
 }
 
-func (c *compiler) ownCandidate(target Target, port catalog.Port, key zoneKey, set *endpointSet, perEndpoint uint32) candidate {
+func (c *compiler) ownCandidate(target Target, port catalog.Port, key zoneKey, set *endpointSet, t *policy.Traffic) candidate {
 	slices.SortFunc(set.members, func(a, b member) int { return a.endpoint.Compare(*b.endpoint) })
-	set.target, set.list = target, "zone "
+	set.target, set.list = target, "zone "+c.subset.name()
 	cand := candidate{
 		target: target, name: target.Service, port: port,
 		counters:  obtain(c.live.targets, target),
@@ -68,14 +75,17 @@ func (c *compiler) ownCandidate(target Target, port catalog.Port, key zoneKey, s
 		source: "data path", sourceAt: c.evidence.Now, share: whole,
 		place: place{list: c.ownRank(key.locality)},
 	}
+	if t.Algorithm.Hashes() && cand.place.list == rankRegion {
+		cand.place.list = rankZone // before peers, whichever zone the gateway is in
+	}
 	cand.locality, cand.rank = key.locality, cand.place.list
-	c.ownRoom(&cand, perEndpoint)
+	c.ownRoom(&cand, t.PerEndpoint())
 	if cand.room.known {
 		cand.zoneCounters = obtain(c.live.zones, zoneTarget{target, key.locality})
 	}
 	if key.quarantined {
 		cand.locality = c.table.Cluster.Locality
-		set.list = "quarantined"
+		set.list = "quarantined" + c.subset.name()
 		cand.place = place{list: lastPlace}
 	}
 	if set.ready == 0 {
@@ -120,6 +130,8 @@ func (c *compiler) member(s *Service, ep *catalog.Endpoint) member {
 		m.reason, m.detail, m.since, m.until = OnProbation, ev.Reason, ev.EjectedUntil, ev.EjectedUntil
 	case !ev.Healthy:
 		m.reason, m.detail, m.since = Unhealthy, ev.Reason, ev.Since
+	case !ev.Since.IsZero():
+		m.inService = ev.Since.UnixNano()
 	}
 	return m
 }

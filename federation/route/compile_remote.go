@@ -9,7 +9,7 @@ import (
 
 // remote makes the candidate of a peer's offer: its rows summed over zones, or
 // what its gateways report while that is fresh.
-func (c *compiler) remote(s *Service, port catalog.Port, r *Remote, peer *Peer, theirs catalog.Port) candidate {
+func (c *compiler) remote(s *Service, port catalog.Port, r *Remote, peer *Peer, theirs catalog.Port, asOne bool) candidate {
 	target := Target{Service: s.Name, Port: port.Name, Cluster: r.Cluster}
 	te, link := c.evidence.Targets[target], c.evidence.Links[r.Cluster]
 	cand := candidate{
@@ -22,7 +22,15 @@ func (c *compiler) remote(s *Service, port catalog.Port, r *Remote, peer *Peer, 
 		cand.distance = link.RTT
 	}
 	nearest := c.count(&cand, r.Rows, theirs.Name, peer)
-	if te.Reported && c.age(te.ReportedAt) <= ReportFresh {
+	if asOne && nearest == rankZone {
+		nearest, cand.zone = rankRegion, "" // gateways of all zones must agree
+	}
+	if c.subset != nil {
+		// Reports are of the whole service: they can only lower what the summary says.
+		if te.Reported && c.age(te.ReportedAt) <= ReportFresh && te.Ready < cand.known {
+			cand.known, cand.source, cand.sourceAt = te.Ready, "report of its gateway", te.ReportedAt
+		}
+	} else if te.Reported && c.age(te.ReportedAt) <= ReportFresh {
 		cand.known, cand.source, cand.sourceAt = te.Ready, "report of its gateway", te.ReportedAt
 		if te.Total > 0 { // else the summary still tells how many there should be
 			cand.total = te.Total
@@ -50,7 +58,7 @@ func (c *compiler) count(cand *candidate, rows []catalog.SummaryRow, port string
 	rank := rankOf(c.plan.self, peer.Locality.WithZone(""))
 	var ready, total uint64
 	for _, row := range rows {
-		if row.Port != port {
+		if row.Port != port || !c.subset.takesRow(row.Subset) {
 			continue
 		}
 		ready, total = ready+uint64(row.Ready), total+uint64(row.Total)

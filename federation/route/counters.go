@@ -32,6 +32,16 @@ type Counters struct {
 	ewma atomic.Uint64
 	// probed is the Unix time in nanoseconds of the last probation request.
 	probed atomic.Int64
+	// crowd also counts the calls in flight, with those of others; nil where nobody asks.
+	crowd atomic.Pointer[atomic.Int64]
+}
+
+// count moves the number of calls in flight.
+func (c *Counters) count(by int64) {
+	c.inFlight.Add(by)
+	if crowd := c.crowd.Load(); crowd != nil {
+		crowd.Add(by)
+	}
 }
 
 // stampShift makes a stamp unit 2^20 ns, about 1 ms: 32 bits then last 52 days,
@@ -42,7 +52,7 @@ const stampShift = 20
 // uses so far; it makes pairs with End). Each Begin is followed by one End or
 // Cancel.
 func (c *Counters) Begin(_ int64) {
-	c.inFlight.Add(1)
+	c.count(1)
 	c.requests.Add(1)
 }
 
@@ -51,7 +61,7 @@ func (c *Counters) Begin(_ int64) {
 // itself; what the link or the caller did must not be charged here: end those
 // with Cancel.
 func (c *Counters) End(nowNanos int64, d time.Duration, ok bool) {
-	c.inFlight.Add(-1)
+	c.count(-1)
 	if !ok {
 		c.failures.Add(1)
 		d = max(d, FailureLatency)
@@ -61,7 +71,7 @@ func (c *Counters) End(nowNanos int64, d time.Duration, ok bool) {
 
 // Cancel ends a call whose outcome says nothing of the service: a dead link, a
 // denial, a caller that went away.
-func (c *Counters) Cancel() { c.inFlight.Add(-1) }
+func (c *Counters) Cancel() { c.count(-1) }
 
 // InFlight is how many calls began and did not end.
 func (c *Counters) InFlight() int64 { return c.inFlight.Load() }

@@ -29,13 +29,15 @@ type member struct {
 	detail   string
 	since    time.Time
 	until    time.Time
+	// inService is since when, in Unix nanoseconds, where the data path knows.
+	inService int64
 }
 
-func (s *endpointSet) finish(c *compiler, alg policy.Algorithm) {
-	s.healthy = s.newWheel(c, alg, true)
+func (s *endpointSet) finish(c *compiler, t *policy.Traffic) {
+	s.healthy = s.newWheel(c, t, true)
 	s.all = s.healthy
 	if s.ready < len(s.members) {
-		s.all = s.newWheel(c, alg, false)
+		s.all = s.newWheel(c, t, false)
 	}
 }
 
@@ -47,7 +49,8 @@ func (s *endpointSet) wheel(byHealth bool) *wheel {
 	return s.all
 }
 
-func (s *endpointSet) newWheel(c *compiler, alg policy.Algorithm, byHealth bool) *wheel {
+func (s *endpointSet) newWheel(c *compiler, t *policy.Traffic, byHealth bool) *wheel {
+	alg := t.Algorithm
 	w := &wheel{algorithm: alg, items: make([]item, 0, len(s.members))}
 	for i := range s.members {
 		m := &s.members[i]
@@ -60,12 +63,35 @@ func (s *endpointSet) newWheel(c *compiler, alg policy.Algorithm, byHealth bool)
 		}
 		w.add(item{
 			cluster: s.cluster, endpoint: m.endpoint.ID, counters: m.counters,
-			lanes: 1, index: int32(i), weight: weight, sound: m.reason == "",
+			lanes: 1, index: int32(i), weight: weight, sound: m.reason == "", since: m.inService,
 		})
 	}
+	w.slow = slowStartOf(t.SlowStart, w.items, c.evidence.Now)
 	w.finish(c)
 	if alg == policy.RoundRobin {
 		w.rotate(c, rotationKey{target: s.target, list: s.list + s.locality.String()})
 	}
+	if alg.Hashes() {
+		c.hashOf(w, t, saltEndpoint, s.belonging(), func(it *item) int { return int(it.index) }, s.crowd(c, byHealth), s.target)
+	}
 	return w
+}
+
+// belonging are all members: who is sick keeps its keys for when it is back.
+func (s *endpointSet) belonging() []belonging {
+	who := make([]belonging, len(s.members))
+	for i := range s.members {
+		e := s.members[i].endpoint
+		who[i] = belonging{name: e.ID, weight: uint64(max(e.Weight, 1))}
+	}
+	return who
+}
+
+// crowd names the count of the set's calls in progress; a subset has none of its own,
+// and adds up.
+func (s *endpointSet) crowd(c *compiler, byHealth bool) string {
+	if c.subset != nil || !byHealth {
+		return ""
+	}
+	return s.list + s.locality.String()
 }

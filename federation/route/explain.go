@@ -23,6 +23,7 @@ func (p *Plan) explain(r Request, local bool) *Ledger {
 // decision read has scores: the rest of the counters has moved on.
 func (p *Plan) Replay(rec Record) *Ledger {
 	rec.state, rec.seen, rec.back, rec.answered, rec.met, rec.crowded = replaying, 0, 0, 0, false, 0
+	rec.hashedBack = 0
 	d := p.decide(&rec)
 	return p.ledger(&rec, &d)
 }
@@ -44,6 +45,8 @@ func (p *Plan) ledger(rec *Record, d *decision) *Ledger {
 		Name: traffic.Name, Algorithm: traffic.Algorithm, Clusters: traffic.Clusters, Weights: traffic.Weights,
 		Pin: traffic.Pin, FailoverOff: traffic.DisableFailover,
 		PanicThreshold: *traffic.PanicThreshold, FailClosed: traffic.FailClosed,
+		LabelPriorities: traffic.LabelPriorities, Distribute: traffic.Distribute, Residency: traffic.Residency,
+		Subsets: traffic.Subsets, Sticky: traffic.Sticky, Hashing: traffic.Hashing, SlowStart: traffic.SlowStart,
 	}
 	if d.layout != nil {
 		l.Demand = p.ledgerDemand(d)
@@ -55,6 +58,11 @@ func (p *Plan) ledger(rec *Record, d *decision) *Ledger {
 	}
 	if d.candidate >= 0 {
 		l.Choice = choiceOf(d)
+		if d.subset >= 0 && !d.subsetMissed {
+			l.Choice.Subset = d.service.subsets[d.subset].text
+		} else if rec.local {
+			l.Choice.Subset = rec.request.Subset
+		}
 	}
 	l.Why, l.Otherwise = p.why(rec, d), p.otherwise(rec, d)
 	return l
@@ -63,7 +71,7 @@ func (p *Plan) ledger(rec *Record, d *decision) *Ledger {
 func ledgerRequest(rec *Record) LedgerRequest {
 	r := &rec.request
 	out := LedgerRequest{
-		Service: r.Service, Port: r.Port, Pin: r.Pin, Inbound: rec.local,
+		Service: r.Service, Port: r.Port, Pin: r.Pin, Inbound: rec.local, Subset: r.Subset, Hash: r.Hash,
 		Priority: r.Priority, Random: r.Random, At: time.Unix(0, r.NowNanos).UTC(),
 	}
 	for _, x := range r.Tried.targets[:r.Tried.n] {
@@ -115,8 +123,13 @@ func (p *Plan) ledgerCandidate(rec *Record, d *decision, k int) LedgerCandidate 
 			break
 		}
 		m := &c.endpoints.members[w.items[n].index]
+		part := 0.0
+		if p := w.part(n, rec.request.NowNanos); p < whole {
+			part = percent(p)
+		}
 		out.Endpoints = append(out.Endpoints, LedgerEndpoint{
-			ID: m.endpoint.ID, Address: m.endpoint.Address.String(), Weight: m.endpoint.Weight, Reason: m.reason,
+			SlowStart: part,
+			ID:        m.endpoint.ID, Address: m.endpoint.Address.String(), Weight: m.endpoint.Weight, Reason: m.reason,
 			Score: d.score(rec, w, n, &d.inner, k == d.candidate),
 		})
 	}
@@ -160,6 +173,16 @@ func drawsOf(rec *Record, d *decision) []LedgerDraw {
 		return nil
 	}
 	var out []LedgerDraw
+	if d.subset >= 0 {
+		draw := LedgerDraw{Of: "subset", By: "weights", Taken: d.service.subsets[d.subset].name}
+		switch {
+		case d.subsetMissed:
+			draw.By, draw.Taken = "fallback", "the whole service"
+		case d.subsetNamed:
+			draw.By = "request"
+		}
+		out = append(out, draw)
+	}
 	c := &d.layout.candidates[d.candidate]
 	taken := string(c.target.Cluster)
 	switch {
@@ -170,12 +193,21 @@ func drawsOf(rec *Record, d *decision) []LedgerDraw {
 	default:
 		out = append(out, LedgerDraw{Of: "tier", By: "load", At: percent(d.draw), Taken: strconv.Itoa(d.tier)})
 		w := d.layout.tiers[d.tier].wheel
-		out = append(out, drawOf("cluster", w, &d.outer, taken, func(it *item) string { return string(it.cluster) }))
+		draw := drawOf("cluster", w, &d.outer, taken, func(it *item) string { return string(it.cluster) })
+		if d.outer.hashed {
+			first := d.layout.tiers[d.tier].first
+			draw.Hash = ledgerHash(rec, w, &d.outer, func(entry int32) string { return string(d.layout.candidates[first+int(entry)].target.Cluster) })
+		}
+		out = append(out, draw)
 	}
 	if d.member >= 0 && (d.inner.first >= 0 || d.inner.rotated) {
 		w := innerOf(d, c)
 		id := c.endpoints.members[d.member].endpoint.ID
-		out = append(out, drawOf("endpoint", w, &d.inner, id, func(it *item) string { return it.endpoint }))
+		draw := drawOf("endpoint", w, &d.inner, id, func(it *item) string { return it.endpoint })
+		if d.inner.hashed {
+			draw.Hash = ledgerHash(rec, w, &d.inner, func(entry int32) string { return c.endpoints.members[entry].endpoint.ID })
+		}
+		out = append(out, draw)
 	}
 	return out
 }

@@ -17,6 +17,8 @@ type layout struct {
 	probes []probe
 	// loaded is the last tier with load, -1 if none has.
 	loaded int
+	// hashes: calls of one key are to be drawn alike.
+	hashes bool
 	// mode is SuspectSelf where the last weights are kept.
 	mode Mode
 }
@@ -46,7 +48,8 @@ const maxProbes = 8
 func (c *compiler) layout(sp *servicePlan, port catalog.Port, side string, all []candidate) *layout {
 	c.gates(PortKey{sp.service.Name, port.Name}, all)
 	slices.SortStableFunc(all, func(a, b candidate) int { return a.compare(&b) })
-	l := &layout{candidates: all, loaded: -1}
+	l := &layout{candidates: all, loaded: -1, hashes: sp.traffic.Algorithm.Hashes()}
+	side += c.subset.name()
 	places := 0
 	for i := range all {
 		places += truth(i == 0 || all[i].place != all[i-1].place)
@@ -68,7 +71,7 @@ func (c *compiler) layout(sp *servicePlan, port catalog.Port, side string, all [
 			l.loaded = i
 		}
 		t.refuse = t.panic && sp.traffic.FailClosed
-		t.wheel = c.tierWheel(sp, l, t)
+		t.wheel = c.tierWheel(sp, l, t, side+" tier "+strconv.Itoa(i))
 		if t.wheel.algorithm == policy.RoundRobin {
 			t.wheel.rotate(c, rotationKey{
 				target: Target{Service: sp.service.Name, Port: port.Name},
@@ -130,7 +133,7 @@ func (l *layout) keepLastWeights(t *policy.Traffic) {
 
 // tierWheel holds the tier's usable candidates; in panic all that can be
 // reached.
-func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier) *wheel {
+func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier, list string) *wheel {
 	byHealth := !t.panic || t.refuse
 	w := &wheel{algorithm: sp.traffic.Algorithm, items: make([]item, 0, t.last-t.first)}
 	sums := countSplits(l.candidates[t.first:t.last])
@@ -139,7 +142,7 @@ func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier) *wheel {
 		if byHealth && !cand.usable() || !byHealth && !cand.reachable() && !cand.usable() {
 			continue
 		}
-		if cand.listed {
+		if cand.listed && !l.hashes {
 			w.algorithm = policy.Weighted // the policy's split is exact
 		}
 		it := item{
@@ -156,6 +159,17 @@ func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier) *wheel {
 		w.add(it)
 	}
 	w.finish(c)
+	if l.hashes {
+		who := make([]belonging, 0, t.last-t.first)
+		for i := t.first; i < t.last; i++ {
+			cand := &l.candidates[i]
+			who = append(who, belonging{name: cand.hashName(), weight: max(cand.load(false, sums), 1)})
+		}
+		if c.subset != nil {
+			list = ""
+		}
+		c.hashOf(w, sp.traffic, saltCluster, who, func(it *item) int { return int(it.index) - t.first }, list, Target{Service: sp.service.Name})
+	}
 	return w
 }
 

@@ -36,6 +36,10 @@ type LedgerRequest struct {
 	Service catalog.ServiceName `json:"service,omitzero"`
 	Port    string              `json:"port,omitempty"`
 	Pin     catalog.ClusterName `json:"pin,omitempty"`
+	// Subset is what the request asks for: a name, or of a call from a peer labels.
+	Subset string `json:"subset,omitempty"`
+	// Hash is that of its sticky key.
+	Hash uint64 `json:"hash,omitempty,string"`
 	// Inbound is set for a call from a peer (PickLocal).
 	Inbound bool `json:"inbound,omitempty"`
 	// Tried are the clusters, or CLUSTER/ENDPOINT, of earlier attempts.
@@ -67,6 +71,14 @@ type LedgerPolicy struct {
 	FailoverOff    bool                           `json:"disable_failover,omitempty"`
 	PanicThreshold uint32                         `json:"panic_threshold"`
 	FailClosed     bool                           `json:"fail_closed,omitempty"`
+
+	LabelPriorities []policy.LabelPriority `json:"label_priorities,omitempty"`
+	Distribute      []policy.Distribution  `json:"distribute,omitempty"`
+	Residency       *policy.Residency      `json:"residency,omitempty"`
+	Subsets         *policy.Subsets        `json:"subsets,omitempty"`
+	Sticky          []policy.StickyKey     `json:"sticky,omitempty"`
+	Hashing         *policy.Hashing        `json:"hashing,omitempty"`
+	SlowStart       *policy.SlowStart      `json:"slow_start,omitempty"`
 }
 
 // LedgerTier is one tier; percentages are of 100.
@@ -122,7 +134,9 @@ type LedgerEndpoint struct {
 	Address string `json:"address"`
 	Weight  uint32 `json:"weight"`
 	Reason  Reason `json:"reason,omitempty"`
-	Score   *Score `json:"score,omitempty"`
+	// SlowStart is its part in percent while it is new; 0 is all.
+	SlowStart float64 `json:"slow_start_percent,omitempty"`
+	Score     *Score  `json:"score,omitempty"`
 }
 
 // MaxLedgerEndpoints bounds the endpoints, and the excluded ones, that a ledger
@@ -155,9 +169,10 @@ type Exclusion struct {
 
 // LedgerDraw is one step of the choice.
 type LedgerDraw struct {
-	// Of is "tier", "cluster" or "endpoint".
+	// Of is "subset", "tier", "cluster" or "endpoint".
 	Of string `json:"of"`
-	// By is "load", an algorithm, "probation" or "pin".
+	// By is "load", an algorithm, "probation" or "pin"; of a subset "request", "weights"
+	// or "fallback".
 	By string `json:"by"`
 	// At is the drawn point of the load in percent, or the round-robin turn.
 	At float64 `json:"at,omitempty"`
@@ -166,6 +181,8 @@ type LedgerDraw struct {
 	Among []string  `json:"among,omitempty"`
 	Costs []float64 `json:"costs,omitempty"`
 	Taken string    `json:"taken"`
+	// Hash is set of a draw by a key.
+	Hash *LedgerHash `json:"hash,omitempty"`
 }
 
 // LedgerChoice is the outcome.
@@ -177,6 +194,8 @@ type LedgerChoice struct {
 	Port     catalog.Port        `json:"port"`
 	Endpoint string              `json:"endpoint,omitempty"`
 	Address  string              `json:"address,omitempty"`
+	// Subset is the labels of the part that it goes to.
+	Subset string `json:"subset,omitempty"`
 }
 
 func (x Exclusion) compare(o Exclusion) int {

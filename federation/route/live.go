@@ -16,6 +16,11 @@ type Live struct {
 	zones     map[zoneTarget]*Counters
 	endpoints map[EndpointKey]*Counters
 	rotations map[rotationKey]*atomic.Uint64
+	crowds    map[rotationKey]*atomic.Int64
+	// hashes are the tables of consistent hashes, by what they are made of; gen counts
+	// the plans.
+	hashes map[tableKey]*hashTable
+	gen    uint64
 }
 
 // rotationKey names one round-robin position: a tier of a port, or the
@@ -39,6 +44,8 @@ func NewLive() *Live {
 		zones:     make(map[zoneTarget]*Counters),
 		endpoints: make(map[EndpointKey]*Counters),
 		rotations: make(map[rotationKey]*atomic.Uint64),
+		crowds:    make(map[rotationKey]*atomic.Int64),
+		hashes:    make(map[tableKey]*hashTable),
 	}
 }
 
@@ -84,6 +91,16 @@ func (l *Live) Prune(p *Plan) {
 	for k := range l.rotations {
 		if !p.knows(k.target) {
 			delete(l.rotations, k)
+		}
+	}
+	for k := range l.crowds {
+		if !p.knows(k.target) {
+			delete(l.crowds, k)
+		}
+	}
+	for k, table := range l.hashes {
+		if table.gen+1 < l.gen { // neither of the last plan nor of the one before
+			delete(l.hashes, k)
 		}
 	}
 	known := make(map[EndpointKey]struct{}, len(l.endpoints))

@@ -28,6 +28,10 @@ type decision struct {
 	service *servicePlan
 	port    *portPlan
 	layout  *layout
+	// subset is an index of the service's subsets, -1 if none; named by the request,
+	// and missed where the whole service stands in for it.
+	subset                    int
+	subsetNamed, subsetMissed bool
 	// drawn is the tier that the load drew, tier the one that served; -1 if none.
 	drawn, tier int
 	// draw is the random number of the tier, in units of 1/whole.
@@ -40,7 +44,7 @@ type decision struct {
 
 // decide is the one function that Pick, PickLocal, Explain and Replay share.
 func (p *Plan) decide(rec *Record) (d decision) {
-	d.drawn, d.tier, d.candidate, d.member = -1, -1, -1, -1
+	d.drawn, d.tier, d.candidate, d.member, d.subset = -1, -1, -1, -1, -1
 	d.outer.first, d.outer.second, d.inner.first, d.inner.second = -1, -1, -1, -1
 	req := &rec.request
 	if d.service = p.services[req.Service]; d.service == nil {
@@ -51,17 +55,15 @@ func (p *Plan) decide(rec *Record) (d decision) {
 		d.status = UnknownPort
 		return d
 	}
-	d.layout = d.port.near
-	if rec.local {
-		if len(d.service.service.ExportedTo) == 0 {
-			d.status = NotExported
-			return d
-		}
-		d.layout = d.port.far
+	if rec.local && len(d.service.service.ExportedTo) == 0 {
+		d.status = NotExported
+		return d
 	}
-	d.mode = d.layout.mode
 	rnd := draws{state: req.Random}
+	p.choosePort(&d, rec, &rnd)
+	d.mode = d.layout.mode
 	switch {
+	case d.status != OK:
 	case req.Pin != "":
 		d.pinned(rec, &rnd)
 	case d.probation(rec, &rnd):
@@ -104,6 +106,9 @@ func (d *decision) free(rec *Record, rnd *draws) {
 		return
 	}
 	d.draw = scale(rnd.next(), whole)
+	if h := rec.request.Hash; l.hashes && h != 0 {
+		d.draw = scale(mix(h^saltTier), whole)
+	}
 	left := d.draw
 	for d.drawn = 0; d.drawn < l.loaded && left >= l.tiers[d.drawn].load; d.drawn++ {
 		left -= l.tiers[d.drawn].load
@@ -220,6 +225,9 @@ func (d decision) fill(p *Plan, out *Choice) {
 	}
 	if d.candidate < 0 {
 		return
+	}
+	if d.subset >= 0 && !d.subsetMissed {
+		out.Subset = d.service.subsets[d.subset].text
 	}
 	c := &d.layout.candidates[d.candidate]
 	out.Target, out.Name, out.Port, out.Counters, out.ZoneCounters = c.target, c.name, c.port, c.counters, c.zoneCounters

@@ -34,6 +34,7 @@ const (
 const (
 	NotImported       Reason = "not_imported"
 	PortMissing       Reason = "port_missing"
+	SubsetMissing     Reason = "subset_missing"
 	PolicyClusterList Reason = "policy_cluster_list"
 	PolicyWeightZero  Reason = "policy_weight_zero"
 	PolicyPin         Reason = "policy_pin"

@@ -15,6 +15,9 @@ type Record struct {
 	// turns are the round-robin positions that were taken.
 	turns        [maxTurnsTaken]uint64
 	turned, back uint8
+	// hashes are what was drawn by keys.
+	hashes             [maxTurnsTaken]hashDraw
+	hashed, hashedBack uint8
 	// probe is the index plus one of the probation that was taken.
 	probe uint8
 	// fulls are the answers to "is there no slot left?", in order, as bits; asked is
@@ -95,6 +98,31 @@ func (r *Record) turn(c *atomic.Uint64) uint64 {
 		r.turned++
 	}
 	return at
+}
+
+// hashDraw is one draw by a key: the item, how many entries were passed over before it,
+// which pass found it, and what was read of loads.
+type hashDraw struct {
+	taken       int32
+	walked      uint32
+	pass        uint8
+	total, load int64
+}
+
+func (r *Record) tookHash(h hashDraw) {
+	if r.hashed < maxTurnsTaken {
+		r.hashes[r.hashed] = h
+		r.hashed++
+	}
+}
+
+// hashTaken is the next draw of a record that is replayed.
+func (r *Record) hashTaken() hashDraw {
+	if r.hashedBack >= r.hashed {
+		return hashDraw{} // a record of another plan
+	}
+	r.hashedBack++
+	return r.hashes[r.hashedBack-1]
 }
 
 // takeProbe reports whether probation i of a layout falls to this decision.

@@ -11,6 +11,12 @@ type Request struct {
 	Port string
 	// Pin restricts the choice to one cluster (name.namespace.CLUSTER.mesh).
 	Pin catalog.ClusterName
+	// Subset is the name of a part of the traffic policy's that the call asks for, by a
+	// header field; a name that it does not have counts as none. Of a call from a peer
+	// it is the canonical text of labels (catalog.SubsetOf).
+	Subset string
+	// Hash is that of the call's sticky key (HashKey), 0 where it has none.
+	Hash uint64
 	// Tried holds the candidates that this request already failed on.
 	Tried Tried
 	// Priority says how early the call is refused where not all fit.

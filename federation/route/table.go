@@ -120,8 +120,11 @@ type Service struct {
 	Quarantined []string `json:"quarantined,omitempty"`
 	// ExportedTo names the peers that may reach the own endpoints.
 	ExportedTo []catalog.ClusterName `json:"exported_to,omitempty"`
-	Remote     []Remote              `json:"remote,omitempty"`
-	Traffic    *policy.Traffic       `json:"traffic,omitempty"`
+	// SubsetLabels are the keys of labels that exports of the service publish (sorted):
+	// peers may ask for subsets by these and by no others.
+	SubsetLabels []string        `json:"subset_labels,omitempty"`
+	Remote       []Remote        `json:"remote,omitempty"`
+	Traffic      *policy.Traffic `json:"traffic,omitempty"`
 }
 
 // Remote is one imported offer.

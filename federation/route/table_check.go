@@ -29,6 +29,8 @@ const (
 	MaxBundleBytes = 1 << 20
 	// MaxTableEndpoints bounds the own endpoints of all services together.
 	MaxTableEndpoints = catalog.MaxEndpoints
+	// MaxSubsetKeys bounds the labels that the exports of one service publish together.
+	MaxSubsetKeys = 64
 	// maxTableProblems bounds what one refusal says.
 	maxTableProblems = 20
 )
@@ -232,7 +234,8 @@ func (t *Table) valid(next *Table) []Service {
 // lists hold.
 func (s *Service) Shares(o *Service) bool {
 	return sharesList(s.Ports, o.Ports) && sharesList(s.Endpoints, o.Endpoints) && sharesList(s.Remote, o.Remote) &&
-		sharesList(s.Quarantined, o.Quarantined) && sharesList(s.ExportedTo, o.ExportedTo) && s.Traffic == o.Traffic && s.Name == o.Name
+		sharesList(s.Quarantined, o.Quarantined) && sharesList(s.ExportedTo, o.ExportedTo) &&
+		sharesList(s.SubsetLabels, o.SubsetLabels) && s.Traffic == o.Traffic && s.Name == o.Name
 }
 
 func sharesList[T any](a, b []T) bool {
@@ -271,6 +274,9 @@ func (c *tableCheck) services(t *Table, good []Service) {
 func (c *tableCheck) service(place string, s *Service) {
 	if !slices.IsSorted(s.Quarantined) || len(s.Quarantined) > len(s.Endpoints) {
 		c.add(place+".quarantined", "must be IDs of endpoints, sorted")
+	}
+	if !slices.IsSorted(s.SubsetLabels) || len(s.SubsetLabels) > MaxSubsetKeys {
+		c.add(place+".subset_labels", "must be at most %d keys of labels, sorted", MaxSubsetKeys)
 	}
 	if len(s.ExportedTo) > MaxPeers {
 		c.add(place+".exported_to", "has %d, at most %d", len(s.ExportedTo), MaxPeers)

@@ -15,6 +15,10 @@ type wheel struct {
 	sampler   sampler
 	schedule  []int32 // round robin only
 	rotation  *atomic.Uint64
+	// hash is set where calls are drawn by their keys.
+	hash *hashing
+	// slow is set where items are new.
+	slow *slowStart
 	// sound are the healthy items where not all are (panic).
 	sound []int32
 }
@@ -39,6 +43,10 @@ type item struct {
 	sound bool
 	// gate bounds the calls to the candidate, where its capacity is known.
 	gate gate
+	// since when it is in service (Unix nanoseconds), where that is known and counts.
+	since int64
+	// id is the hash of its name, where keys are drawn by.
+	id uint64
 }
 
 func (w *wheel) add(it item) { w.items = append(w.items, it) }
@@ -83,12 +91,14 @@ func (w *wheel) pick(rec *Record, d *draws, t *turn) int {
 	}
 	switch w.algorithm {
 	case policy.RoundRobin:
-		return w.next(rec, t)
+		return w.next(rec, d, t)
 	case policy.Random, policy.Weighted:
 		t.first = w.draw(d, rec, -1)
 		return t.first
 	case policy.LeastRequest:
 		return w.better(rec, d, t, queueing)
+	case policy.RingHash, policy.Maglev:
+		return w.hashed(rec, d, t)
 	case policy.P2C:
 	}
 	return w.better(rec, d, t, completion)
@@ -102,15 +112,19 @@ type turn struct {
 	costA, costB  float64
 	position      uint64 // in the round robin
 	rotated       bool
+	// hashed: drawn by the point of a key, from the entry at position.
+	hashed bool
+	point  uint64
+	hash   hashDraw
 }
 
 // next takes the next turn of the schedule, passing over what was tried.
-func (w *wheel) next(rec *Record, t *turn) int {
+func (w *wheel) next(rec *Record, d *draws, t *turn) int {
 	t.position, t.rotated = rec.turn(w.rotation), true
 	n := uint64(len(w.schedule))
 	at := t.position % n
 	for range n {
-		if i := int(w.schedule[at]); !w.skip(i, rec) {
+		if i := int(w.schedule[at]); !w.skip(i, rec) && !w.cold(i, rec, d) {
 			t.first = i
 			return i
 		}
@@ -119,7 +133,7 @@ func (w *wheel) next(rec *Record, t *turn) int {
 		}
 	}
 	// What a ramp holds back has no turn, but may be all that is left.
-	t.first = w.scan(0, rec, -1)
+	t.first = w.scan(d.next(), rec, -1)
 	return t.first
 }
 
@@ -157,19 +171,20 @@ func (w *wheel) better(rec *Record, d *draws, t *turn, cost costFunc) int {
 	return t.first
 }
 
-// maxRedraws bounds the draws that meet a tried item before a full count.
-const maxRedraws = 4
+// maxRedraws bounds the draws that meet a tried item, or one in its slow start, before
+// a full count.
+const maxRedraws = 6
 
 // draw returns an item by weight, neither tried nor not; -1 if there is none.
 func (w *wheel) draw(d *draws, rec *Record, not int) int {
 	if not >= 0 && len(w.items) == 2 {
-		if i := 1 - not; !w.skip(i, rec) {
+		if i := 1 - not; !w.skip(i, rec) && !w.cold(i, rec, d) {
 			return i
 		}
 		return -1
 	}
 	for range maxRedraws {
-		if i := w.sampler.draw(d.next()); i != not && !w.skip(i, rec) {
+		if i := w.sampler.draw(d.next()); i != not && !w.skip(i, rec) && !w.cold(i, rec, d) {
 			return i
 		}
 	}
@@ -178,13 +193,20 @@ func (w *wheel) draw(d *draws, rec *Record, not int) int {
 
 // scan is draw by counting: exact, and as long as the wheel.
 func (w *wheel) scan(u uint64, rec *Record, not int) int {
+	now := rec.request.NowNanos
+	weight := func(i int) uint64 {
+		if w.slow == nil {
+			return w.items[i].weight
+		}
+		return w.items[i].weight * w.part(i, now)
+	}
 	var sum uint64
 	spare := -1 // of weight 0
 	for i := range w.items {
 		if i == not || w.skip(i, rec) {
 			continue
 		}
-		if sum += w.items[i].weight; spare < 0 {
+		if sum += weight(i); spare < 0 {
 			spare = i
 		}
 	}
@@ -196,10 +218,10 @@ func (w *wheel) scan(u uint64, rec *Record, not int) int {
 		if i == not || w.skip(i, rec) {
 			continue
 		}
-		if x < w.items[i].weight {
+		if x < weight(i) {
 			return i
 		}
-		x -= w.items[i].weight
+		x -= weight(i)
 	}
 	return spare
 }

@@ -15,6 +15,12 @@ func (p *Plan) why(rec *Record, d *decision) string {
 	if d.port != nil {
 		what += " port " + d.port.port.Name
 	}
+	if d.subset >= 0 {
+		what += " subset " + d.service.subsets[d.subset].name
+		if d.subsetMissed {
+			what += ", which is nowhere in service and for which the whole stands in,"
+		}
+	}
 	switch d.status {
 	case OK:
 	case UnknownService:
@@ -269,6 +275,8 @@ func reasonsOf(s *endpointSet) string {
 
 func ruleCondition(r Reason, c catalog.ClusterName) string {
 	switch r {
+	case SubsetMissing:
+		return "its export published endpoints of that subset"
 	case PortMissing:
 		return "it had that port"
 	case PolicyPin:

@@ -117,6 +117,7 @@ func differing(a, b *route.Service) []string {
 		{"ports", slices.Equal(a.Ports, b.Ports)},
 		{"endpoints", sameEndpoints(a.Endpoints, b.Endpoints)},
 		{"exported_to", slices.Equal(a.ExportedTo, b.ExportedTo)},
+		{"subset_labels", slices.Equal(a.SubsetLabels, b.SubsetLabels)},
 		{"remote", slices.EqualFunc(a.Remote, b.Remote, sameOffer)},
 		{"traffic", reflect.DeepEqual(a.Traffic, b.Traffic)},
 	} {

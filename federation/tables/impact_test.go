@@ -80,7 +80,7 @@ func TestImpact(t *testing.T) {
 		"nothing":            {w.standing(base), "[] []"},
 		"an export to all":   {w.standing(policy.Set{Exports: append(slices.Clone(base.Exports), export("db", "*", nil, "db.data")), Imports: base.Imports}), "[changed db.data [exported_to]] [changed gcp: added db.data; changed onprem: added db.data]"},
 		"no export":          {w.standing(policy.Set{Imports: base.Imports}), "[changed cart.shop [exported_to] changed web.shop [exported_to]] [changed gcp: removed cart.shop removed web.shop]"},
-		"other labels":       {w.standing(policy.Set{Exports: []policy.Export{export("shop", "gcp", []string{"version"}, "*.shop")}, Imports: base.Imports}), "[] [changed gcp: changed cart.shop changed web.shop]"},
+		"other labels":       {w.standing(policy.Set{Exports: []policy.Export{export("shop", "gcp", []string{"version"}, "*.shop")}, Imports: base.Imports}), "[changed cart.shop [subset_labels] changed web.shop [subset_labels]] [changed gcp: changed cart.shop changed web.shop]"},
 		"another rule alike": {w.standing(policy.Set{Exports: []policy.Export{export("other", "gcp", nil, "*")}, Imports: base.Imports}), "[changed db.data [exported_to]] [changed gcp: added db.data]"},
 		"no import":          {w.standing(policy.Set{Exports: base.Exports}), "[changed web.shop [remote] of [gcp] removed theirs.x of [gcp]] []"},
 		"another import":     {w.standing(policy.Set{Exports: base.Exports, Imports: append(slices.Clone(base.Imports), take("bank", "onprem", "*.bank"))}), "[added mainframe.bank of [onprem]] []"},

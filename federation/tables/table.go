@@ -81,6 +81,9 @@ func service(out *route.Service, ix *policy.Index, peers []catalog.ClusterName, 
 		if out.ExportedTo == nil {
 			out.ExportedTo = ix.ExportedTo(s.Name, peers)
 		}
+		if keys := ix.SubsetLabels(s.Name, out.ExportedTo); len(keys) <= route.MaxSubsetKeys {
+			out.SubsetLabels = keys
+		}
 	}
 	for _, o := range s.Offers {
 		if _, configured := slices.BinarySearch(peers, o.Cluster); configured {

@@ -57,9 +57,9 @@ type ServiceImpact struct {
 	Service catalog.ServiceName `json:"service"`
 	Change  ImpactChange        `json:"change" enum:"added,removed,changed"`
 	// Fields are the parts of the row that differ: "ports", "endpoints",
-	// "exported_to", "remote", "traffic"; or what becomes of the own cluster's callers
+	// "exported_to", "subset_labels", "remote", "traffic"; or what becomes of the own cluster's callers
 	// that no intention allows (FieldDefaultDeny, FieldDefaultAllow).
-	Fields []string `json:"fields,omitempty" doc:"Parts of the row that differ: ports, endpoints, exported_to, remote, traffic."`
+	Fields []string `json:"fields,omitempty" doc:"Parts of the row that differ: ports, endpoints, exported_to, subset_labels, remote, traffic."`
 	// Clusters are the clusters whose offers of it come, go or change.
 	Clusters []catalog.ClusterName `json:"clusters,omitempty" doc:"Clusters whose offers of it would come, go or change."`
 }
