@@ -17,6 +17,7 @@ type candidate struct {
 	counters *Counters
 	// zoneCounters are those of the own endpoints' zone alone.
 	zoneCounters *Counters
+	forecast     *Forecast
 
 	// locality is that of the own endpoints, or of the peer as this cluster's
 	// configuration has it; rank is its distance.
@@ -48,7 +49,12 @@ type candidate struct {
 	heardAt     time.Time
 
 	rtt, distance time.Duration
-	share         uint64 // of whole; below it while a ramp is under way
+	// perByte are the nanoseconds of a byte over the link; processing and others are
+	// told by its gateways.
+	perByteOut, perByteIn float32
+	processing            time.Duration
+	others                uint64
+	share                 uint64 // of whole; below it while a ramp is under way
 	// weight is the policy's, where a split names the candidate, which split says.
 	weight uint64
 	listed bool
@@ -106,6 +112,14 @@ func (c *candidate) hashName() string {
 		return string(c.target.Cluster) + "/" + c.locality.Zone
 	default:
 		return string(c.target.Cluster)
+	}
+}
+
+// delay are the terms of its delay.
+func (c *candidate) delay() terms {
+	return terms{
+		rtt: float32(c.rtt), out: c.perByteOut, in: c.perByteIn,
+		processing: float32(c.processing), others: float32(c.others), lanes: float32(max(c.clusterReady, 1)),
 	}
 }
 

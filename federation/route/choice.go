@@ -30,6 +30,29 @@ type Choice struct {
 	// an Endpoint). The caller calls Begin and then End or Cancel on both.
 	Counters         *Counters
 	EndpointCounters *Counters
+	// Forecast and Sizes take how the call went.
+	Forecast *Forecast
+	Sizes    *Sizes
 	// Traffic is the policy that applied; never nil.
 	Traffic *policy.Traffic
+
+	candidate *candidate
+}
+
+// Lanes is how many calls at once the target takes without waiting.
+func (c *Choice) Lanes() float64 {
+	if c.candidate == nil {
+		return 1
+	}
+	return float64(c.candidate.delay().lanes)
+}
+
+// Predict says what the call is expected to take, by the counters of now; rec is the
+// record of the decision.
+func (c *Choice) Predict(rec *Record) Prediction {
+	if c.candidate == nil {
+		return Prediction{}
+	}
+	terms := c.candidate.delay()
+	return terms.predict(look(c.Counters, rec.request.NowNanos), rec.size(c.Sizes))
 }

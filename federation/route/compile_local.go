@@ -69,6 +69,7 @@ func (c *compiler) ownCandidate(target Target, port catalog.Port, key zoneKey, s
 	cand := candidate{
 		target: target, name: target.Service, port: port,
 		counters:  obtain(c.live.targets, target),
+		forecast:  obtain(c.live.forecasts, target),
 		zone:      key.locality.Zone,
 		endpoints: set, quarantined: key.quarantined,
 		known: uint32(set.ready), ready: uint32(set.ready), total: uint32(len(set.members)),
@@ -148,6 +149,7 @@ func sourceSays(ep *catalog.Endpoint) string {
 func (c *compiler) chargeOwn(cand *candidate) {
 	te := c.evidence.Targets[cand.target]
 	cand.share = shareOf(te.Withheld)
+	cand.processing = te.Processing
 	if cand.reason == "" {
 		c.eject(cand, te)
 	}

@@ -14,8 +14,10 @@ func (c *compiler) remote(s *Service, port catalog.Port, r *Remote, peer *Peer, 
 	te, link := c.evidence.Targets[target], c.evidence.Links[r.Cluster]
 	cand := candidate{
 		target: target, name: r.Name, port: theirs,
-		counters: obtain(c.live.targets, target),
-		rtt:      link.RTT, distance: link.Distance, heardAt: peer.HeardAt,
+		counters: obtain(c.live.targets, target), forecast: obtain(c.live.forecasts, target),
+		rtt: link.RTT, perByteOut: perByte(link.BandwidthOut), perByteIn: perByte(link.BandwidthIn),
+		processing: te.Processing, others: te.Others,
+		distance: link.Distance, heardAt: peer.HeardAt,
 		share: min(shareOf(te.Withheld), shareOf(link.Withheld)),
 	}
 	if cand.distance <= 0 {
@@ -50,6 +52,14 @@ func (c *compiler) remote(s *Service, port catalog.Port, r *Remote, peer *Peer, 
 	}
 	cand.clusterReady, cand.clusterTotal = cand.ready, cand.total
 	return cand
+}
+
+// perByte are the nanoseconds of one byte; 0 is not known.
+func perByte(bytesPerSecond uint64) float32 {
+	if bytesPerSecond == 0 {
+		return 0
+	}
+	return float32(float64(time.Second) / float64(bytesPerSecond))
 }
 
 // count sums the rows of a port and returns the rank of the nearest ready one.

@@ -26,10 +26,11 @@ type Counters struct {
 	inFlight atomic.Int64
 	requests atomic.Uint64
 	failures atomic.Uint64
-	// ewma packs the estimate (float32 bits of nanoseconds, high half) and when
-	// it was made (nanoseconds >> stampShift, low half) into one word, so that
-	// both change together without a lock. 0 means that nothing was measured.
-	ewma atomic.Uint64
+	ewma     peak
+	// bias is what calls took beyond what the terms of their delay said, and penalty a
+	// peak EWMA of failures alone: both in nanoseconds, for the delay model.
+	bias    average
+	penalty peak
 	// probed is the Unix time in nanoseconds of the last probation request.
 	probed atomic.Int64
 	// crowd also counts the calls in flight, with those of others; nil where nobody asks.
@@ -65,8 +66,23 @@ func (c *Counters) End(nowNanos int64, d time.Duration, ok bool) {
 	if !ok {
 		c.failures.Add(1)
 		d = max(d, FailureLatency)
+		c.penalty.sample(nowNanos, d)
 	}
-	c.sample(nowNanos, d)
+	c.ewma.sample(nowNanos, d)
+}
+
+// MaxRefusal bounds how long a service is believed that says when to come again.
+// The value is that of Linkerd's load biaser.
+const MaxRefusal = 300 * time.Second
+
+// Refuse ends a call that was answered by a refusal (429, RESOURCE_EXHAUSTED): no
+// failure, but as expensive as one, or as long as after, when to come again. The
+// fastest to refuse would attract the most calls otherwise.
+func (c *Counters) Refuse(nowNanos int64, d, after time.Duration) {
+	c.inFlight.Add(-1)
+	d = max(d, FailureLatency, min(after, MaxRefusal))
+	c.penalty.sample(nowNanos, d)
+	c.ewma.sample(nowNanos, d)
 }
 
 // Cancel ends a call whose outcome says nothing of the service: a dead link, a
@@ -78,7 +94,7 @@ func (c *Counters) InFlight() int64 { return c.inFlight.Load() }
 
 // EWMA is the latency estimate at nowNanos; 0 before the first sample.
 func (c *Counters) EWMA(nowNanos int64) time.Duration {
-	e, _ := c.estimate(nowNanos)
+	e, _ := c.ewma.estimate(nowNanos)
 	return time.Duration(e)
 }
 
@@ -88,19 +104,24 @@ func (c *Counters) Requests() uint64 { return c.requests.Load() }
 // Failures is how many calls ended in a failure of the service.
 func (c *Counters) Failures() uint64 { return c.failures.Load() }
 
+// peak is a peak EWMA in one word: the estimate (float32 bits of nanoseconds, high
+// half) and when it was made (nanoseconds >> stampShift, low half), so that both
+// change together without a lock. 0 means that nothing was measured.
+type peak struct{ word atomic.Uint64 }
+
 // estimate is the decayed estimate in nanoseconds, and whether there is any.
-func (c *Counters) estimate(nowNanos int64) (float32, bool) {
-	w := c.ewma.Load()
+func (c *peak) estimate(nowNanos int64) (float32, bool) {
+	w := c.word.Load()
 	if w == 0 {
 		return 0, false
 	}
 	return decayed(w, stamp(nowNanos)), true
 }
 
-func (c *Counters) sample(nowNanos int64, d time.Duration) {
+func (c *peak) sample(nowNanos int64, d time.Duration) {
 	s, now := float32(max(d, 1)), stamp(nowNanos)
 	for {
-		w := c.ewma.Load()
+		w := c.word.Load()
 		next := s
 		if w != 0 {
 			last := math.Float32frombits(uint32(w >> 32))
@@ -109,7 +130,7 @@ func (c *Counters) sample(nowNanos int64, d time.Duration) {
 				next = old + s*(1-k)
 			}
 		}
-		if c.ewma.CompareAndSwap(w, uint64(math.Float32bits(next))<<32|uint64(now)) {
+		if c.word.CompareAndSwap(w, uint64(math.Float32bits(next))<<32|uint64(now)) {
 			return
 		}
 	}
@@ -134,6 +155,14 @@ func decayFactor(then, now uint32) float32 {
 // probeLease is how long a probation request may stay without an outcome before
 // another one is let through: it may have been given up before it began.
 const probeLease = 10 * time.Second
+
+// Correct takes how long a call took to its first byte that was predicted by terms:
+// what they did not say corrects the predictions to come.
+func (c *Counters) Correct(nowNanos int64, p *Prediction, first time.Duration) {
+	if p.Modelled {
+		c.bias.sample(nowNanos, float64(first-(p.First-p.Correction-p.Penalty)))
+	}
+}
 
 // mayProbe reports whether a probation that began at since (Unix nanoseconds)
 // has its one request still to give.

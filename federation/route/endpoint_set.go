@@ -63,7 +63,7 @@ func (s *endpointSet) newWheel(c *compiler, t *policy.Traffic, byHealth bool) *w
 		}
 		w.add(item{
 			cluster: s.cluster, endpoint: m.endpoint.ID, counters: m.counters,
-			lanes: 1, index: int32(i), weight: weight, sound: m.reason == "", since: m.inService,
+			terms: terms{lanes: 1}, index: int32(i), weight: weight, sound: m.reason == "", since: m.inService,
 		})
 	}
 	w.slow = slowStartOf(t.SlowStart, w.items, c.evidence.Now)

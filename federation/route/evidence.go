@@ -53,6 +53,10 @@ type LinkEvidence struct {
 	// region are made of, so that noise moves no cluster between them. 0 means
 	// RTT. It is kept while the link is down.
 	Distance time.Duration `json:"distance_ns,omitempty"`
+	// BandwidthOut and BandwidthIn are the bytes a second that bulk has reached on the
+	// best link, towards the cluster and from it; 0 is not measured.
+	BandwidthOut uint64 `json:"bandwidth_out_bytes_per_second,omitempty"`
+	BandwidthIn  uint64 `json:"bandwidth_in_bytes_per_second,omitempty"`
 	// Loss is the share of packets lost, 0 to 1, over the last seconds.
 	Loss float64 `json:"loss,omitempty"`
 	// Withheld is the part of the cluster's load, 0 to 1, that its fail-back
@@ -82,6 +86,11 @@ type TargetEvidence struct {
 	// Share is, of a target in the own cluster, the part of its capacity that this
 	// gateway uses; 0 is all.
 	Share float64
+	// Processing is how long the target's endpoints take for a call that does not
+	// wait, as its gateways tell, of the own cluster as measured here; 0 is not known.
+	// Others are the calls in progress there that are not this gateway's.
+	Processing time.Duration
+	Others     uint64
 	// Withheld is the part of the target's load, 0 to 1, that its fail-back Ramp
 	// still holds back; 0 is a target in full service.
 	Withheld float64

@@ -146,16 +146,14 @@ func (d *decision) score(rec *Record, w *wheel, n int, t *turn, here bool) *Scor
 		r = t.a
 	case here && t.second >= 0 && n == t.second:
 		r = t.b
+	case here && t.compared(n) >= 0:
+		r = rec.reads[t.compared(n)]
 	case rec.state == replaying:
 		return nil
 	default:
 		r = look(it.counters, rec.request.NowNanos)
 	}
-	return &Score{
-		EWMA: time.Duration(r.ewma), Measured: r.known, RTT: time.Duration(it.floor),
-		InFlight: r.inFlight, Lanes: it.lanes,
-		Predicted: time.Duration(estimate(it, r, r) * queue(it, r)),
-	}
+	return scoreOf(it, r, rec.size(w.sizes))
 }
 
 func choiceOf(d *decision) *LedgerChoice {
@@ -235,6 +233,9 @@ func drawOf(of string, w *wheel, t *turn, taken string, name func(*item) string)
 	}
 	if t.second >= 0 {
 		out.Costs = []float64{t.costA, t.costB}
+	}
+	for k, i := range t.rest[:t.others] {
+		out.Among, out.Costs = append(out.Among, name(&w.items[i])), append(out.Costs, t.restCost[k])
 	}
 	return out
 }

@@ -21,6 +21,8 @@ type layout struct {
 	hashes bool
 	// mode is SuspectSelf where the last weights are kept.
 	mode Mode
+	// sizes are those of the port's requests.
+	sizes *Sizes
 }
 
 // tier is candidates of equal place.
@@ -48,7 +50,10 @@ const maxProbes = 8
 func (c *compiler) layout(sp *servicePlan, port catalog.Port, side string, all []candidate) *layout {
 	c.gates(PortKey{sp.service.Name, port.Name}, all)
 	slices.SortStableFunc(all, func(a, b candidate) int { return a.compare(&b) })
-	l := &layout{candidates: all, loaded: -1, hashes: sp.traffic.Algorithm.Hashes()}
+	l := &layout{
+		candidates: all, loaded: -1, hashes: sp.traffic.Algorithm.Hashes(),
+		sizes: obtain(c.live.sizes, Target{Service: sp.service.Name, Port: port.Name}),
+	}
 	side += c.subset.name()
 	places := 0
 	for i := range all {
@@ -136,6 +141,7 @@ func (l *layout) keepLastWeights(t *policy.Traffic) {
 func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier, list string) *wheel {
 	byHealth := !t.panic || t.refuse
 	w := &wheel{algorithm: sp.traffic.Algorithm, items: make([]item, 0, t.last-t.first)}
+	w.sizes, w.small = l.sizes, w.algorithm == policy.P2C && t.last-t.first <= maxCompared && !t.panic
 	sums := countSplits(l.candidates[t.first:t.last])
 	for i := t.first; i < t.last; i++ {
 		cand := &l.candidates[i]
@@ -146,8 +152,7 @@ func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier, list string) *
 			w.algorithm = policy.Weighted // the policy's split is exact
 		}
 		it := item{
-			counters: cand.counters, weight: cand.load(byHealth, sums),
-			lanes: float64(max(cand.clusterReady, 1)), floor: float64(cand.rtt),
+			counters: cand.counters, weight: cand.load(byHealth, sums), terms: cand.delay(),
 			cluster: cand.target.Cluster, index: int32(i), sound: cand.usable(), gate: cand.gate,
 		}
 		if byHealth {

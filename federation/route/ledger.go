@@ -143,18 +143,6 @@ type LedgerEndpoint struct {
 // lists; it is there to be read.
 const MaxLedgerEndpoints = 64
 
-// Score is what the choice of two compares: Predicted = max(EWMA, RTT) x (1 +
-// InFlight/Lanes).
-type Score struct {
-	EWMA time.Duration `json:"ewma_ns"`
-	// Measured is false before the first call: the estimate is then the other's.
-	Measured  bool          `json:"measured"`
-	RTT       time.Duration `json:"rtt_ns"`
-	InFlight  int64         `json:"in_flight"`
-	Lanes     float64       `json:"lanes"`
-	Predicted time.Duration `json:"predicted_ns"`
-}
-
 // Exclusion is a cluster, a zone of it or an endpoint that was not drawn from.
 type Exclusion struct {
 	Cluster  catalog.ClusterName `json:"cluster"`
@@ -176,7 +164,7 @@ type LedgerDraw struct {
 	By string `json:"by"`
 	// At is the drawn point of the load in percent, or the round-robin turn.
 	At float64 `json:"at,omitempty"`
-	// Among are the items that were drawn, in order, with their costs where two
+	// Among are the items that were drawn, in order, with their costs where they
 	// were compared: nanoseconds (p2c) or calls per lane (least_request).
 	Among []string  `json:"among,omitempty"`
 	Costs []float64 `json:"costs,omitempty"`

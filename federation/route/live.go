@@ -15,6 +15,8 @@ type Live struct {
 	targets   map[Target]*Counters
 	zones     map[zoneTarget]*Counters
 	endpoints map[EndpointKey]*Counters
+	forecasts map[Target]*Forecast
+	sizes     map[Target]*Sizes // of a port, wherever it is served: without a cluster
 	rotations map[rotationKey]*atomic.Uint64
 	crowds    map[rotationKey]*atomic.Int64
 	// hashes are the tables of consistent hashes, by what they are made of; gen counts
@@ -43,6 +45,8 @@ func NewLive() *Live {
 		targets:   make(map[Target]*Counters),
 		zones:     make(map[zoneTarget]*Counters),
 		endpoints: make(map[EndpointKey]*Counters),
+		forecasts: make(map[Target]*Forecast),
+		sizes:     make(map[Target]*Sizes),
 		rotations: make(map[rotationKey]*atomic.Uint64),
 		crowds:    make(map[rotationKey]*atomic.Int64),
 		hashes:    make(map[tableKey]*hashTable),
@@ -54,6 +58,20 @@ func (l *Live) Target(t Target) *Counters {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return obtain(l.targets, t)
+}
+
+// Forecast returns what is learned of the predictions of t, made at first use.
+func (l *Live) Forecast(t Target) *Forecast {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return obtain(l.forecasts, t)
+}
+
+// Sizes returns those of a port of a service, made at first use.
+func (l *Live) Sizes(service catalog.ServiceName, port string) *Sizes {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return obtain(l.sizes, Target{Service: service, Port: port})
 }
 
 // Endpoint returns the counters of a local endpoint, made at first use.
@@ -86,6 +104,16 @@ func (l *Live) Prune(p *Plan) {
 	for k := range l.zones {
 		if !p.knows(k.target) {
 			delete(l.zones, k)
+		}
+	}
+	for t := range l.forecasts {
+		if !p.knows(t) {
+			delete(l.forecasts, t)
+		}
+	}
+	for t := range l.sizes {
+		if !p.knows(t) {
+			delete(l.sizes, t)
 		}
 	}
 	for k := range l.rotations {

@@ -231,6 +231,7 @@ func (d decision) fill(p *Plan, out *Choice) {
 	}
 	c := &d.layout.candidates[d.candidate]
 	out.Target, out.Name, out.Port, out.Counters, out.ZoneCounters = c.target, c.name, c.port, c.counters, c.zoneCounters
+	out.Forecast, out.Sizes, out.candidate = c.forecast, d.layout.sizes, c
 	if d.member >= 0 {
 		m := &c.endpoints.members[d.member]
 		out.Endpoint, out.EndpointCounters = m.endpoint, m.counters

@@ -12,6 +12,9 @@ type Record struct {
 	// reads are the counters that were read, in order.
 	reads      [maxReads]reading
 	read, seen uint8 // how many were read, and how many a replay has used
+	// sizing is what the request's size was taken for, once it was asked.
+	sizing sizing
+	sized  bool
 	// turns are the round-robin positions that were taken.
 	turns        [maxTurnsTaken]uint64
 	turned, back uint8
@@ -31,8 +34,8 @@ type Record struct {
 }
 
 const (
-	// maxReads: two candidates and two endpoints.
-	maxReads = 4
+	// maxReads: the candidates of a small tier, or two, and two endpoints.
+	maxReads = maxCompared + 2
 	// maxTurnsTaken: one among candidates and one among endpoints.
 	maxTurnsTaken = 2
 	// maxAsked bounds the looks at slots; what is not looked at counts as free.
@@ -53,13 +56,31 @@ type reading struct {
 	ewma     float32 // nanoseconds, decayed
 	known    bool    // false before the first sample
 	inFlight int64
+	// bias and penalty are what the delay model adds, in nanoseconds.
+	bias, penalty float32
 }
 
 func look(c *Counters, nowNanos int64) reading {
 	var r reading
-	r.ewma, r.known = c.estimate(nowNanos)
+	r.ewma, r.known = c.ewma.estimate(nowNanos)
 	r.inFlight = c.InFlight()
+	r.bias = c.bias.faded(nowNanos)
+	r.penalty, _ = c.penalty.estimate(nowNanos)
 	return r
+}
+
+// size is what the request's size is taken for: its own where it is told, else the
+// mean of the service's.
+func (r *Record) size(s *Sizes) sizing {
+	if r.sized || r.state == replaying || s == nil {
+		return r.sizing
+	}
+	out, in := s.Means(r.request.NowNanos)
+	r.sizing, r.sized = sizing{out: out, in: in, mean: out}, true
+	if r.request.Bytes > 0 {
+		r.sizing.out = float64(r.request.Bytes)
+	}
+	return r.sizing
 }
 
 func (r *Record) look(c *Counters) reading {

@@ -85,15 +85,19 @@ type LinkReport struct {
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since"`
 	// Transport is "quic" (later also "tls").
-	Transport     string        `json:"transport"`
-	Connections   int           `json:"connections"`
-	Streams       int           `json:"streams"`
-	RTT           time.Duration `json:"rtt_ns"`
-	MinRTT        time.Duration `json:"min_rtt_ns"`
-	Jitter        time.Duration `json:"jitter_ns"`
-	Loss          float64       `json:"loss"`
-	BytesSent     uint64        `json:"bytes_sent"`
-	BytesReceived uint64        `json:"bytes_received"`
+	Transport   string        `json:"transport"`
+	Connections int           `json:"connections"`
+	Streams     int           `json:"streams"`
+	RTT         time.Duration `json:"rtt_ns"`
+	MinRTT      time.Duration `json:"min_rtt_ns"`
+	Jitter      time.Duration `json:"jitter_ns"`
+	Loss        float64       `json:"loss"`
+	// BandwidthOut and BandwidthIn are the bytes a second that bulk has reached; 0 is
+	// not measured.
+	BandwidthOut  uint64 `json:"bandwidth_out_bytes_per_second,omitempty"`
+	BandwidthIn   uint64 `json:"bandwidth_in_bytes_per_second,omitempty"`
+	BytesSent     uint64 `json:"bytes_sent"`
+	BytesReceived uint64 `json:"bytes_received"`
 	// Expires is when the link closes unless an end proves a newer certificate on
 	// it: the earliest end of both ends' certificates. Zero without a link.
 	Expires time.Time `json:"expires,omitzero"`
@@ -118,6 +122,14 @@ type TargetReport struct {
 	EWMA         time.Duration `json:"ewma_ns"`
 	Requests     uint64        `json:"requests"`
 	Failures     uint64        `json:"failures"`
+	// Processing and Others are as in TargetEvidence.
+	Processing time.Duration `json:"processing_ns,omitempty"`
+	Others     uint64        `json:"others_in_flight,omitempty"`
+	// MeanRequest and MeanAnswer are the sizes of the port's calls, in bytes.
+	MeanRequest float64 `json:"mean_request_bytes,omitempty"`
+	MeanAnswer  float64 `json:"mean_answer_bytes,omitempty"`
+	// Forecast is how predictions of it came true; nil before the first call.
+	Forecast *ForecastReport `json:"forecast,omitempty"`
 }
 
 // EndpointReport is the same for one local endpoint.

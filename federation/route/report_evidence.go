@@ -40,9 +40,16 @@ func targetReport(t Target, e *Evidence, l *Live, nowNanos int64) (TargetReport,
 	out := TargetReport{
 		Target: t, EjectedUntil: ev.EjectedUntil, Reason: ev.Reason, Withheld: ev.Withheld,
 		Reported: ev.Reported, Ready: ev.Ready, Total: ev.Total, ReportedAt: ev.ReportedAt,
+		Processing: ev.Processing, Others: ev.Others,
+	}
+	if s := l.sizes[Target{Service: t.Service, Port: t.Port}]; s != nil {
+		out.MeanRequest, out.MeanAnswer = s.Means(nowNanos)
 	}
 	if c := l.targets[t]; c != nil {
 		out.InFlight, out.EWMA, out.Requests, out.Failures = c.InFlight(), c.EWMA(nowNanos), c.Requests(), c.Failures()
+		if f := l.forecasts[t]; f != nil {
+			out.Forecast = f.Report(nowNanos, c)
+		}
 	}
 	return out, known || out.Requests > 0
 }
@@ -87,6 +94,13 @@ func EvidenceFromReport(r *Report) (*Evidence, *Live) {
 		e.Targets[t.Target] = TargetEvidence{
 			EjectedUntil: t.EjectedUntil, Reason: t.Reason, Withheld: t.Withheld,
 			Reported: t.Reported, Ready: t.Ready, Total: t.Total, ReportedAt: t.ReportedAt,
+			Processing: t.Processing, Others: t.Others,
+		}
+		l.Forecast(t.Target).restore(at, t.Forecast, l.Target(t.Target))
+		if t.MeanRequest > 0 || t.MeanAnswer > 0 {
+			s := l.Sizes(t.Target.Service, t.Target.Port)
+			s.out.restore(at, t.MeanRequest)
+			s.in.restore(at, t.MeanAnswer)
 		}
 		l.Target(t.Target).restore(at, t.InFlight, t.Requests, t.Failures, t.EWMA)
 	}
@@ -106,7 +120,7 @@ func (c *Counters) restore(at int64, inFlight int64, requests, failures uint64, 
 	c.requests.Store(requests)
 	c.failures.Store(failures)
 	if ewma > 0 {
-		c.sample(at, ewma)
+		c.ewma.sample(at, ewma)
 	}
 }
 
@@ -128,6 +142,7 @@ func linksOf(r *Report) map[catalog.ClusterName]LinkEvidence {
 		if _, done := out[l.Cluster]; !done {
 			out[l.Cluster] = LinkEvidence{
 				Up: l.State == "up", Draining: l.State == "draining", Since: l.Since, RTT: l.RTT, Loss: l.Loss,
+				BandwidthOut: l.BandwidthOut, BandwidthIn: l.BandwidthIn,
 			}
 		}
 	}

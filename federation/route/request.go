@@ -21,6 +21,9 @@ type Request struct {
 	Tried Tried
 	// Priority says how early the call is refused where not all fit.
 	Priority Priority
+	// Bytes is the size of the request, where it is known before it is sent; 0 takes
+	// the mean of the service's requests.
+	Bytes int64
 	// Random drives every draw of this decision.
 	Random uint64
 	// NowNanos is the monotonic-free Unix time in nanoseconds, for EWMA decay.

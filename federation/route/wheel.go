@@ -21,15 +21,23 @@ type wheel struct {
 	slow *slowStart
 	// sound are the healthy items where not all are (panic).
 	sound []int32
+	// sizes are those of the service's requests; of candidates only.
+	sizes *Sizes
+	// small: all items are compared, not two of them.
+	small bool
 }
+
+// maxCompared is the most items of a tier of which all are compared: with three
+// clusters the best is not among two that are drawn in every third decision.
+// Beyond, the power of two choices keeps many gateways from following one figure
+// that is a second old.
+const maxCompared = 4
 
 // item holds what a draw reads, side by side in memory.
 type item struct {
 	counters *Counters
-	// lanes is how many calls at once cost no queueing: its ready endpoints.
-	lanes float64
-	// floor is the least that a call can take, in nanoseconds: the link's RTT.
-	floor  float64
+	// terms are what is known of its delay.
+	terms  terms
 	weight uint64
 	// held is the part that a ramp holds back, in units of 1/whole.
 	held uint64
@@ -116,6 +124,12 @@ type turn struct {
 	hashed bool
 	point  uint64
 	hash   hashDraw
+	// rest are those of a small tier that were compared, and cost more than both.
+	// What was read of them is in the record.
+	rest     [maxCompared - 2]int32
+	order    [maxCompared]int32 // of the readings
+	restCost [maxCompared - 2]float64
+	others   int
 }
 
 // next takes the next turn of the schedule, passing over what was tried.
@@ -163,12 +177,55 @@ func (w *wheel) better(rec *Record, d *draws, t *turn, cost costFunc) int {
 		t.second = -1
 		return t.first
 	}
+	s := rec.size(w.sizes)
 	t.a, t.b = rec.look(a.counters), rec.look(b.counters)
-	t.costA, t.costB = cost(a, b, t.a, t.b)
+	t.costA, t.costB = cost(a, b, t.a, t.b, s)
+	if w.small {
+		w.compareRest(rec, d, t, cost, s)
+	}
 	if t.costB < t.costA {
 		return t.second
 	}
 	return t.first
+}
+
+// compareRest compares the items that were not drawn; the two that cost least stay
+// in the turn.
+func (w *wheel) compareRest(rec *Record, d *draws, t *turn, cost costFunc, s sizing) {
+	first, second := t.first, t.second
+	t.order[0], t.order[1] = int32(first), int32(second)
+	for i := range w.items {
+		x := &w.items[i]
+		if i == first || i == second || t.others == len(t.rest) || w.skip(i, rec) {
+			continue
+		}
+		if x.held > w.items[first].held && scale(d.next(), whole) < x.held {
+			continue
+		}
+		r := rec.look(x.counters)
+		t.order[t.others+2] = int32(i)
+		best, read := t.first, t.a
+		if t.costB < t.costA {
+			best, read = t.second, t.b
+		}
+		costBest, costX := cost(&w.items[best], x, read, r, s)
+		switch {
+		case costX >= costBest && costX >= max(t.costA, t.costB):
+			t.pass(i, costX)
+		case best == t.first:
+			t.pass(t.second, t.costB)
+			t.second, t.b, t.costA, t.costB = i, r, costBest, costX
+		default:
+			t.pass(t.first, t.costA)
+			t.first, t.a, t.costA, t.costB = i, r, costX, costBest
+		}
+	}
+}
+
+// pass puts an item behind the two that cost least.
+func (t *turn) pass(i int, cost float64) {
+	t.rest[t.others], t.restCost[t.others] = int32(i), cost
+	t.others++
 }
 
 // maxRedraws bounds the draws that meet a tried item, or one in its slow start, before

@@ -140,7 +140,11 @@ func compared(w *wheel, t *turn, name func(*item) string) string {
 		return fmt.Sprintf("of two draws, %s carries less (%.2f calls per lane) than %s (%.2f)",
 			name(&w.items[a]), costA-1, name(&w.items[b]), costB-1)
 	}
-	return fmt.Sprintf("of two draws, %s is predicted to answer in %s and %s in %s",
+	of := "two draws"
+	if t.others > 0 {
+		of = fmt.Sprintf("%d", t.others+2)
+	}
+	return fmt.Sprintf("of "+of+", %s is predicted to answer in %s and %s in %s",
 		name(&w.items[a]), short(costA), name(&w.items[b]), short(costB))
 }
 
