@@ -72,6 +72,9 @@ type plane struct {
 	// The loop's own: nobody else touches it.
 	loop loopState
 
+	// demand is what own callers asked for of late.
+	demand demand
+
 	// horizon is what dry runs start from; foreseeing is held by the one at work.
 	horizon    atomic.Pointer[horizon]
 	foreseeing chan struct{}

@@ -17,6 +17,7 @@ func (p *plane) takeReport(r *route.Report) error {
 		return err
 	}
 	p.takeCallers(r)
+	p.demand.take(r, p.now())
 	joined, news, err := p.gateways.take(r, p.now())
 	if err != nil {
 		return err
@@ -81,6 +82,7 @@ func (p *plane) noteGateways(now time.Time) {
 	for _, name := range p.gateways.sweep(now) {
 		p.events.note(eventGatewayLeft, name, "silent for "+forgetAfter.String())
 		p.metrics.forgetGateway(name)
+		p.demand.forget(name)
 		p.touch(evidenceChanged)
 	}
 	alive := make(map[string]bool)

@@ -156,6 +156,7 @@ func (r *reports) report() *route.Report {
 	}
 	if plan := g.board.Plan(); plan != nil {
 		report.Epoch, report.Version = plan.Table().Epoch, plan.Table().Version
+		report.Flows = g.account.Flows()
 		report.Fill(g.board.Evidence(), g.board.Live(), now.UnixNano())
 	}
 	return report

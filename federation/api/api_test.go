@@ -27,6 +27,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/federation/rulebook"
+	"github.com/isthmus-mesh/isthmus/federation/simulate"
 	"github.com/isthmus-mesh/isthmus/federation/store"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -242,6 +243,7 @@ type backend struct {
 	explain  atomic.Pointer[api.ExplainError]
 	asked    atomic.Pointer[resource.ExplainQuery]
 	calls    atomic.Pointer[resource.CallQuery]
+	change   atomic.Pointer[simulate.Change]
 	notReady atomic.Pointer[[]string]
 }
 
@@ -264,6 +266,15 @@ func (b *backend) Calls(_ context.Context, q resource.CallQuery) (*resource.Call
 		Cluster: "east", Gateway: "gw-1", Way: "http", TraceID: q.TraceID, RequestID: q.RequestID, Service: catalog.MustServiceName("web"), Reason: "ok",
 		Kept: route.KeptTraced, Attempts: []route.TrailAttempt{{Cluster: "west", Outcome: "ok", Exact: true, Ledger: &route.Ledger{Plan: route.LedgerPlan{Cluster: "east"}, Why: "because"}}},
 	}}}, nil
+}
+
+func (b *backend) Recording() (*simulate.Recording, error) {
+	return &simulate.Recording{Version: simulate.RecordingVersion, Gateways: []simulate.Gateway{}}, nil
+}
+
+func (b *backend) Simulate(_ context.Context, c simulate.Change) (*resource.Simulation, error) {
+	b.change.Store(&c)
+	return simulate.Simulate(&simulate.Recording{}, c, 1), nil
 }
 
 func (b *backend) Explain(_ context.Context, q resource.ExplainQuery) (*resource.Explanation, error) {

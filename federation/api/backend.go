@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/api/feed"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 	"github.com/isthmus-mesh/isthmus/federation/rulebook"
+	"github.com/isthmus-mesh/isthmus/federation/simulate"
 )
 
 // Lists are the resources that are read only. All are set.
@@ -35,6 +36,10 @@ type Backend interface {
 	// Calls lists real calls that the own gateways kept. The error is a
 	// *ExplainError.
 	Calls(ctx context.Context, q resource.CallQuery) (*resource.Calls, error)
+	// Recording is what simulations start from, Simulate makes one of now. Errors are
+	// *ExplainError.
+	Recording() (*simulate.Recording, error)
+	Simulate(ctx context.Context, c simulate.Change) (*resource.Simulation, error)
 	// Release lets the withdrawals through that the guard of a source holds back.
 	// It returns how many there were, and ErrUnknownSource.
 	Release(ctx context.Context, source string) (int, error)

@@ -23,6 +23,7 @@ func exampleBodies() map[string]string {
 		"create-traffic-policy": traffic, "replace-traffic-policy": traffic,
 		"create-peer": peer, "replace-peer": peer,
 		"remember-applied-rule": export,
+		"simulate":              `{"down":["west"],"capacity":["north=50%"]}`,
 		"create-invitation":     `{"to":"north","ttl":"10m"}`,
 		"accept-invitation":     `{"token":"isthmus-peer-1.eyJ2IjoxfQ"}`,
 	}

@@ -20,6 +20,9 @@ func notByMethod() map[string]api.Role {
 		"list-audit":   api.Admin,
 		"verify-audit": api.Admin,
 
+		"simulate":      api.Viewer,
+		"get-recording": api.Operator,
+
 		"create-invitation": api.Admin,
 		"list-invitations":  api.Admin,
 		"revoke-invitation": api.Admin,

@@ -106,6 +106,7 @@ func New(opts Options) (*Server, error) {
 	s.registerApplied(h)
 	s.registerReads(h)
 	s.registerCalls(h)
+	s.registerSimulate(h)
 	s.registerAudit(h)
 	s.registerHistory(h)
 	s.registerPeering(h)

@@ -149,6 +149,22 @@ func (c *Client) Calls(ctx context.Context, q resource.CallQuery) (*resource.Cal
 	return out, nil
 }
 
+// Simulate says what would become of the calls of now.
+func (c *Client) Simulate(ctx context.Context, r resource.SimulateRequest) (*resource.Simulation, error) {
+	out := new(resource.Simulation)
+	if err := c.call(ctx, http.MethodPost, "/v1/simulate", nil, nil, r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Recording is what simulations start from, as JSON.
+func (c *Client) Recording(ctx context.Context) (json.RawMessage, error) {
+	var out json.RawMessage
+	err := c.call(ctx, http.MethodGet, "/v1/recording", nil, nil, nil, &out)
+	return out, err
+}
+
 // Release lets the withdrawals through that the guard of a source holds back,
 // and returns how many there were.
 func (c *Client) Release(ctx context.Context, source string) (int, error) {

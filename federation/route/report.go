@@ -34,6 +34,8 @@ type Report struct {
 	Clusters  []ClusterReport  `json:"clusters,omitempty"`
 	Targets   []TargetReport   `json:"targets,omitempty"`
 	Endpoints []EndpointReport `json:"endpoints,omitempty"`
+	// Flows are the calls of callers in this cluster since the start.
+	Flows []Flow `json:"flows,omitempty"`
 	// Callers are those whose calls to services of the own cluster were judged since
 	// they were reported last; not every report has them. CallersDropped is how many
 	// calls were not kept, since the start.

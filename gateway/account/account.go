@@ -67,6 +67,7 @@ type Account struct {
 	log     *slog.Logger
 	metrics *metrics
 	known   atomic.Pointer[map[catalog.ServiceName]bool]
+	flows   flows
 
 	mu       sync.Mutex // orders the retirement of series and their use
 	inFlight map[string]*atomic.Int64
@@ -107,6 +108,7 @@ func (a *Account) SetServices(known map[catalog.ServiceName]bool) {
 		}
 	}
 	a.known.Store(&known)
+	a.flows.retire(known)
 }
 
 // label is the value of a service's label.
@@ -151,6 +153,8 @@ type Entry struct {
 	RequestID string
 	// Sampled says that the call is of the share that is kept to be explained.
 	Sampled bool
+	// Drilled says that the call's first choice was made by a drill.
+	Drilled bool
 	// Sequence is the call's, for who explains it; nil where it was refused before.
 	Sequence *attempt.Sequence
 
@@ -223,6 +227,9 @@ func (e *Entry) End() {
 		a.metrics.refused.WithLabelValues(e.Way, e.Reason).Inc()
 	}
 	a.mu.Unlock()
+	if service != unknownService && !e.Service.IsFederation() && (e.Way == WayHTTP || e.Way == WayTCP || e.Way == WayMTLS) {
+		a.flows.take(e)
+	}
 	if a.ended != nil {
 		a.ended(e, time.Since(e.started))
 	}

@@ -1,0 +1,85 @@
+package federation
+
+import (
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation/route"
+)
+
+const (
+	// demandStep is the least time between two remembered counts of one gateway,
+	// demandSteps how many are remembered: demand is that of the last minute.
+	demandStep  = 10 * time.Second
+	demandSteps = 7
+)
+
+// demand remembers what gateways countedFlows, for what is asked of their services now.
+type demand struct {
+	mu   sync.Mutex
+	seen map[string][]countedFlows // by gateway, the oldest first
+}
+
+type countedFlows struct {
+	at      time.Time // by our own clock
+	started time.Time // of the gateway
+	flows   []route.Flow
+}
+
+// take remembers a report's counts, if the last ones are old enough.
+func (d *demand) take(r *route.Report, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	name := r.Gateway.Name
+	list := d.seen[name]
+	if n := len(list); n > 0 {
+		last := list[n-1]
+		switch {
+		case !last.started.Equal(r.StartedAt):
+			list = nil // it counts anew
+		case now.Sub(last.at) < demandStep:
+			return
+		}
+	}
+	if d.seen == nil {
+		d.seen = make(map[string][]countedFlows)
+	}
+	if len(list) >= demandSteps {
+		list = list[1:]
+	}
+	d.seen[name] = append(list, countedFlows{at: now, started: r.StartedAt, flows: r.Flows})
+}
+
+// forget drops a gateway that left.
+func (d *demand) forget(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.seen, name)
+}
+
+// of is what a gateway's callers asked for since its oldest remembered count, and how
+// long that is.
+func (d *demand) of(h heard) ([]route.Flow, time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := d.seen[h.report.Gateway.Name]
+	if len(list) == 0 || !list[0].started.Equal(h.report.StartedAt) {
+		return h.report.Flows, max(h.report.At.Sub(h.report.StartedAt), time.Second)
+	}
+	type key struct {
+		service, port, cluster string
+		drilled                bool
+	}
+	keyOf := func(f route.Flow) key { return key{f.Service.String(), f.Port, string(f.Cluster), f.Drilled} }
+	before := make(map[key]route.Flow, len(list[0].flows))
+	for _, f := range list[0].flows {
+		before[keyOf(f)] = f
+	}
+	var out []route.Flow
+	for _, f := range h.report.Flows {
+		if f = f.Since(before[keyOf(f)]); f.Calls > 0 {
+			out = append(out, f)
+		}
+	}
+	return out, max(h.at.Sub(list[0].at), time.Second)
+}
