@@ -88,8 +88,10 @@ func (p *plane) work(ctx context.Context, pause time.Duration) (more bool) {
 	// taken when nothing could be said yet.
 	if changes&(catalogChanged|epochRaised) != 0 || p.loop.table == nil {
 		p.merge()
-		p.publishTable()
-		p.rememberPeers(ctx)
+		if p.knowsPeers() {
+			p.publishTable()
+			p.rememberPeers(ctx)
+		}
 	}
 	more = p.tell(ctx, changes, pause)
 	if changes != 0 {
@@ -115,15 +117,20 @@ func (p *plane) tell(ctx context.Context, changes change, pause time.Duration) (
 	return p.loop.untold != 0
 }
 
-// ready reports whether what is known is complete enough to speak of.
+// ready reports whether the own catalog is complete enough to speak of.
 func (p *plane) ready() bool {
 	now := p.now()
 	ready, late := p.loop.gate.Sources(now, p.silent())
 	p.goOnWithout("go on without sources that have said nothing", late, now)
-	if !ready {
-		return false
-	}
-	ready, late = p.loop.gate.Peers(now, p.silentPeers())
+	return ready
+}
+
+// knowsPeers reports whether those of peers are complete enough for a table. What
+// peers are told does not wait for it: two who have lost each other's catalogs would
+// wait for each other.
+func (p *plane) knowsPeers() bool {
+	now := p.now()
+	ready, late := p.loop.gate.Peers(now, p.silentPeers())
 	p.goOnWithout("go on without peers of whom nothing is known any more", late, now)
 	return ready
 }

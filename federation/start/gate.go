@@ -13,8 +13,9 @@ const (
 	RosterGrace = 5 * time.Second
 	// PeerGrace is how long it waits for the catalog of a peer that was known and is
 	// not on disk any more. It is asked over links that are up: one that does not
-	// answer for so long may be silent for ever, and what operators change waits too.
-	PeerGrace = 10 * time.Second
+	// answer for so long may be silent for ever, and what operators change waits too,
+	// links to peers that are in no gateway's table yet among it.
+	PeerGrace = 5 * time.Second
 )
 
 // Gate is one start. It is for one goroutine at a time.
@@ -56,7 +57,8 @@ func (g *Gate) Sources(now time.Time, silent []string) (ready bool, late []strin
 	return true, silent
 }
 
-// Peers is the same for the peers of whom nothing is known.
+// Peers is the same for the peers of whom nothing is known. Only the table waits for
+// them: what is told to peers is of the own cluster.
 func (g *Gate) Peers(now time.Time, silent []string) (ready bool, late []string) {
 	if g.peersSpoke {
 		return true, nil

@@ -194,8 +194,7 @@ func TestBackoff(t *testing.T) {
 	var b Backoff
 	want := []time.Duration{
 		200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond, 1600 * time.Millisecond,
-		3200 * time.Millisecond, 6400 * time.Millisecond, 12800 * time.Millisecond, 25600 * time.Millisecond,
-		30 * time.Second, 30 * time.Second, 30 * time.Second, 30 * time.Second,
+		3200 * time.Millisecond, 5 * time.Second, 5 * time.Second, 5 * time.Second,
 	}
 	for i, w := range want {
 		half, full := b, b
