@@ -166,7 +166,7 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	g.endpoints = endpoint.New(endpoint.Options{Dial: g.o.Dial, Secure: g.secure.Secure, Own: g.listeners.own()})
 	if g.origin, err = origin.New(origin.Options{
 		Cluster: g.o.Cluster, Identity: g.ownID, Router: g.router, Endpoints: g.endpoints, Splicer: g.splicer,
-		Account: g.account, Federation: g.federationAddress, Joining: g.joining, Report: g.board.TakeReport, Dial: g.o.Dial, Log: g.log,
+		Account: g.account, Federation: g.federationAddress, Joining: g.joining, Report: g.board.TakeReport, Load: g.board.TakeDelays, Dial: g.o.Dial, Log: g.log,
 	}); err != nil {
 		return err
 	}

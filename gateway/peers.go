@@ -80,7 +80,7 @@ func (g *Gateway) boardLinks() []board.Link {
 		l := &infos[i]
 		links = append(links, board.Link{
 			Cluster: catalog.ClusterName(l.Cluster), Up: l.State == tunnel.StateUp, Draining: l.State == tunnel.StateDraining,
-			RTT: l.RTT, Loss: l.Loss,
+			RTT: l.RTT, Loss: l.Loss, BandwidthOut: l.BandwidthOut, BandwidthIn: l.BandwidthIn,
 		})
 	}
 	return links
@@ -106,6 +106,7 @@ func (g *Gateway) linkReports() []route.LinkReport {
 			Cluster: catalog.ClusterName(l.Cluster), Gateway: l.Gateway, Address: l.Address, Dialed: l.Dialed,
 			State: string(l.State), Reason: l.Reason, Since: l.Since, Transport: "quic",
 			Connections: l.Connections, Streams: l.Streams, RTT: l.RTT, MinRTT: l.MinRTT, Jitter: l.Jitter, Loss: l.Loss,
+			BandwidthOut: l.BandwidthOut, BandwidthIn: l.BandwidthIn,
 			BytesSent: l.BytesSent, BytesReceived: l.BytesReceived,
 			Expires: l.Expires, PeerNotAfter: l.PeerNotAfter, PeerSerial: l.PeerSerial, PeerAuthority: l.PeerAuthority,
 		})

@@ -8,6 +8,8 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
 const (
@@ -58,8 +60,17 @@ func (r *reports) toPeers(ctx context.Context) error {
 		if err := r.g.node.SendReport(r.g.board.OwnReport(r.forAll())); err != nil {
 			r.g.log.Error("report to peers cannot be sent", "err", err)
 		}
+		if err := r.g.node.SendLoads(r.delays); err != nil {
+			r.g.log.Error("load cannot be sent to a peer", "err", err)
+		}
 		timer.Reset(reportInterval)
 	}
+}
+
+// delays are the processing times that one peer's gateway is told.
+func (r *reports) delays(to tunnel.Remote) (l wire.Load) {
+	r.g.board.AddDelays(&l, catalog.ClusterName(to.Cluster))
+	return l
 }
 
 // forAll says which services may be named to every linked gateway: those that are

@@ -44,14 +44,12 @@ type ForecastSums struct {
 	Predicted, Observed, Error atomic.Uint64
 }
 
-// Observe takes how one prediction came true: the time to the first byte and, where
-// it is known (not 0), to the last.
-func (f *Forecast) Observe(nowNanos int64, p Prediction, first, whole time.Duration) {
-	if p.First <= 0 || first < 0 {
+// Observe takes how one prediction came true, to the first byte of the answer. One
+// with a penalty is left out: what failures count for is meant to keep calls off, and
+// not to come true.
+func (f *Forecast) Observe(nowNanos int64, p *Prediction, first time.Duration) {
+	if p.First <= 0 || first < 0 || p.Penalty > 0 {
 		return
-	}
-	if p.Penalty > 0 {
-		return // what failures count for is meant to keep calls off, not to come true
 	}
 	off := math.Abs(float64(first - p.First))
 	f.predicted.sample(nowNanos, float64(p.First))
@@ -62,10 +60,15 @@ func (f *Forecast) Observe(nowNanos int64, p Prediction, first, whole time.Durat
 	f.sums.Predicted.Add(uint64(p.First))
 	f.sums.Observed.Add(uint64(first))
 	f.sums.Error.Add(uint64(off))
-	if whole > 0 {
-		f.predictedWhole.sample(nowNanos, float64(p.Whole))
-		f.observedAll.sample(nowNanos, float64(whole))
+}
+
+// ObserveWhole is the same to its last byte.
+func (f *Forecast) ObserveWhole(nowNanos int64, p *Prediction, whole time.Duration) {
+	if p.First <= 0 || whole < 0 || p.Penalty > 0 {
+		return
 	}
+	f.predictedWhole.sample(nowNanos, float64(p.Whole))
+	f.observedAll.sample(nowNanos, float64(whole))
 }
 
 // Processed takes how long an endpoint of the own cluster took, from the request's

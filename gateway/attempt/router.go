@@ -106,6 +106,8 @@ type Call struct {
 	Port string
 	// Pin restricts the call to one cluster.
 	Pin catalog.ClusterName
+	// Bytes is the request's size, where it is known before it is sent; 0 is not.
+	Bytes int64
 	// Caller is the SPIFFE ID of who asks.
 	Caller string
 	// HTTP is the request as intentions judge it; nil of a connection. It is not

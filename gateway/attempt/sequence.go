@@ -61,6 +61,7 @@ func (s *Sequence) begin(a *Attempt, now time.Time) {
 		a.endpoint = route.EndpointKey{Service: s.call.Service, Port: choice.Port.Name, ID: choice.Endpoint.ID}
 	}
 	s.at.Store(&a.Choice.Target.Cluster)
+	a.delay.prediction = choice.Predict(&a.Record)
 	choice.Counters.Begin(now.UnixNano())
 	if choice.EndpointCounters != nil {
 		choice.EndpointCounters.Begin(now.UnixNano())
@@ -86,7 +87,7 @@ func (s *Sequence) pick(now time.Time) *Attempt {
 func (s *Sequence) choose(a *Attempt, plan *route.Plan, now time.Time) {
 	req := route.Request{
 		Service: s.call.Service, Port: s.call.Port, Pin: s.call.Pin,
-		Tried: s.tried, Random: s.router.o.Random(), NowNanos: now.UnixNano(),
+		Bytes: s.call.Bytes, Tried: s.tried, Random: s.router.o.Random(), NowNanos: now.UnixNano(),
 	}
 	if s.local {
 		a.Choice, a.Record = plan.PickLocal(&req)
@@ -120,6 +121,7 @@ type Attempt struct {
 	began    time.Time
 	answered time.Time
 	ended    bool
+	delay    delay
 	outcome  string
 	gateway  string
 	err      error
@@ -248,7 +250,9 @@ func (a *Attempt) Answered(ok bool) {
 	a.observe(outcome, false)
 	if !ok {
 		a.end(outcome)
+		return
 	}
+	a.learnAnswer()
 }
 
 // End ends an answered attempt, when its last byte has passed or it broke; or one
@@ -286,18 +290,7 @@ func (a *Attempt) end(outcome route.Outcome) {
 	a.ended = true
 	a.pass.End()
 	now := a.sequence.router.o.Now()
-	took := a.answered.Sub(a.began)
 	for _, c := range []*route.Counters{a.Choice.Counters, a.Choice.EndpointCounters} {
-		switch {
-		case c == nil:
-		case outcome == route.ServiceFailure:
-			c.End(now.UnixNano(), took, false)
-		case outcome == route.Success && now.Sub(a.answered) <= route.Decay:
-			c.End(now.UnixNano(), took, true)
-		default:
-			// Either it says nothing of the service, or it said so long ago: how
-			// fast a connection was made an hour before is no sample of now.
-			c.Cancel()
-		}
+		a.count(c, outcome, now)
 	}
 }

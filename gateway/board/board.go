@@ -63,6 +63,7 @@ type Board struct {
 	targets   map[route.Target]*targetState
 	endpoints map[route.EndpointKey]*endpointState
 	reports   map[catalog.ClusterName]map[string]farReport // by gateway
+	delays    map[catalog.ClusterName]map[string]farDelays // by gateway
 }
 
 // New returns a board without a plan.
@@ -92,6 +93,7 @@ func New(o Options) (*Board, error) {
 		clusters:  make(map[catalog.ClusterName]*clusterState),
 		ramps:     make(map[route.Target]*serviceRamp),
 		reports:   make(map[catalog.ClusterName]map[string]farReport),
+		delays:    make(map[catalog.ClusterName]map[string]farDelays),
 		targets:   make(map[route.Target]*targetState),
 		endpoints: make(map[route.EndpointKey]*endpointState),
 	}, nil

@@ -16,6 +16,8 @@ type Link struct {
 	RTT time.Duration
 	// Loss is the share of packets lost lately.
 	Loss float64
+	// BandwidthOut and BandwidthIn are in bytes per second; 0 is not measured.
+	BandwidthOut, BandwidthIn uint64
 }
 
 // rttWindow is how many readings the distance of a cluster is the least of: a
@@ -50,9 +52,14 @@ func (b *Board) cluster(name catalog.ClusterName) *clusterState {
 func (b *Board) readLinks(now time.Time) {
 	best := make(map[catalog.ClusterName]Link, len(b.table.Peers))
 	for _, l := range b.o.Links() {
-		if have, ok := best[l.Cluster]; !ok || better(l, have) {
-			best[l.Cluster] = l
+		have, ok := best[l.Cluster]
+		out, in := max(l.BandwidthOut, have.BandwidthOut), max(l.BandwidthIn, have.BandwidthIn)
+		if !ok || better(l, have) {
+			have = l
 		}
+		// The bulk may have gone over another link of as many as there are.
+		have.BandwidthOut, have.BandwidthIn = out, in
+		best[l.Cluster] = have
 	}
 	for i := range b.table.Peers {
 		name := b.table.Peers[i].Name
@@ -81,6 +88,7 @@ func (c *clusterState) read(b *Board, name catalog.ClusterName, l Link, now time
 		e.Up, e.Draining, e.Since = l.Up, draining, now
 	}
 	c.evidence.RTT, c.evidence.Loss = l.RTT, l.Loss
+	c.evidence.BandwidthOut, c.evidence.BandwidthIn = l.BandwidthOut, l.BandwidthIn
 	switch {
 	case l.Up:
 		c.ramp.Back(now)

@@ -32,7 +32,7 @@ func (b *Board) evidence(now time.Time) *route.Evidence {
 		for _, p := range s.Ports {
 			if ready, total := b.ownReadiness(s, p.Name, now); total > 0 {
 				t := route.Target{Service: s.Name, Port: p.Name, Cluster: b.o.Cluster}
-				b.target(e, t, route.TargetEvidence{}, ready, now)
+				b.target(e, t, route.TargetEvidence{Processing: b.live.Forecast(t).Processing(now.UnixNano())}, ready, now)
 			}
 		}
 		for j := range s.Remote {
@@ -61,6 +61,7 @@ func (b *Board) remote(e *route.Evidence, s *route.Service, r *route.Remote, now
 				}
 			}
 		}
+		b.delayed(&ev, r.Cluster, farService{r.Name.String(), p.Name}, now)
 		b.target(e, route.Target{Service: s.Name, Port: p.Name, Cluster: r.Cluster}, ev, ready, now)
 	}
 }

@@ -189,4 +189,9 @@ func (b *Board) forget(t *route.Table, ix *index) {
 			delete(b.reports, cluster)
 		}
 	}
+	for cluster := range b.delays {
+		if !peers[cluster] {
+			delete(b.delays, cluster)
+		}
+	}
 }

@@ -29,6 +29,7 @@ type body struct {
 	reading bool   // somebody is in src.Read
 	lost    bool   // more than MaxReplay was read, or the answer is here
 	current int    // the attempt that may read
+	taken   func() // called when the source has ended
 }
 
 func newBody(src io.Reader) *body {
@@ -55,6 +56,13 @@ func (b *body) replayable() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return !b.lost
+}
+
+// whole reports whether the source has ended.
+func (b *body) whole() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err != nil
 }
 
 // violation is what in the body was not strict HTTP; nil for a body that is, as far
@@ -143,6 +151,9 @@ func (b *body) read(p []byte) (int, error) {
 	b.mu.Unlock()
 	n, err := b.src.Read(p)
 	b.mu.Lock()
+	if err != nil && b.taken != nil {
+		b.taken()
+	}
 	b.reading = false
 	b.wait.Broadcast()
 	return n, err

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/isthmus-mesh/isthmus/gateway/account"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
@@ -26,6 +27,8 @@ type exchange struct {
 	received *account.Bytes
 	trace    string
 	body     *body // nil when the request has none
+	// current is the attempt that the body goes to.
+	current atomic.Pointer[attempt.Attempt]
 	// failed is why the answer broke after it began.
 	failed error
 }
@@ -42,6 +45,7 @@ func (w *Way) RoundTrip(r *http.Request) (*http.Response, error) {
 	var b *body
 	if r.Body != nil && r.Body != http.NoBody {
 		b = newBody(io.TeeReader(r.Body, byteCount{x.sent}))
+		b.taken = x.uploaded
 	}
 	x.body = b
 	for {
@@ -50,6 +54,13 @@ func (w *Way) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		x.entry.Cluster, x.entry.Attempts = a.Choice.Target.Cluster, x.sequence.Attempts()
+		if b != nil {
+			a.Uploading()
+			x.current.Store(a)
+			if b.whole() {
+				a.Uploaded() // all of it is kept
+			}
+		}
 		resp, err := x.try(r, a, b)
 		if err == nil {
 			b.release()
@@ -118,6 +129,9 @@ func (x *exchange) answered(r *http.Request, a *attempt.Attempt, resp *http.Resp
 	if len(resp.Header[relay.FieldRequestID]) > 0 {
 		delete(x.out.Header(), relay.FieldRequestID) // the service says it itself
 	}
+	if after, refused := relay.Refusal(resp); refused {
+		a.Refused(after)
+	}
 	switch resp.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		a.Answered(false)
@@ -160,7 +174,19 @@ func (b *answerBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-func (b *answerBody) end() { b.once.Do(b.attempt.End) }
+func (b *answerBody) end() {
+	b.once.Do(func() {
+		b.attempt.Moved(b.exchange.entry.Sent.Load(), b.exchange.entry.Received.Load(), b.exchange.failed == nil)
+		b.attempt.End()
+	})
+}
+
+// uploaded is called when the last byte of the request was taken.
+func (x *exchange) uploaded() {
+	if a := x.current.Load(); a != nil {
+		a.Uploaded()
+	}
+}
 
 // byteCount is a counter as the side of a TeeReader.
 type byteCount struct{ counter *account.Bytes }

@@ -61,7 +61,7 @@ func (w *Way) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	ctx, cancel := withTimeout(r)
 	defer cancel()
 	call := attempt.Call{
-		Service: name.Service, Port: name.Port, Pin: name.Cluster, Caller: caller, Assurance: assurance, HTTP: relay.Judged(r),
+		Service: name.Service, Port: name.Port, Pin: name.Cluster, Caller: caller, Assurance: assurance, Bytes: relay.Size(r), HTTP: relay.Judged(r),
 	}
 	if relay.IsUpgrade(r) {
 		w.upgrade(ctx, out, r, e, call)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"sync"
+	"sync/atomic"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
@@ -39,6 +40,7 @@ type exchange struct {
 	sent     *account.Bytes
 	received *account.Bytes
 	failed   error // why the answer broke after it began
+	current  atomic.Pointer[attempt.Attempt]
 }
 
 type exchangeKey struct{}
@@ -131,7 +133,7 @@ func (h *Handler) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("origin: request without an exchange")
 	}
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = &countedBody{ReadCloser: r.Body, counter: x.sent}
+		r.Body = &countedBody{ReadCloser: r.Body, counter: x.sent, taken: x.uploaded}
 	}
 	relay.SetCaller(r.Header, h.o.Identity(), x.facts.header.Caller)
 	for {
@@ -140,6 +142,7 @@ func (h *Handler) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		x.entry.Endpoint, x.entry.Attempts = a.Choice.Endpoint.ID, max(1, x.sequence.Attempts())
+		x.uploads(r, a)
 		resp, err := h.o.Endpoints.RoundTrip(a.Choice.Endpoint, a.Choice.Port.Protocol, r.WithContext(ctx))
 		done()
 		if err == nil {
@@ -188,6 +191,9 @@ func (x *exchange) answered(r *http.Request, a *attempt.Attempt, resp *http.Resp
 	wire.StripHTTP(resp.Header) // only gateways write these
 	x.entry.Answered()
 	x.entry.Status = resp.StatusCode
+	if after, refused := relay.Refusal(resp); refused {
+		a.Refused(after)
+	}
 	switch resp.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		a.Answered(false)
@@ -219,15 +225,35 @@ func (b *answerBody) Read(p []byte) (int, error) {
 		if !errors.Is(err, io.EOF) {
 			b.exchange.failed = err
 		}
-		b.once.Do(b.attempt.End)
+		b.once.Do(b.end)
 	}
 	return n, err
 }
 
 // Close implements io.Closer.
 func (b *answerBody) Close() error {
-	b.once.Do(b.attempt.End)
+	b.once.Do(b.end)
 	return b.ReadCloser.Close()
+}
+
+func (b *answerBody) end() {
+	b.attempt.Moved(b.exchange.entry.Sent.Load(), b.exchange.entry.Received.Load(), b.exchange.failed == nil)
+	b.attempt.End()
+}
+
+// uploads tells an attempt of the request's body, and uploaded of its end.
+func (x *exchange) uploads(r *http.Request, a *attempt.Attempt) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	a.Uploading()
+	x.current.Store(a)
+}
+
+func (x *exchange) uploaded() {
+	if a := x.current.Load(); a != nil {
+		a.Uploaded()
+	}
 }
 
 // countedBody counts a request's bytes. It outlives a failed connection, which
@@ -235,6 +261,7 @@ func (b *answerBody) Close() error {
 type countedBody struct {
 	io.ReadCloser
 	counter *account.Bytes
+	taken   func() // called at its end
 }
 
 // Read implements io.Reader.
@@ -242,6 +269,9 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if n > 0 {
 		b.counter.Add(float64(n))
+	}
+	if err != nil {
+		b.taken()
 	}
 	return n, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
@@ -27,6 +28,9 @@ type Conn struct {
 	settled   bool
 	failed    error         // why there will be no answer
 	settledCh chan struct{} // closed when settled or failed
+
+	// sent and received count payload.
+	sent, received atomic.Int64
 }
 
 // Confirm waits until the service has accepted, going on to the next choice on
@@ -185,7 +189,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if err := c.Confirm(); err != nil {
 		return 0, err
 	}
-	return c.current().Read(p)
+	n, err := c.current().Read(p)
+	c.received.Add(int64(n))
+	return n, err
 }
 
 func (c *Conn) current() *carrier {
@@ -207,6 +213,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 		case c.settled:
 			c.mu.Unlock()
 			m, err := current.Write(p)
+			c.sent.Add(int64(m))
 			return n + m, err
 		case room <= 0:
 			c.mu.Unlock()
@@ -217,6 +224,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 		c.start = append(c.start, chunk...)
 		c.mu.Unlock()
 		_, _ = current.Write(chunk) // see above
+		c.sent.Add(int64(len(chunk)))
 		n, p = n+len(chunk), p[len(chunk):]
 	}
 	return n, nil
@@ -248,6 +256,7 @@ func (c *Conn) Close() error {
 	c.fail(net.ErrClosed)
 	current := c.current()
 	err := current.Close()
+	current.attempt.Moved(c.sent.Load()+int64(len(c.request.First)), c.received.Load(), false)
 	current.attempt.End()
 	if errors.Is(err, net.ErrClosed) {
 		return nil // after Reset

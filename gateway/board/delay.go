@@ -1,0 +1,118 @@
+package board
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+// farDelays is what one gateway of another cluster said of how its endpoints answer.
+type farDelays struct {
+	at time.Time
+	of map[farService]farDelay
+}
+
+type farDelay struct {
+	processing time.Duration
+	inFlight   uint64
+	// ours are this gateway's calls in progress there when it was told.
+	ours int64
+}
+
+// TakeDelays takes what a far gateway's load says of processing times. What it says
+// of services that this cluster does not import from it is not kept.
+func (b *Board) TakeDelays(cluster catalog.ClusterName, gateway string, l wire.Load) {
+	ix := b.index.Load()
+	if ix == nil {
+		return
+	}
+	said := farDelays{at: b.o.Now(), of: make(map[farService]farDelay)}
+	for _, s := range l.Offers {
+		names := ix.imports[remoteName{cluster, s.Service}]
+		if len(names) == 0 || s.Processing <= 0 {
+			continue
+		}
+		d := farDelay{processing: s.Processing, inFlight: s.InFlight}
+		for _, own := range names {
+			d.ours += b.live.Target(route.Target{Service: own, Port: s.Port, Cluster: cluster}).InFlight()
+		}
+		said.of[farService{s.Service, s.Port}] = d
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	byGateway := b.delays[cluster]
+	if byGateway == nil {
+		byGateway = make(map[string]farDelays)
+		b.delays[cluster] = byGateway
+	}
+	if _, had := byGateway[gateway]; had || len(byGateway) < maxReporters {
+		byGateway[gateway] = said
+	}
+}
+
+// delayed adds to ev what a cluster's gateways say of a service: the mean of their
+// processing times, and what they carry that is not ours. b.mu is held.
+func (b *Board) delayed(ev *route.TargetEvidence, cluster catalog.ClusterName, name farService, now time.Time) {
+	var processing time.Duration
+	var n, inFlight, ours int64
+	for gateway, said := range b.delays[cluster] {
+		if now.Sub(said.at) > reportLife {
+			delete(b.delays[cluster], gateway)
+			continue
+		}
+		if d, has := said.of[name]; has {
+			processing += d.processing
+			inFlight += int64(min(d.inFlight, wire.MaxCalls))
+			ours = max(ours, d.ours)
+			n++
+		}
+	}
+	if n == 0 {
+		return
+	}
+	ev.Processing, ev.Others = processing/time.Duration(n), uint64(max(0, inFlight-ours))
+}
+
+// AddDelays adds to the load for a gateway of a cluster how long the own endpoints of
+// what it may call take to answer. Rows that are there are completed.
+func (b *Board) AddDelays(l *wire.Load, cluster catalog.ClusterName) {
+	plan, ix := b.Plan(), b.index.Load()
+	if plan == nil || ix == nil {
+		return
+	}
+	now, added := b.o.Now().UnixNano(), false
+	rows := make(map[farService]int, len(l.Offers))
+	for i := range l.Offers {
+		rows[farService{l.Offers[i].Service, l.Offers[i].Port}] = i
+	}
+	for own := range plan.Readiness() {
+		if !slices.Contains(ix.exported[own.Target.Service], cluster) {
+			continue
+		}
+		processing := b.live.Forecast(own.Target).Processing(now)
+		if processing <= 0 {
+			continue
+		}
+		name := farService{own.Target.Service.String(), own.Target.Port}
+		if i, has := rows[name]; has {
+			l.Offers[i].Processing = processing
+			continue
+		}
+		if len(l.Offers) >= wire.MaxReportServices {
+			continue
+		}
+		l.Offers, added = append(l.Offers, wire.ServiceLoad{
+			Service: name.service, Port: name.port, Processing: processing,
+			InFlight: uint64(min(max(0, b.live.Target(own.Target).InFlight()), wire.MaxCalls)),
+		}), true
+	}
+	if added {
+		slices.SortFunc(l.Offers, func(a, b wire.ServiceLoad) int {
+			return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Port, b.Port))
+		})
+	}
+}
