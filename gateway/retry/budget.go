@@ -16,16 +16,22 @@ const (
 	Window = 10 * time.Second
 )
 
-// slots is how finely the window slides.
-const slots = 10
+// callSlots is how finely the window slides: calls earn tokens for nine whole slots
+// and the running one, which is Window at most. retrySlots is one more, so that
+// retries count for Window at least: what is granted never passes the ratio of the
+// ten seconds before it, wherever in a slot they begin.
+const (
+	callSlots  = 10
+	retrySlots = callSlots + 1
+)
 
-const slotLength = int64(Window / slots)
+const slotLength = int64(Window / callSlots)
 
 // Budget is a token bucket whose tokens come from calls and live for Window. It
 // is safe for concurrent use.
 type Budget struct {
 	mu    sync.Mutex
-	slots [slots]slot
+	slots [retrySlots]slot
 }
 
 type slot struct {
@@ -35,7 +41,7 @@ type slot struct {
 
 func (b *Budget) slot(now time.Time) *slot {
 	n := now.UnixNano() / slotLength
-	s := &b.slots[n%slots]
+	s := &b.slots[n%retrySlots]
 	if s.number != n {
 		*s = slot{number: n}
 	}
@@ -72,9 +78,12 @@ func (b *Budget) left(now time.Time) float64 {
 	newest := now.UnixNano() / slotLength
 	var calls, retries int64
 	for i := range b.slots {
-		if s := &b.slots[i]; s.number > newest-slots && s.number <= newest {
-			calls += s.calls
+		s := &b.slots[i]
+		if age := newest - s.number; age >= 0 && age < retrySlots {
 			retries += s.retries
+			if age < callSlots {
+				calls += s.calls
+			}
 		}
 	}
 	return Ratio*float64(calls) + Floor - float64(retries)

@@ -120,6 +120,10 @@ func TestBudgetByTheFigures(t *testing.T) {
 		t.Fatalf("within the window %d more", got)
 	}
 	now = now.Add(time.Second)
+	if got := take(); got != 0 {
+		t.Fatalf("at the end of the window %d more", got)
+	}
+	now = now.Add(time.Second)
 	if got := take(); got != 3 {
 		t.Fatalf("in a new window %d, want 3", got)
 	}
@@ -149,8 +153,7 @@ func TestBudgetHoldsInEveryWindow(t *testing.T) {
 				continue
 			}
 			events = append(events, event{now, true})
-			// The budget's own window: nine whole slots and the running one.
-			start := now.Truncate(time.Second).Add(-(retry.Window - time.Second))
+			start := now.Add(-retry.Window)
 			calls, retries := 0, 0
 			for _, e := range events {
 				switch {
