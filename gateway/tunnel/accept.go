@@ -65,6 +65,9 @@ func (n *Node) serveAccepted(ctx context.Context, qc *quic.Conn) {
 	s.CancelRead(quic.StreamErrorCode(wire.OK))
 	defer c.link.Load().detach(c)
 	n.serve(c)
+	if !c.alive() {
+		c.heed()
+	}
 }
 
 // welcomeReason is reasonOf for a hello that was refused by us.

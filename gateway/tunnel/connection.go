@@ -181,6 +181,16 @@ func (c *connection) linkError(err error, delivered bool) *LinkError {
 	return e
 }
 
+// heed ends the link of a connection that has ended because the peer gave the link
+// up: it says so on each connection, and what comes through of one counts for all.
+// Where only one way is cut, ours, this is how we know.
+func (c *connection) heed() {
+	e, ok := errors.AsType[*quic.ApplicationError](c.ended())
+	if l := c.link.Load(); l != nil && ok && e.Remote && applicationStatus(e) == wire.LinkDead {
+		l.close(wire.LinkDead, e)
+	}
+}
+
 // ended is the cause of the end of the connection. It must be ending: the errors
 // of its streams come a moment before its context ends.
 func (c *connection) ended() error {

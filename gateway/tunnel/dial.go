@@ -184,6 +184,7 @@ func (n *Node) serveDialed(l *link, addr net.Addr, number uint32) error {
 	defer l.detach(c)
 	n.serve(c)
 	c.end(wire.Internal, nil) // it has ended, unless serving it failed
+	c.heed()
 	return c.ended()
 }
 

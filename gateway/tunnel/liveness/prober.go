@@ -15,7 +15,7 @@ const (
 	// Deaf: nothing was received for three intervals.
 	Deaf
 	// Unheard: the other end says that it received nothing from us for nearly
-	// three intervals.
+	// three intervals, and has not taken it back.
 	Unheard
 )
 
@@ -49,8 +49,9 @@ type Prober struct {
 	// ours is what the peer last said of our probes.
 	ours struct{ heard, got uint64 }
 
-	// disowned: the last probe said that we are not heard.
-	disowned bool
+	// disowned is since when the last probe says that we are not heard; zero while
+	// we are.
+	disowned time.Time
 }
 
 // New returns a Prober that has just heard its link.
@@ -60,6 +61,12 @@ func New(interval time.Duration, now time.Time) *Prober {
 
 // window is how long silence may last.
 func (p *Prober) window() time.Duration { return Missed * p.interval }
+
+// doubt is how long the word that we are not heard must stand: the next two probes
+// may take it back. Where a path stands still for 400 ms and goes on, that word and
+// what it was about arrive together. An end that stays deaf closes the link and says
+// so by its connections, which is faster; this is for when none of that arrives.
+func (p *Prober) doubt() time.Duration { return 2*p.interval + p.interval/2 }
 
 // Tick is called every half interval with the number of packets received so far.
 // It returns a probe to send when one is due. late says that our own clock was
@@ -71,12 +78,12 @@ func (p *Prober) Tick(now time.Time, packets uint64) (probe wire.Probe, due, lat
 		p.packets, p.heardAt = packets, now
 	}
 	if late {
-		p.heardAt, p.disowned, p.awake = now, false, now
+		p.heardAt, p.disowned, p.awake = now, time.Time{}, now
 	}
 	switch {
 	case now.Sub(p.heardAt) >= p.window():
 		v = Deaf
-	case p.disowned:
+	case !p.disowned.IsZero() && now.Sub(p.disowned) >= p.doubt():
 		v = Unheard
 	}
 	// A little slack: a tick that comes a moment early must not cost a half
@@ -116,7 +123,12 @@ func (p *Prober) Receive(now time.Time, probe *wire.Probe) (s Sample) {
 	// we were quiet, and probes of that time may still come: they say nothing of
 	// the link before we have been awake for as long.
 	limit := p.window() - p.interval/2
-	p.disowned = probe.Quiet >= limit && now.Sub(p.awake) >= limit
+	switch {
+	case probe.Quiet < limit || now.Sub(p.awake) < limit:
+		p.disowned = time.Time{}
+	case p.disowned.IsZero():
+		p.disowned = now
+	}
 	if probe.Heard == 0 || probe.Heard > p.seq {
 		return s // nothing heard yet, or a probe that we never sent
 	}

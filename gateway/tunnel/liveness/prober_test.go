@@ -26,6 +26,15 @@ func (c *clock) tick(after time.Duration) (probe wire.Probe, due, late bool, v V
 	return c.p.Tick(c.now, c.packets)
 }
 
+// wait ticks for so many half intervals, in which packets come that are no probes.
+func (c *clock) wait(halves int) (v Verdict) {
+	for range halves {
+		c.packets++
+		_, _, _, v = c.tick(interval / 2)
+	}
+	return v
+}
+
 func TestProberSendsOncePerInterval(t *testing.T) {
 	c := newClock()
 	sent := 0
@@ -108,10 +117,22 @@ func TestProberBelievesThatItIsNotHeard(t *testing.T) {
 	if v := hear(1, 2*interval); v != Alive {
 		t.Errorf("two quiet intervals: %v", v)
 	}
-	if v := hear(2, 5*interval/2); v != Unheard {
-		t.Errorf("quiet for the window: %v", v)
+	if v := hear(2, 5*interval/2); v != Alive {
+		t.Errorf("quiet for the window, said a moment ago: %v", v)
 	}
 	if v := hear(3, 0); v != Alive {
+		t.Errorf("heard again: %v", v)
+	}
+	if v := c.wait(5); v != Alive {
+		t.Errorf("long after it was taken back: %v", v)
+	}
+	if v := hear(4, 5*interval/2); v != Alive {
+		t.Errorf("quiet for the window, said a moment ago: %v", v)
+	}
+	if v := c.wait(4); v != Unheard {
+		t.Errorf("not taken back: %v", v)
+	}
+	if v := hear(5, 0); v != Alive {
 		t.Errorf("heard again: %v", v)
 	}
 	// An old probe that comes late says nothing about now.
@@ -142,7 +163,7 @@ func TestLateProberDoesNotBelieveThatItIsNotHeard(t *testing.T) {
 		c.tick(interval / 2)
 	}
 	c.p.Receive(c.now, &wire.Probe{Seq: 4, Quiet: 5 * interval / 2})
-	if _, _, _, v := c.tick(interval / 2); v != Unheard {
+	if v := c.wait(5); v != Unheard {
 		t.Errorf("not heard for long after the hold-up: %v", v)
 	}
 }
