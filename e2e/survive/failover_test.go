@@ -217,7 +217,7 @@ func TestDrain(t *testing.T) {
 	calls, failed := 0, 0
 	for seed := range uint64(trials() / trialsPerWorld) {
 		inWorld(t, seed, bothServe, func(w *world) {
-			l := w.load(10*time.Millisecond, 20*time.Millisecond)
+			l := w.load(20*time.Millisecond, 40*time.Millisecond)
 			defer l.stop()
 			for range trialsPerWorld {
 				w.distances()

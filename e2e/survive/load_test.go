@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -66,6 +67,7 @@ func (c *call) took() time.Duration { return c.end.Sub(c.begin) }
 type load struct {
 	world  *world
 	client *http.Client
+	called *atomic.Int64 // counts the calls that were begun; nil does not
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
 
@@ -99,6 +101,9 @@ func (w *world) load(web, line time.Duration) *load {
 				case <-ctx.Done():
 					return
 				case <-ticker.C:
+				}
+				if l.called != nil {
+					l.called.Add(1)
 				}
 				l.wg.Go(func() {
 					c := &call{begin: time.Now()}

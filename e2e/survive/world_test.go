@@ -48,7 +48,11 @@ type world struct {
 	events  *events
 	version uint64
 	traffic policy.Traffic
-	cleanup []func()
+	// limits are what the regions' own gateways let through; nil is everything.
+	limits *policy.Limits
+	// failBack is the gateways' pace of fail-backs; the zero value is the product's.
+	failBack gateway.FailBack
+	cleanup  []func()
 	// problems are what went wrong: a bubble that fails would end the trials of all.
 	problems []string
 }
@@ -75,7 +79,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 		t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 1)),
 		network: tunneltest.NewNetwork(tunneltest.Path{Delay: 10 * time.Millisecond}, seed),
 		tcp:     tunneltest.NewTCP(0), events: new(events), sites: make(map[catalog.ClusterName]*site),
-		traffic: policy.Traffic{Name: "first", Services: []policy.ServicePattern{"*"}, Clusters: []catalog.ClusterName{first, second}},
+		failBack: failBack,
+		traffic:  policy.Traffic{Name: "first", Services: []policy.ServicePattern{"*"}, Clusters: []catalog.ClusterName{first, second}},
 	}
 	for i, name := range []catalog.ClusterName{near, first, second} {
 		w.sites[name] = &site{
@@ -197,6 +202,9 @@ func (w *world) table(s *site) *route.Table {
 	}
 	if s.web != nil {
 		web.ExportedTo, line.ExportedTo = []catalog.ClusterName{near}, []catalog.ClusterName{near}
+		if w.limits != nil {
+			web.Traffic = &policy.Traffic{Name: "limits", Services: []policy.ServicePattern{"*"}, Limits: w.limits}
+		}
 		web.Endpoints = []catalog.Endpoint{s.endpoint("web", s.web)}
 		line.Endpoints = []catalog.Endpoint{s.endpoint("line", s.line)}
 	}
@@ -226,7 +234,7 @@ func (s *site) boot() {
 	o := gateway.Options{
 		Config: gateway.Config{
 			Name: "gw1", DataDir: w.t.TempDir(), DrainTimeout: 5 * time.Second, AccessLog: "off",
-			Advertise: []string{s.host.String()}, FailBack: failBack,
+			Advertise: []string{s.host.String()}, FailBack: w.failBack,
 			Listen: gateway.Listen{
 				HTTP: "127.0.0.1:0", HTTPCaller: "spiffe://" + string(s.name) + ".test/workload",
 				Admin: "127.0.0.1:0", Control: "127.0.0.1:0",
@@ -270,6 +278,23 @@ func (s *site) kill() {
 	s.cancel()
 	<-s.done // may be an error: its socket is gone
 	s.done = nil
+}
+
+// counter sums the series of a counter of a gateway.
+func (w *world) counter(of catalog.ClusterName, name string) float64 {
+	families, err := w.sites[of].metrics.Gather()
+	if err != nil {
+		w.failf("metrics of %s: %v", of, err)
+	}
+	sum := 0.0
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.Metric {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
 }
 
 // tableFeed is a gateway.TableSource that a test writes.
