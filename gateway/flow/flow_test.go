@@ -271,4 +271,3 @@ func BenchmarkUnlimited(b *testing.B) {
 		through(b, ctx, c, call, try)
 	}
 }
-
