@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/decisions"
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
 	"github.com/isthmus-mesh/isthmus/gateway/flow"
+	"github.com/isthmus-mesh/isthmus/gateway/flow/fair"
 	"github.com/isthmus-mesh/isthmus/gateway/health"
 	"github.com/isthmus-mesh/isthmus/gateway/origin"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
@@ -164,7 +165,9 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 		return err
 	}
 	g.endpoints = endpoint.New(endpoint.Options{Dial: g.o.Dial, Secure: g.secure.Secure, Own: g.listeners.own()})
+	peers := fair.NewGate(fair.Options{Limit: g.config.Limits.Streams})
 	if g.origin, err = origin.New(origin.Options{
+		Peers:   peers,
 		Cluster: g.o.Cluster, Identity: g.ownID, Router: g.router, Endpoints: g.endpoints, Splicer: g.splicer,
 		Account: g.account, Federation: g.federationAddress, Joining: g.joining, Report: g.board.TakeReport, Load: g.board.TakeDelays, Dial: g.o.Dial, Log: g.log,
 	}); err != nil {

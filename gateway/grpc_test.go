@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -218,5 +219,30 @@ func TestGRPCOfTheGatewaysOwnAnswers(t *testing.T) {
 		if s := status.Convert(err); s.Code() != want || s.Message() == "" {
 			t.Errorf("%s: %v, want %s", authority, err, want)
 		}
+	}
+}
+
+// TestGRPCOverARate: the status of gRPC's own, and when to come again, for a client that
+// retries by itself.
+func TestGRPCOverARate(t *testing.T) {
+	w := newWorld(t, "alpha", "beta")
+	w.cluster("beta").host("far", catalog.GRPC, grpcServer(t, new(testService)))
+	w.cluster("beta").limit("far", slowly(1))
+	near := w.cluster("alpha").gateway("gw1")
+	w.cluster("beta").gateway("gw1")
+	w.start()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	c := stub(t, near, "far.default.mesh")
+	if _, err := c.UnaryCall(ctx, new(pb.SimpleRequest)); err != nil {
+		t.Fatal(err)
+	}
+	var trailer metadata.MD
+	_, err := c.UnaryCall(ctx, new(pb.SimpleRequest), grpc.Trailer(&trailer))
+	if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "rate_limited") {
+		t.Errorf("over the rate: %v", err)
+	}
+	if v := trailer.Get("grpc-retry-pushback-ms"); len(v) != 1 || len(v[0]) < 4 || len(v[0]) > 5 {
+		t.Errorf("grpc-retry-pushback-ms %v of a rate of one a minute", v)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/account"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
+	"github.com/isthmus-mesh/isthmus/gateway/flow/fair"
 	"github.com/isthmus-mesh/isthmus/gateway/relay"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
@@ -36,6 +37,9 @@ type Options struct {
 	// Joining says whether a cluster is invited, so that strangers are led to the
 	// own federation; nil is never.
 	Joining func() bool
+	// Peers shares the streams and requests in progress between the peers; nil shares
+	// nothing.
+	Peers *fair.Gate
 	// Report takes the load reports of peers' gateways.
 	Report func(cluster catalog.ClusterName, gateway string, r wire.Report)
 	// Load takes their loads; nil ignores them.
@@ -142,6 +146,29 @@ func (h *Handler) start(way string, f *facts, request *policy.HTTPRequest) (*acc
 	}
 	return e, sequence, err
 }
+
+// place takes one of the places that the peers share, for a stream or request of a
+// service; those of the federations go through always. The error is *attempt.Error and
+// has been entered; leave must be called otherwise.
+func (h *Handler) place(ctx context.Context, f *facts, e *account.Entry) (leave func(), err error) {
+	if h.o.Peers == nil || f.local || f.stream != nil || e.Service.IsFederation() {
+		return func() {}, nil
+	}
+	ticket, reason := h.o.Peers.Enter(ctx, string(f.peer), 0)
+	if reason == fair.Granted {
+		return ticket.Leave, nil
+	}
+	err = &attempt.Error{
+		Reason: wire.Overloaded.String(), Service: e.Service, Status: wire.Overloaded, Undelivered: true,
+		Limit: attempt.Overload, RetryAfter: placeRetryAfter,
+	}
+	e.Reason, e.Err = wire.Overloaded.String(), err
+	return nil, err
+}
+
+// placeRetryAfter is how long a peer is told to stay away that has all the places that
+// it may have.
+const placeRetryAfter = time.Second
 
 func reasonOf(err error) string {
 	if failed, ok := errors.AsType[*attempt.Error](err); ok {

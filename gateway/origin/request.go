@@ -65,6 +65,12 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, f *facts) {
 	ctx, cancel := withDeadline(r.Context(), &f.header)
 	defer cancel()
 	if err == nil {
+		var leave func()
+		if leave, err = h.place(ctx, f, e); err == nil {
+			defer leave()
+		}
+	}
+	if err == nil {
 		var release func()
 		ctx, release = sequence.Guard(ctx)
 		defer release()

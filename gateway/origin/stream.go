@@ -26,6 +26,12 @@ func (h *Handler) ServeStream(ctx context.Context, in *tunnel.Inbound) {
 		h.serveFederation(ctx, in, e)
 		return
 	}
+	leave, err := h.place(ctx, f, e)
+	if err != nil {
+		h.refuse(in, replyOf(err))
+		return
+	}
+	defer leave()
 	ctx, release := sequence.Guard(ctx)
 	defer release()
 	bounded, cancel := withDeadline(ctx, &in.Header)
