@@ -169,7 +169,7 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	if g.origin, err = origin.New(origin.Options{
 		Peers:   peers,
 		Cluster: g.o.Cluster, Identity: g.ownID, Router: g.router, Endpoints: g.endpoints, Splicer: g.splicer,
-		Account: g.account, Federation: g.federationAddress, Joining: g.joining, Report: g.board.TakeReport, Load: g.board.TakeDelays, Dial: g.o.Dial, Log: g.log,
+		Account: g.account, Federation: g.federationAddress, Joining: g.joining, Report: g.board.TakeReport, Load: g.board.TakeLoad, Dial: g.o.Dial, Log: g.log,
 	}); err != nil {
 		return err
 	}

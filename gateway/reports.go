@@ -16,6 +16,8 @@ const (
 	// reportInterval is how often the federation and the peers hear from a
 	// gateway when nothing happens.
 	reportInterval = time.Second
+	// loadInterval is how often grants and wants are looked at.
+	loadInterval = 250 * time.Millisecond
 	// reportPause is the least time between two reports when much does.
 	reportPause = 100 * time.Millisecond
 	// reportTimeout bounds one report to the federation.
@@ -60,17 +62,31 @@ func (r *reports) toPeers(ctx context.Context) error {
 		if err := r.g.node.SendReport(r.g.board.OwnReport(r.forAll())); err != nil {
 			r.g.log.Error("report to peers cannot be sent", "err", err)
 		}
-		if err := r.g.node.SendLoads(r.delays); err != nil {
-			r.g.log.Error("load cannot be sent to a peer", "err", err)
-		}
 		timer.Reset(reportInterval)
 	}
 }
 
-// delays are the processing times that one peer's gateway is told.
-func (r *reports) delays(to tunnel.Remote) (l wire.Load) {
-	r.g.board.AddDelays(&l, catalog.ClusterName(to.Cluster))
-	return l
+// loads tells each peer's gateway what it is granted and what is wanted of it, until
+// ctx ends: at once where that has moved, else every second.
+func (r *reports) loads(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.g.board.LoadNews():
+		case <-timer.C:
+		}
+		due := r.g.board.Loads()
+		err := r.g.node.SendLoads(func(to tunnel.Remote) (wire.Load, bool) {
+			return due(catalog.ClusterName(to.Cluster), to.Gateway)
+		})
+		if err != nil {
+			r.g.log.Error("load cannot be sent to a peer", "err", err)
+		}
+		timer.Reset(loadInterval)
+	}
 }
 
 // forAll says which services may be named to every linked gateway: those that are
@@ -134,9 +150,12 @@ func (r *reports) send(ctx context.Context, report *route.Report) error {
 	}
 	sent := time.Now()
 	report.TakesShares, report.Demands = true, r.g.flow.Demands()
+	own := r.g.board.Demands()
+	report.Demands = append(report.Demands, own[:min(len(own), route.MaxDemands-len(report.Demands))]...)
 	answer, err := sink.Exchange(ctx, report)
 	if err == nil && answer != nil {
 		r.g.flow.TakeShares(sent, answer)
+		r.g.board.TakeShares(sent, answer)
 	}
 	return err
 }

@@ -89,6 +89,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	core.run("table store", g.tables.keep)
 	core.run("withdrawals", g.tables.sweep)
 	core.run("reports to peers", g.reports.toPeers)
+	core.run("loads to peers", g.reports.loads)
 	core.run("reports", g.reports.toFederation)
 	talk.run("control", g.control.Run)
 	for _, e := range g.entrances {

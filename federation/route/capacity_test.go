@@ -135,8 +135,8 @@ func TestLowerPrioritiesLeaveSlotsFree(t *testing.T) {
 	low, _ := held(p, route.PriorityLow, 2000)
 	def, _ := held(p, route.PriorityDefault, 2000)
 	critical, last := held(p, route.PriorityCritical, 2000)
-	// ln(1e-4)/ln(475/950) = 13.3, ln(1e-4)/ln(95/950) = 4.
-	if low[string(own)] != 950-14 || def[string(own)] != 10 || critical[string(own)] != 4 || last.Status != route.Shed {
+	// ln(1e-3)/ln(475/950) = 9.97, ln(1e-3)/ln(95/950) = 3.
+	if low[string(own)] != 950-10 || def[string(own)] != 7 || critical[string(own)] != 3 || last.Status != route.Shed {
 		t.Errorf("low %v, default %v, critical %v, then %s", low, def, critical, last.Status)
 	}
 	l := p.Explain(route.Request{Service: billing, Priority: route.PriorityLow})

@@ -5,7 +5,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 )
 
-// Choice is the outcome of Pick and PickLocal. Only Status and Traffic are set
+// Choice is the outcome of Pick and PickLocal. Only Status, Traffic and Meter are set
 // unless Status is OK.
 type Choice struct {
 	Status Status
@@ -18,6 +18,9 @@ type Choice struct {
 	// Port its port there: what the stream header carries.
 	Name catalog.ServiceName
 	Port catalog.Port
+	// Meter counts what is asked of the port; nil where the port is not known. It is set
+	// whatever Status is.
+	Meter *Meter
 	// ZoneCounters are those of the endpoint's zone, where its capacity is known; the
 	// caller calls Begin and End or Cancel on them as on Counters.
 	ZoneCounters *Counters

@@ -38,7 +38,9 @@ type Plan struct {
 type servicePlan struct {
 	service *Service
 	traffic *policy.Traffic
-	ports   []portPlan
+	// priorities is nil where the policy has none.
+	priorities *policy.Prioritizer
+	ports      []portPlan
 	// subsets are the policy's, subsetSum the sum of their weights.
 	subsets   []subsetPlan
 	subsetSum uint64
@@ -49,6 +51,7 @@ type servicePlan struct {
 type portPlan struct {
 	port      catalog.Port
 	near, far *layout
+	meter     *Meter
 	// ruled are the clusters that rules leave out of near.
 	ruled []exclusion
 	// variants are what some calls see of it; nil where none can ask.
@@ -111,6 +114,9 @@ func (c *compiler) service(s *Service) *servicePlan {
 	sp := &servicePlan{service: s, traffic: c.plan.defaults, ports: make([]portPlan, 0, len(s.Ports))}
 	if s.Traffic != nil {
 		sp.traffic = new(s.Traffic.Filled())
+		if len(s.Traffic.Priorities) > 0 {
+			sp.priorities = policy.NewPrioritizer(s.Traffic.Priorities)
+		}
 	}
 	sp.fillSubsets()
 	for _, port := range s.Ports {
@@ -146,7 +152,7 @@ func (c *compiler) port(sp *servicePlan, port catalog.Port) portPlan {
 	for i := range local {
 		local[i].endpoints.finish(c, sp.traffic)
 	}
-	pp := portPlan{port: port, far: c.farLayout(sp, port, local)}
+	pp := portPlan{port: port, meter: obtain(c.live.meters, PortKey{s.Name, port.Name}), far: c.farLayout(sp, port, local)}
 	if len(s.Remote) == 0 && !ruled(sp.traffic) && !c.ownWithheld(local) {
 		pp.near = pp.far
 		return pp

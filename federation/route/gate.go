@@ -53,26 +53,26 @@ type gate struct {
 
 // lost is how rarely, at most, a call may find nothing free because of calls of a
 // lower priority.
-const lost = 1e-4
+const lost = 1e-3
 
 // newGate divides slots between priorities by trunk reservation, which telephony
 // uses for the same end: calls of a priority are let in only while some more slots
 // are free, so that those above it find one. With above calls at once wanted by the
 // higher priorities, each slot that is kept free lowers the chance that they find
-// none by about above/slots; no more than half of the slots is kept free.
+// none by about above/slots. For critical calls that is done in full, up to half of the
+// slots or what they want; for default calls against low ones no more than a standard deviation of what is
+// in use is kept free, or most of the slots would stand empty where they want most.
 //
 // It needs no view of the future and no message: it works from the first call of a
 // surge on.
 func newGate(c *Counters, slots uint64, demand *ByPriority) gate {
 	g := gate{counters: c}
-	above := 0.0
-	for _, p := range servedFirst {
-		g.limit[p] = int64(min(slots, math.MaxInt64))
-		if kept := reserve(above, slots); kept > 0 {
-			g.limit[p] -= int64(kept)
-		}
-		above += demand[p]
-	}
+	critical := reserve(demand[PriorityCritical], slots)
+	above := reserve(demand[PriorityCritical]+demand[PriorityDefault], slots)
+	deviation := uint64(math.Ceil(math.Sqrt(float64(slots))))
+	g.limit[PriorityCritical] = int64(min(slots, math.MaxInt64))
+	g.limit[PriorityDefault] = g.limit[PriorityCritical] - int64(critical)
+	g.limit[PriorityLow] = g.limit[PriorityDefault] - int64(min(above-min(critical, above), deviation))
 	return g
 }
 
@@ -80,11 +80,11 @@ func reserve(above float64, slots uint64) uint64 {
 	if !(above > 0) || slots < 2 { // also NaN
 		return 0
 	}
-	most := slots / 2
 	ratio := above / float64(slots)
 	if ratio >= 1 {
-		return most
+		return slots // those above need them all
 	}
+	most := max(slots/2, uint64(math.Ceil(above)))
 	return min(uint64(math.Ceil(math.Log(lost)/math.Log(ratio))), most)
 }
 

@@ -14,6 +14,7 @@ type Live struct {
 	mu        sync.Mutex
 	targets   map[Target]*Counters
 	zones     map[zoneTarget]*Counters
+	meters    map[PortKey]*Meter
 	endpoints map[EndpointKey]*Counters
 	forecasts map[Target]*Forecast
 	sizes     map[Target]*Sizes // of a port, wherever it is served: without a cluster
@@ -44,6 +45,7 @@ func NewLive() *Live {
 	return &Live{
 		targets:   make(map[Target]*Counters),
 		zones:     make(map[zoneTarget]*Counters),
+		meters:    make(map[PortKey]*Meter),
 		endpoints: make(map[EndpointKey]*Counters),
 		forecasts: make(map[Target]*Forecast),
 		sizes:     make(map[Target]*Sizes),
@@ -114,6 +116,11 @@ func (l *Live) Prune(p *Plan) {
 	for t := range l.sizes {
 		if !p.knows(t) {
 			delete(l.sizes, t)
+		}
+	}
+	for k := range l.meters {
+		if !p.knows(Target{Service: k.Service, Port: k.Port}) {
+			delete(l.meters, k)
 		}
 	}
 	for k := range l.rotations {

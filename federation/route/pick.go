@@ -223,6 +223,9 @@ func (d decision) fill(p *Plan, out *Choice) {
 	if d.service != nil {
 		out.Traffic = d.service.traffic
 	}
+	if d.port != nil {
+		out.Meter = d.port.meter
+	}
 	if d.candidate < 0 {
 		return
 	}

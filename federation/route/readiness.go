@@ -12,6 +12,25 @@ type Readiness struct {
 	// Target names the own cluster.
 	Target       Target
 	Ready, Total uint32
+	// Capacity is what the ready endpoints take at once, Slots what this gateway may
+	// use of it; 0 is not known.
+	Capacity, Slots uint64
+	// InFlight is how many calls it carries to them.
+	InFlight int64
+}
+
+// Capacities yields the ports of the own cluster whose capacity is known, exported or
+// not, in no order.
+func (p *Plan) Capacities() iter.Seq[Readiness] {
+	return func(yield func(Readiness) bool) {
+		for _, s := range p.services {
+			for i := range s.ports {
+				if r := p.readiness(s, i); r.Capacity > 0 && !yield(r) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Readiness yields the ports of every exported service, in order of service and
@@ -27,21 +46,39 @@ func (p *Plan) Readiness() iter.Seq[Readiness] {
 		slices.SortFunc(exported, func(a, b *servicePlan) int { return a.service.Name.Compare(b.service.Name) })
 		for _, s := range exported {
 			for i := range s.ports {
-				r := Readiness{Target: Target{
-					Service: s.service.Name, Port: s.ports[i].port.Name, Cluster: p.table.Cluster.Name,
-				}}
-				for k := range s.ports[i].far.candidates {
-					if c := &s.ports[i].far.candidates[k]; !c.quarantined {
-						r.Ready += uint32(c.endpoints.ready)
-						r.Total += uint32(len(c.endpoints.members))
-					}
-				}
-				if !yield(r) {
+				if !yield(p.readiness(s, i)) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// readiness of port i of s. Quarantined endpoints do not count.
+func (p *Plan) readiness(s *servicePlan, i int) Readiness {
+	r := Readiness{Target: Target{
+		Service: s.service.Name, Port: s.ports[i].port.Name, Cluster: p.table.Cluster.Name,
+	}}
+	open := false
+	for k := range s.ports[i].far.candidates {
+		c := &s.ports[i].far.candidates[k]
+		if c.quarantined {
+			continue
+		}
+		r.Ready += uint32(c.endpoints.ready)
+		r.Total += uint32(len(c.endpoints.members))
+		r.InFlight = c.counters.InFlight()
+		if c.endpoints.ready == 0 {
+			continue
+		}
+		open = open || !c.room.known
+		r.Capacity += c.room.capacity
+		r.Slots += c.room.slots
+	}
+	if open {
+		r.Capacity, r.Slots = 0, 0
+	}
+	return r
 }
 
 // Compare orders targets by service, port and cluster.

@@ -110,6 +110,24 @@ func verdictOf(v policy.Verdict) Verdict {
 	return Verdict{Allowed: v.Allowed, Reason: string(v.Reason), Rule: v.Rule}
 }
 
+// PriorityOf is the priority that the service's traffic policy gives to a call of a
+// caller in this cluster.
+func (p *Plan) PriorityOf(ask *Ask) Priority {
+	s := p.services[ask.Service]
+	if s == nil || s.priorities == nil {
+		return PriorityDefault
+	}
+	id, _ := spiffeid.FromString(ask.Caller) // zero: rules for some callers do not cover it
+	switch s.priorities.Of(id, ask.HTTP) {
+	case policy.CriticalPriority:
+		return PriorityCritical
+	case policy.LowPriority:
+		return PriorityLow
+	case policy.DefaultPriority:
+	}
+	return PriorityDefault
+}
+
 // Hosts reports whether the service is the own cluster's, so that its own intentions
 // decide about calls to it.
 func (p *Plan) Hosts(service catalog.ServiceName) bool {

@@ -77,11 +77,27 @@ func (s *Sequence) NextIn(ctx context.Context) (*Attempt, error) {
 
 // nothingLeft is the error where nothing is left to choose.
 func (s *Sequence) nothingLeft(choice route.Choice) error {
+	if choice.Status == route.Shed && (s.last == nil || s.last.Status == wire.Overloaded) {
+		choice.Meter.Shed(s.call.Priority, s.local)
+		s.router.countShed(&s.call, s.local)
+		shed := &Error{
+			Reason: choice.Status.String(), Service: s.call.Service, Status: wire.Overloaded, Undelivered: !s.exposed,
+			Limit: Overload, RetryAfter: shedRetryAfter, Attempts: s.attempts,
+		}
+		if s.last != nil {
+			shed.Cluster = s.last.Cluster
+		}
+		return shed
+	}
 	if s.last != nil {
 		return s.last
 	}
 	return &Error{Reason: choice.Status.String(), Service: s.call.Service}
 }
+
+// shedRetryAfter is how long a caller is to stay away whose call fits nowhere: grants
+// follow demand within a few seconds.
+const shedRetryAfter = 2 * time.Second
 
 // enter asks for what an attempt needs. A connection to an endpoint that speaks HTTP is
 // let through: its requests are asked for one by one.

@@ -82,6 +82,7 @@ func (r *Router) Retire(keep func(catalog.ServiceName) bool) {
 		labels := prometheus.Labels{"service": service.String()}
 		r.metrics.retries.DeletePartialMatch(labels)
 		r.metrics.exhausted.DeletePartialMatch(labels)
+		r.metrics.shed.DeletePartialMatch(labels)
 	}
 }
 
@@ -90,6 +91,16 @@ func (r *Router) Retire(keep func(catalog.ServiceName) bool) {
 func (r *Router) countRetry(service catalog.ServiceName, reason string) {
 	if r.budgets.Has(service) {
 		r.metrics.retries.WithLabelValues(service.String(), reason).Inc()
+	}
+}
+
+func (r *Router) countShed(c *Call, fromPeer bool) {
+	if r.budgets.Has(c.Service) {
+		side := "own"
+		if fromPeer {
+			side = "peer"
+		}
+		r.metrics.shed.WithLabelValues(c.Service.String(), side, c.Priority.String()).Inc()
 	}
 }
 
@@ -110,6 +121,9 @@ type Call struct {
 	Bytes int64
 	// Caller is the SPIFFE ID of who asks.
 	Caller string
+	// Priority says how early the call is refused where not all fit. Start gives it;
+	// of a call that a peer's gateway brings, it is what that gateway says.
+	Priority route.Priority
 	// HTTP is the request as intentions judge it; nil of a connection. It is not
 	// changed while the call lasts.
 	HTTP *policy.HTTPRequest
@@ -148,6 +162,7 @@ func (r *Router) Start(c Call) (*Sequence, error) {
 	if limited := r.admit(plan, &c, ""); limited != nil {
 		return nil, limited
 	}
+	c.Priority = plan.PriorityOf(c.ask())
 	return r.begin(&Sequence{router: r, call: c, table: plan.Table(), most: route.MaxTried - 1}), nil
 }
 
@@ -194,6 +209,7 @@ type metrics struct {
 	retries   *prometheus.CounterVec
 	exhausted *prometheus.CounterVec
 	withdrawn *prometheus.CounterVec
+	shed      *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -207,11 +223,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		withdrawn: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_gateway_withdrawn_total", Help: "Calls in progress that were ended because a new table no longer allows them, by reason.",
 		}, []string{"reason"}),
+		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_gateway_shed_total", Help: "Calls that were refused because what could take them is at its declared or granted capacity, by whose they were (own, peer) and by priority.",
+		}, []string{"service", "side", "priority"}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.retries, m.exhausted, m.withdrawn} {
+	for _, c := range []prometheus.Collector{m.retries, m.exhausted, m.withdrawn, m.shed} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("attempt metrics: %w", err)
 		}

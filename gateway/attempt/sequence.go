@@ -66,6 +66,10 @@ func (s *Sequence) begin(a *Attempt, now time.Time) {
 	if choice.EndpointCounters != nil {
 		choice.EndpointCounters.Begin(now.UnixNano())
 	}
+	if choice.ZoneCounters != nil {
+		choice.ZoneCounters.Begin(now.UnixNano())
+	}
+	choice.Meter.Begin(s.call.Priority, s.local)
 }
 
 // ownPatience is how many endpoints of the own cluster may fail a call before it
@@ -87,7 +91,7 @@ func (s *Sequence) pick(now time.Time) *Attempt {
 func (s *Sequence) choose(a *Attempt, plan *route.Plan, now time.Time) {
 	req := route.Request{
 		Service: s.call.Service, Port: s.call.Port, Pin: s.call.Pin,
-		Bytes: s.call.Bytes, Tried: s.tried, Random: s.router.o.Random(), NowNanos: now.UnixNano(),
+		Bytes: s.call.Bytes, Tried: s.tried, Priority: s.call.Priority, Random: s.router.o.Random(), NowNanos: now.UnixNano(),
 	}
 	if s.local {
 		a.Choice, a.Record = plan.PickLocal(&req)
@@ -132,7 +136,7 @@ type Attempt struct {
 func (a *Attempt) Header(traceParent string, deadline time.Time) *wire.Header {
 	h := &wire.Header{
 		Service: a.Choice.Name.String(), Port: a.Choice.Port.Name, Caller: a.sequence.call.Caller,
-		TraceParent: traceParent, Attempt: uint8(min(a.Number, 255)),
+		TraceParent: traceParent, Attempt: uint8(min(a.Number, 255)), Priority: wire.Priority(a.sequence.call.Priority),
 	}
 	if h.Caller != "" {
 		h.Assurance = max(wire.AssuranceListener, a.sequence.call.Assurance)
@@ -289,8 +293,9 @@ func (a *Attempt) observe(outcome route.Outcome, certain bool) {
 func (a *Attempt) end(outcome route.Outcome) {
 	a.ended = true
 	a.pass.End()
+	a.Choice.Meter.End(a.sequence.call.Priority, a.sequence.local)
 	now := a.sequence.router.o.Now()
-	for _, c := range []*route.Counters{a.Choice.Counters, a.Choice.EndpointCounters} {
+	for _, c := range []*route.Counters{a.Choice.Counters, a.Choice.EndpointCounters, a.Choice.ZoneCounters} {
 		a.count(c, outcome, now)
 	}
 }

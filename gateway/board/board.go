@@ -11,6 +11,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/spare"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -57,6 +58,7 @@ type Board struct {
 	table     *route.Table
 	clusters  map[catalog.ClusterName]*clusterState
 	ramps     map[route.Target]*serviceRamp
+	demands   map[route.PortKey]*spare.Demand
 
 	// mu guards what requests and reports write.
 	mu        sync.RWMutex
@@ -64,6 +66,14 @@ type Board struct {
 	endpoints map[route.EndpointKey]*endpointState
 	reports   map[catalog.ClusterName]map[string]farReport // by gateway
 	delays    map[catalog.ClusterName]map[string]farDelays // by gateway
+	loads     map[catalog.ClusterName]map[string]farLoad   // by gateway
+	granters  map[route.PortKey]*spare.Granter
+	divisions uint64 // of what is to spare, so far
+	told      map[spare.Peer]toldLoad
+	loadNews  chan struct{}
+	offers    map[route.PortKey]offered
+	shares    map[route.PortKey]lent
+	even      float64 // the part of each of the cluster's gateways, 0 while not known
 }
 
 // New returns a board without a plan.
@@ -94,6 +104,12 @@ func New(o Options) (*Board, error) {
 		ramps:     make(map[route.Target]*serviceRamp),
 		reports:   make(map[catalog.ClusterName]map[string]farReport),
 		delays:    make(map[catalog.ClusterName]map[string]farDelays),
+		demands:   make(map[route.PortKey]*spare.Demand),
+		loads:     make(map[catalog.ClusterName]map[string]farLoad),
+		granters:  make(map[route.PortKey]*spare.Granter),
+		shares:    make(map[route.PortKey]lent),
+		told:      make(map[spare.Peer]toldLoad),
+		loadNews:  make(chan struct{}, 1),
 		targets:   make(map[route.Target]*targetState),
 		endpoints: make(map[route.EndpointKey]*endpointState),
 	}, nil
@@ -165,6 +181,7 @@ func (b *Board) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-b.dirty:
+			b.noteLoad()
 		case <-timer.C:
 		}
 		next := b.Refresh()

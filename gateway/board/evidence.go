@@ -21,10 +21,12 @@ func (b *Board) evidence(now time.Time) *route.Evidence {
 		Links:     make(map[catalog.ClusterName]route.LinkEvidence, len(b.clusters)),
 		Targets:   make(map[route.Target]route.TargetEvidence),
 		Endpoints: make(map[route.EndpointKey]route.EndpointEvidence),
+		Demands:   make(map[route.PortKey]route.PortDemand),
 	}
 	for name, c := range b.clusters {
 		e.Links[name] = c.evidence
 	}
+	b.demand(e, now)
 	b.mu.Lock() // reported drops what is too old
 	defer b.mu.Unlock()
 	for i := range b.table.Services {
@@ -32,7 +34,11 @@ func (b *Board) evidence(now time.Time) *route.Evidence {
 		for _, p := range s.Ports {
 			if ready, total := b.ownReadiness(s, p.Name, now); total > 0 {
 				t := route.Target{Service: s.Name, Port: p.Name, Cluster: b.o.Cluster}
-				b.target(e, t, route.TargetEvidence{Processing: b.live.Forecast(t).Processing(now.UnixNano())}, ready, now)
+				ev := route.TargetEvidence{Processing: b.live.Forecast(t).Processing(now.UnixNano())}
+				if s.Traffic != nil && s.Traffic.Capacity != nil || b.even > 0 {
+					ev.Share = b.share(route.PortKey{Service: s.Name, Port: p.Name}, now)
+				}
+				b.target(e, t, ev, ready, now)
 			}
 		}
 		for j := range s.Remote {
@@ -62,6 +68,7 @@ func (b *Board) remote(e *route.Evidence, s *route.Service, r *route.Remote, now
 			}
 		}
 		b.delayed(&ev, r.Cluster, farService{r.Name.String(), p.Name}, now)
+		b.granted(&ev, r.Cluster, farService{r.Name.String(), p.Name}, now)
 		b.target(e, route.Target{Service: s.Name, Port: p.Name, Cluster: r.Cluster}, ev, ready, now)
 	}
 }

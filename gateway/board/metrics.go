@@ -14,6 +14,9 @@ type metrics struct {
 	ejections      *prometheus.CounterVec
 	up             *prometheus.GaugeVec
 	withheld       *prometheus.GaugeVec
+	slots          *prometheus.GaugeVec
+	spare          *prometheus.GaugeVec
+	granted        *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -34,11 +37,20 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		withheld: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "isthmus_gateway_cluster_withheld_ratio", Help: "Part of the cluster's load that its fail-back still holds back.",
 		}, []string{"cluster"}),
+		slots: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_gateway_capacity_calls", Help: "Calls at once that this gateway may carry to the service's own endpoints, where their capacity is declared.",
+		}, []string{"service", "port"}),
+		spare: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_gateway_spare_calls", Help: "What the own callers' demand leaves of it for peers.",
+		}, []string{"service", "port"}),
+		granted: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_gateway_granted_calls", Help: "What is granted of it to peers' gateways, together.",
+		}, []string{"service", "port"}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.compiles, m.compileSeconds, m.ejections, m.up, m.withheld} {
+	for _, c := range []prometheus.Collector{m.compiles, m.compileSeconds, m.ejections, m.up, m.withheld, m.slots, m.spare, m.granted} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("board metrics: %w", err)
 		}
@@ -53,6 +65,23 @@ func (m *metrics) reach(cluster catalog.ClusterName, up bool, withheld float64) 
 	}
 	m.up.WithLabelValues(string(cluster)).Set(v)
 	m.withheld.WithLabelValues(string(cluster)).Set(withheld)
+}
+
+// offers sets what peers were told last; what is told no longer has no series.
+func (m *metrics) offers(was, told map[route.PortKey]offered) {
+	for key := range was {
+		if _, is := told[key]; !is {
+			for _, g := range []*prometheus.GaugeVec{m.slots, m.spare, m.granted} {
+				g.DeleteLabelValues(key.Service.String(), key.Port)
+			}
+		}
+	}
+	for key, o := range told {
+		service := key.Service.String()
+		m.slots.WithLabelValues(service, key.Port).Set(float64(o.slots))
+		m.spare.WithLabelValues(service, key.Port).Set(float64(o.spare))
+		m.granted.WithLabelValues(service, key.Port).Set(float64(o.granted))
+	}
 }
 
 // retire deletes the series of services and peers that the new table has no more.

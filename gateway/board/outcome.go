@@ -194,4 +194,14 @@ func (b *Board) forget(t *route.Table, ix *index) {
 			delete(b.delays, cluster)
 		}
 	}
+	for cluster := range b.loads {
+		if !peers[cluster] {
+			delete(b.loads, cluster)
+		}
+	}
+	for key := range b.shares {
+		if len(ix.endpoints[portKey{key.Service, key.Port}]) == 0 {
+			delete(b.shares, key)
+		}
+	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
+	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/account"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
@@ -132,7 +133,7 @@ func (h *Handler) start(way string, f *facts, request *policy.HTTPRequest) (*acc
 		e.Service, e.Port = name, f.header.Port
 	}
 	var sequence *attempt.Sequence
-	call := attempt.Call{Service: name, Port: f.header.Port, Caller: f.header.Caller, HTTP: request, Assurance: f.header.Assurance}
+	call := attempt.Call{Service: name, Port: f.header.Port, Caller: f.header.Caller, HTTP: request, Assurance: f.header.Assurance, Priority: route.Priority(f.header.Priority)}
 	switch {
 	case err != nil:
 	case f.local:

@@ -136,11 +136,15 @@ func (n *Node) SendReport(r wire.Report) error {
 	return nil
 }
 
-// SendLoads sends each linked gateway its own load; one that still waits to be
-// sent is replaced. The error is that of the first that breaks a bound.
-func (n *Node) SendLoads(of func(Remote) wire.Load) (err error) {
+// SendLoads sends each linked gateway its own load, unless of says that there is
+// nothing to tell; one that still waits to be sent is replaced. The error is that of
+// the first that breaks a bound.
+func (n *Node) SendLoads(of func(Remote) (wire.Load, bool)) (err error) {
 	n.eachPeer(func(l *link) {
-		load := of(l.remote)
+		load, tell := of(l.remote)
+		if !tell {
+			return
+		}
 		frame, broken := wire.AppendLoad(nil, &load)
 		if broken != nil {
 			err = cmp.Or(err, broken)

@@ -279,11 +279,11 @@ func TestLoadsAreSentToEachPeerByItself(t *testing.T) {
 		defer m.Close()
 		row := wire.ServiceLoad{Service: "a.default", Capacity: 9, Spare: 3, Granted: 2, Lease: time.Second}
 		send := func(rows ...wire.ServiceLoad) error {
-			return b.SendLoads(func(to tunnel.Remote) wire.Load {
+			return b.SendLoads(func(to tunnel.Remote) (wire.Load, bool) {
 				if to.Cluster != "east" {
 					t.Errorf("a load for %s", to.Cluster)
 				}
-				return wire.Load{Offers: rows}
+				return wire.Load{Offers: rows}, true
 			})
 		}
 		if err := send(row); err != nil {

@@ -115,12 +115,12 @@ func TestGoldenBytes(t *testing.T) {
 		},
 		{
 			"load", mustLoad(t, fullLoad()),
-			"07 34" + "01" +
+			"07 36" + "07 05" + "01" +
 				"22" + "01 09 612e64656661756c74" + "03 04 68747470" + "04 02 4064" + "06 01 28" + "08 01 1e" + "0a 01 0a" + "0c 02 4bb8" +
 				"01" +
 				"0e" + "01 09 622e64656661756c74" + "0e 01 05",
 		},
-		{"empty load", mustLoad(t, wire.Load{}), "07 02 00 00"},
+		{"empty load", mustLoad(t, wire.Load{}), "07 04 00 00 00 00"},
 		{"empty report", mustReport(t, wire.Report{}), "02 01 00"},
 		{
 			"probe", wire.AppendProbe(nil, &probe),

@@ -14,6 +14,10 @@ import (
 // What is still to be said of a service's load becomes a new even field of a row,
 // which older gateways skip.
 type Load struct {
+	// Seq numbers the sender's loads from 1, with gaps; Heard is the Seq of the
+	// receiver's load that the sender heard last, 0 before the first. So an end knows
+	// that a grant which it has lowered is no longer used, before its lease is over.
+	Seq, Heard uint64
 	// Offers are services of the sender's cluster, by its names; Wants those of the
 	// receiver's cluster, by the receiver's names. Both are sorted by (Service,
 	// Port), without duplicates; at most [MaxReportServices] each.
@@ -67,7 +71,7 @@ const (
 	// a type, a length and 8 bytes for each of seven numbers.
 	maxLoadRow = 512
 	// maxLoad bounds the body of a Load frame.
-	maxLoad = 2 * (2 + MaxReportServices*maxLoadRow)
+	maxLoad = 2*8 + 2*(2+MaxReportServices*maxLoadRow)
 )
 
 func (s *ServiceLoad) less(o *ServiceLoad) bool {
@@ -104,7 +108,9 @@ func (s *ServiceLoad) rule() string {
 
 // AppendLoad appends a load frame. Errors are of type [*FieldError].
 func AppendLoad(b []byte, l *Load) ([]byte, error) {
-	body := make([]byte, 0, 4+64*(len(l.Offers)+len(l.Wants)))
+	body := make([]byte, 0, 20+64*(len(l.Offers)+len(l.Wants)))
+	body = appendVarint(body, min(l.Seq, maxVarint))
+	body = appendVarint(body, min(l.Heard, maxVarint))
 	for _, rows := range [...][]ServiceLoad{l.Offers, l.Wants} {
 		if len(rows) > MaxReportServices {
 			return b, &FieldError{Field: "load", Length: len(rows), Rule: "has more than 5000 services"}
@@ -145,6 +151,12 @@ func ParseLoad(b []byte) (l Load, err error) {
 		return Load{}, malformed("load", "is longer than its limit")
 	}
 	rest := string(b)
+	if l.Seq, rest, err = parseVarint(rest); err != nil {
+		return Load{}, err
+	}
+	if l.Heard, rest, err = parseVarint(rest); err != nil {
+		return Load{}, err
+	}
 	if l.Offers, rest, err = parseLoadRows(rest); err != nil {
 		return Load{}, err
 	}

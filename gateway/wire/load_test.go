@@ -13,6 +13,7 @@ import (
 
 func fullLoad() wire.Load {
 	return wire.Load{
+		Seq: 7, Heard: 5,
 		Offers: []wire.ServiceLoad{{
 			Service: "a.default", Port: "http", Capacity: 100, InFlight: 40, Spare: 30, Granted: 10, Lease: 3 * time.Second,
 		}},
@@ -68,14 +69,14 @@ func TestALoadIsRefusedWhereItContradictsItself(t *testing.T) {
 	}
 	for name, body := range map[string]string{
 		"empty":                        "",
-		"rows that are not there":      "05 00",
-		"bytes at the end":             "00 00 00",
-		"a row without a service":      "01 04 03 02 6162 00",
-		"a grant above the spare":      "01 0e 01 03 612e62 04 01 09 08 01 01 0a 01 02 00",
-		"a row twice":                  "02 05 01 03 612e62 05 01 03 612e62 00",
-		"a field that must be known":   "01 08 01 03 612e62 05 01 01 00",
-		"a space in a name":            "01 05 01 03 612062 00",
-		"a row longer than what comes": "01 09 01 03 612e62 00",
+		"rows that are not there":      "00 00 05 00",
+		"bytes at the end":             "00 00 00 00 00",
+		"a row without a service":      "00 00 01 04 03 02 6162 00",
+		"a grant above the spare":      "00 00 01 0e 01 03 612e62 04 01 09 08 01 01 0a 01 02 00",
+		"a row twice":                  "00 00 02 05 01 03 612e62 05 01 03 612e62 00",
+		"a field that must be known":   "00 00 01 08 01 03 612e62 05 01 01 00",
+		"a space in a name":            "00 00 01 05 01 03 612062 00",
+		"a row longer than what comes": "00 00 01 09 01 03 612e62 00",
 	} {
 		if l, err := wire.ParseLoad(unhex(t, body)); err == nil {
 			t.Errorf("%s was taken: %+v", name, l)
@@ -85,7 +86,7 @@ func TestALoadIsRefusedWhereItContradictsItself(t *testing.T) {
 
 // What a later version says of a service's load is skipped, and the rest stands.
 func TestALaterFieldOfALoadIsSkipped(t *testing.T) {
-	l, err := wire.ParseLoad(unhex(t, "01 0b 01 03 612e62 04 01 09 3e 01 07 00"))
+	l, err := wire.ParseLoad(unhex(t, "00 00 01 0b 01 03 612e62 04 01 09 3e 01 07 00"))
 	if err != nil || len(l.Offers) != 1 || l.Offers[0] != (wire.ServiceLoad{Service: "a.b", Capacity: 9}) {
 		t.Errorf("%+v, %v", l, err)
 	}

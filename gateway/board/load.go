@@ -1,0 +1,398 @@
+package board
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/spare"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+)
+
+// farLoad is what one gateway of another cluster said last of capacity.
+type farLoad struct {
+	at time.Time
+	// seq is its number, heard that of ours which it had heard; lowered says that it
+	// grants less than before, which it should know that we know.
+	seq, heard uint64
+	lowered    bool
+	// offers are of services that are imported from it, wants of those that are
+	// exported to it.
+	offers map[farService]offer
+	wants  map[farService]uint64
+}
+
+// offer is what it offers of one service.
+type offer struct {
+	capacity, spare, inFlight, granted uint64
+	until                              time.Time
+}
+
+// lent is this gateway's part of the own cluster's capacity of a port.
+type lent struct {
+	part  float64
+	until time.Time
+}
+
+// offered is what this gateway has told its peers of one port.
+type offered struct{ slots, spare, granted uint64 }
+
+// TakeLoad takes the load of a far gateway. What it says of services that this cluster
+// neither imports from it nor exports to it is not kept.
+func (b *Board) TakeLoad(cluster catalog.ClusterName, gateway string, l wire.Load) {
+	b.TakeDelays(cluster, gateway, l)
+	ix := b.index.Load()
+	if ix == nil {
+		return
+	}
+	now := b.o.Now()
+	load := farLoad{at: now, seq: l.Seq, heard: l.Heard, offers: make(map[farService]offer), wants: make(map[farService]uint64)}
+	for _, s := range l.Offers {
+		if s.Capacity > 0 && len(ix.imports[remoteName{cluster, s.Service}]) > 0 {
+			load.offers[farService{s.Service, s.Port}] = offer{s.Capacity, s.Spare, s.InFlight, s.Granted, now.Add(s.Lease)}
+		}
+	}
+	for _, s := range l.Wants {
+		if name, err := catalog.ParseServiceName(s.Service); err == nil && slices.Contains(ix.exported[name], cluster) {
+			load.wants[farService{s.Service, s.Port}] = s.Want
+		}
+	}
+	b.mu.Lock()
+	byGateway := b.loads[cluster]
+	if byGateway == nil {
+		byGateway = make(map[string]farLoad)
+		b.loads[cluster] = byGateway
+	}
+	old, had := byGateway[gateway]
+	load.lowered = old.lowered || lowers(old.offers, load.offers)
+	if had || len(byGateway) < maxReporters {
+		byGateway[gateway] = load
+	}
+	b.mu.Unlock()
+	if !had || !sameOffers(old.offers, load.offers) {
+		b.Touch()
+	}
+	if load.lowered || load.heard != old.heard || !sameWants(old.wants, load.wants) {
+		b.noteLoad()
+	}
+}
+
+func sameWants(a, b map[farService]uint64) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if w, ok := b[k]; !ok || !near(v, w) {
+			return false
+		}
+	}
+	return true
+}
+
+// lowers reports whether b grants less of anything than a.
+func lowers(a, b map[farService]offer) bool {
+	for k, v := range a {
+		if b[k].granted < v.granted {
+			return true
+		}
+	}
+	return false
+}
+
+// sameOffers reports whether a and b lead to the same plan, but for their leases.
+func sameOffers(a, b map[farService]offer) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if w, ok := b[k]; !ok || w.capacity != v.capacity || w.granted != v.granted {
+			return false
+		}
+	}
+	return true
+}
+
+// granted adds to ev what a cluster's gateways grant of a service. b.mu is held.
+func (b *Board) granted(ev *route.TargetEvidence, cluster catalog.ClusterName, name farService, now time.Time) {
+	for gateway, load := range b.loads[cluster] {
+		if now.Sub(load.at) > reportLife {
+			delete(b.loads[cluster], gateway)
+			continue
+		}
+		o, has := load.offers[name]
+		if !has || !o.until.After(now) {
+			continue
+		}
+		ev.Capacity, ev.Spare, ev.InFlight, ev.Granted = ev.Capacity+o.capacity, ev.Spare+o.spare, ev.InFlight+o.inFlight, ev.Granted+o.granted
+		if o.until.After(ev.GrantedUntil) {
+			ev.GrantedUntil = o.until
+		}
+	}
+}
+
+// demand reads the meters into e. b.compiling is held.
+func (b *Board) demand(e *route.Evidence, now time.Time) {
+	meters := b.live.Meters()
+	for key, m := range meters {
+		d := b.demands[key]
+		if d == nil {
+			d = new(spare.Demand)
+			b.demands[key] = d
+		}
+		if told := d.Observe(m, now); !d.Idle() {
+			e.Demands[key] = told
+		}
+	}
+	for key := range b.demands {
+		if meters[key] == nil {
+			delete(b.demands, key)
+		}
+	}
+}
+
+// LoadNews is signaled when Loads may have something that should not wait.
+func (b *Board) LoadNews() <-chan struct{} { return b.loadNews }
+
+func (b *Board) noteLoad() {
+	select {
+	case b.loadNews <- struct{}{}:
+	default:
+	}
+}
+
+// Loads makes what each peer's gateway is to be told of capacity now: what it is
+// granted, what is wanted of it, and how long endpoints take. due says whether it is to be sent: every
+// second, and at once where it has moved, or where the peer waits to hear that a lower
+// grant was heard. The function is for this moment, and what is due counts as sent.
+func (b *Board) Loads() func(cluster catalog.ClusterName, gateway string) (l wire.Load, due bool) {
+	plan, ix, e, now := b.Plan(), b.index.Load(), b.Evidence(), b.o.Now()
+	loads := make(map[spare.Peer]*outgoing)
+	b.mu.Lock()
+	b.divisions++
+	seq := b.divisions
+	if plan != nil && ix != nil && e != nil {
+		b.hear(loads)
+		b.offer(plan, ix, e, now, loads)
+		b.want(plan, now, loads)
+	}
+	for to, last := range b.told {
+		if now.Sub(last.at) > reportLife {
+			delete(b.told, to)
+		}
+	}
+	b.mu.Unlock()
+	for _, l := range loads {
+		slices.SortFunc(l.Offers, compareLoads)
+		slices.SortFunc(l.Wants, compareLoads)
+		l.Offers, l.Wants = bounded(l.Offers), bounded(compact(l.Wants))
+	}
+	return func(cluster catalog.ClusterName, gateway string) (l wire.Load, due bool) {
+		to, urgent := spare.Peer{Cluster: cluster, Gateway: gateway}, false
+		if o := loads[to]; o != nil {
+			l, urgent = o.Load, o.urgent
+		}
+		l.Seq = seq
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if last, has := b.told[to]; has && !urgent && now.Sub(last.at) < loadRepeat && !moved(last.load, l) {
+			return l, false
+		}
+		b.told[to] = toldLoad{l, now}
+		b.AddDelays(&l, cluster)
+		return l, true
+	}
+}
+
+// loadRepeat is how often a peer is told what has not moved: often enough for leases.
+const loadRepeat = time.Second
+
+// toldLoad is what a peer's gateway was told last.
+type toldLoad struct {
+	load wire.Load
+	at   time.Time
+}
+
+// moved reports whether b says something that should not wait: another list of
+// services, or a grant or want that has moved by more than a tenth.
+func moved(a, b wire.Load) bool {
+	same := func(x, y wire.ServiceLoad) bool {
+		return x.Service == y.Service && x.Port == y.Port && near(x.Capacity, y.Capacity) && near(x.Granted, y.Granted) && near(x.Want, y.Want)
+	}
+	return !slices.EqualFunc(a.Offers, b.Offers, same) || !slices.EqualFunc(a.Wants, b.Wants, same)
+}
+
+func near(x, y uint64) bool { return max(x, y)-min(x, y) <= max(x, y)/10 }
+
+// outgoing is what one peer's gateway is to be told.
+type outgoing struct {
+	wire.Load
+	urgent bool
+}
+
+// hear begins the loads of the gateways that are heard. b.mu is held.
+func (b *Board) hear(loads map[spare.Peer]*outgoing) {
+	for cluster, byGateway := range b.loads {
+		for gateway, load := range byGateway {
+			l := loadOf(loads, spare.Peer{Cluster: cluster, Gateway: gateway})
+			l.Heard, l.urgent = load.seq, load.lowered
+			load.lowered = false
+			byGateway[gateway] = load
+		}
+	}
+}
+
+func compareLoads(a, b wire.ServiceLoad) int {
+	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Port, b.Port))
+}
+
+func bounded(rows []wire.ServiceLoad) []wire.ServiceLoad {
+	return rows[:min(len(rows), wire.MaxReportServices)]
+}
+
+// compact adds up wants of one service that is imported under several names.
+func compact(rows []wire.ServiceLoad) []wire.ServiceLoad {
+	out := rows[:0]
+	for _, r := range rows {
+		if n := len(out); n > 0 && compareLoads(out[n-1], r) == 0 {
+			out[n-1].Want = min(out[n-1].Want+r.Want, wire.MaxCalls)
+			out[n-1].InFlight = min(out[n-1].InFlight+r.InFlight, wire.MaxCalls)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func loadOf(loads map[spare.Peer]*outgoing, p spare.Peer) *outgoing {
+	l := loads[p]
+	if l == nil {
+		l = new(outgoing)
+		loads[p] = l
+	}
+	return l
+}
+
+// offer divides what is to spare of each exported port. b.mu is held.
+func (b *Board) offer(plan *route.Plan, ix *index, e *route.Evidence, now time.Time, loads map[spare.Peer]*outgoing) {
+	told := make(map[route.PortKey]offered)
+	for own := range plan.Readiness() {
+		key := route.PortKey{Service: own.Target.Service, Port: own.Target.Port}
+		if own.Slots == 0 {
+			continue
+		}
+		name := farService{key.Service.String(), key.Port}
+		slots := min(own.Slots, wire.MaxCalls)
+		o := offered{slots: slots, spare: spare.Of(slots, e.Demands[key].Own.Sum())}
+		var wishes []spare.Wish
+		for _, cluster := range ix.exported[key.Service] {
+			for gateway, load := range b.loads[cluster] {
+				if now.Sub(load.at) <= reportLife {
+					wishes = append(wishes, spare.Wish{Peer: spare.Peer{Cluster: cluster, Gateway: gateway}, Want: load.wants[name], Heard: load.heard})
+				}
+			}
+		}
+		spare.SortWishes(wishes)
+		g := b.granters[key]
+		if g == nil {
+			g = new(spare.Granter)
+			b.granters[key] = g
+		}
+		for i, granted := range g.Divide(o.spare, wishes, b.divisions, now) {
+			o.granted += granted
+			l := loadOf(loads, wishes[i].Peer)
+			l.Offers = append(l.Offers, wire.ServiceLoad{
+				Service: name.service, Port: name.port, Capacity: slots, InFlight: uint64(min(max(own.InFlight, 0), wire.MaxCalls)),
+				Spare: o.spare, Granted: granted, Lease: spare.Lease,
+			})
+		}
+		told[key] = o
+	}
+	for key := range b.granters {
+		if _, is := told[key]; !is {
+			delete(b.granters, key) // nothing is to be granted of it
+		}
+	}
+	b.metrics.offers(b.offers, told)
+	b.offers = told
+}
+
+// want says what is wanted of peers: of each gateway of a cluster the same part. b.mu
+// is held.
+func (b *Board) want(plan *route.Plan, now time.Time, loads map[spare.Peer]*outgoing) {
+	for w := range plan.Wants() {
+		var gateways []string
+		for gateway, load := range b.loads[w.Cluster] {
+			if now.Sub(load.at) <= reportLife {
+				gateways = append(gateways, gateway)
+			}
+		}
+		for _, gateway := range gateways {
+			n := uint64(len(gateways))
+			l := loadOf(loads, spare.Peer{Cluster: w.Cluster, Gateway: gateway})
+			l.Wants = append(l.Wants, wire.ServiceLoad{
+				Service: w.Name.String(), Port: w.Port, Want: min((w.Calls+n-1)/n, wire.MaxCalls), InFlight: min(w.InFlight/n, wire.MaxCalls),
+			})
+		}
+	}
+}
+
+// shareMargin is asked for above what is used of a shared capacity.
+const shareMargin = 1.25
+
+// capacityBudget begins the names of budgets that are a port's capacity; no rate of a
+// policy can be called so.
+const capacityBudget = "capacity:"
+
+// Demands is what each port whose capacity is declared is asked for through this
+// gateway, as a part of the capacity, for the federation to share it out.
+func (b *Board) Demands() (list []route.Demand) {
+	plan, e := b.Plan(), b.Evidence()
+	if plan == nil || e == nil {
+		return nil
+	}
+	for own := range plan.Capacities() {
+		d := e.Demands[route.PortKey{Service: own.Target.Service, Port: own.Target.Port}]
+		list = append(list, route.Demand{
+			Budget: route.Budget{Service: own.Target.Service, Rate: capacityBudget + own.Target.Port},
+			Part:   min((d.Own.Sum()+d.Peers.Sum())*shareMargin/float64(own.Capacity), 1),
+		})
+	}
+	return list
+}
+
+// TakeShares takes the federation's answer to a report that was sent at the given
+// time. Until one has come the whole capacity is this gateway's; without a lease it is
+// an even part.
+func (b *Board) TakeShares(sent time.Time, answer *route.Shares) {
+	until := sent.Add(time.Duration(answer.LeaseMS) * time.Millisecond)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.even = 1 / float64(max(answer.Gateways, 1))
+	for i := range answer.Shares {
+		s := &answer.Shares[i]
+		port, is := strings.CutPrefix(s.Rate, capacityBudget)
+		if is && s.Part >= 0 && s.Part <= 1 {
+			b.shares[route.PortKey{Service: s.Service, Port: port}] = lent{s.Part, until}
+		}
+	}
+}
+
+// share is this gateway's part of a port's capacity. A lease that has ended stays what
+// it was, and is not below an even part: the federation may be gone for long. b.mu is
+// held.
+func (b *Board) share(key route.PortKey, now time.Time) float64 {
+	l, has := b.shares[key]
+	switch {
+	case b.even == 0:
+		return 1
+	case !has:
+		return b.even
+	case now.Before(l.until):
+		return l.part
+	default:
+		return max(l.part, b.even)
+	}
+}
