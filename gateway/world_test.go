@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -173,13 +174,19 @@ func (w *world) table(c *cluster) *route.Table {
 			}
 			r := route.Remote{Cluster: o.name, Name: offered.Name, Ports: offered.Ports}
 			for _, port := range offered.Ports {
-				n := uint32(0)
+				counts := map[string]uint32{}
 				for _, e := range offered.Endpoints {
 					if e.Port == port.Name {
-						n++
+						counts[catalog.SubsetOf(e.Labels, offered.SubsetLabels)]++
 					}
 				}
-				r.Rows = append(r.Rows, catalog.SummaryRow{Port: port.Name, Ready: n, Total: n})
+				if len(counts) == 0 {
+					counts[""] = 0
+				}
+				for _, subset := range slices.Sorted(maps.Keys(counts)) {
+					n := counts[subset]
+					r.Rows = append(r.Rows, catalog.SummaryRow{Port: port.Name, Subset: subset, Ready: n, Total: n})
+				}
 			}
 			s.Remote = append(s.Remote, r)
 		}

@@ -103,6 +103,9 @@ type Hashing struct {
 	// BoundPercent is the most calls in progress that one endpoint or cluster gets, in
 	// percent of the average; nil means 125, 0 is no bound.
 	BoundPercent *uint32 `json:"bound_percent,omitempty" yaml:"bound_percent,omitempty"`
+	// BoundLeast is how many calls in progress are never too many; 0 means 10, so that
+	// the calls of one key that come at once stay together while there is little to do.
+	BoundLeast uint32 `json:"bound_least,omitempty" yaml:"bound_least,omitempty"`
 }
 
 // SlowStart gives endpoints that are new, or back, their share step by step.

@@ -34,6 +34,8 @@ const (
 	MinTableSize = 251
 	// MaxBoundPercent is where a bound bounds nothing any more.
 	MaxBoundPercent = 10_000
+	// MaxBoundLeast is above what one endpoint carries.
+	MaxBoundLeast = 1_000_000
 	// MaxSlowStart bounds the window of a slow start to an hour.
 	MaxSlowStart = 3600
 	// MaxAggression is beyond any curve that can be told from a step.
@@ -275,6 +277,7 @@ func (h *Hashing) validate(p problems, a Algorithm) {
 	if n := h.TableSize; n != 0 && (n < MinTableSize || n > MaxTableSize || !isPrime(n)) {
 		p.add("table_size", n, "must be a prime number of %d to %d, or 0 for the default", MinTableSize, MaxTableSize)
 	}
+	checkRange(p, "bound_least", h.BoundLeast, 1, MaxBoundLeast)
 	if v := h.BoundPercent; v != nil && *v != 0 && (*v <= 100 || *v > MaxBoundPercent) {
 		p.add("bound_percent", *v, "must be 101 to %d, or 0 for no bound", MaxBoundPercent)
 	}

@@ -22,6 +22,7 @@ const (
 	DefaultMaxRingSize  uint32 = 65536
 	DefaultTableSize    uint32 = 65537
 	DefaultBoundPercent uint32 = 125
+	DefaultBoundLeast   uint32 = 10
 	// The defaults of a slow start are Envoy's.
 	DefaultAggression        = 1.0
 	DefaultMinPercent uint32 = 10
@@ -79,6 +80,7 @@ func (t *Traffic) fillChoosing() {
 		}
 		h.MinRingSize = cmp.Or(h.MinRingSize, min(DefaultMinRingSize, cmp.Or(h.MaxRingSize, DefaultMinRingSize)))
 		h.MaxRingSize = cmp.Or(h.MaxRingSize, max(DefaultMaxRingSize, h.MinRingSize))
+		h.BoundLeast = cmp.Or(h.BoundLeast, DefaultBoundLeast)
 		if h.BoundPercent == nil {
 			h.BoundPercent = new(DefaultBoundPercent)
 		}

@@ -97,6 +97,15 @@ func Compile(t *Table, e *Evidence, live *Live) *Plan {
 	return c.plan
 }
 
+// Traffic is the policy of a service, with every default; never nil, and not to be
+// changed.
+func (p *Plan) Traffic(service catalog.ServiceName) *policy.Traffic {
+	if s := p.services[service]; s != nil {
+		return s.traffic
+	}
+	return p.defaults
+}
+
 // Table is what the plan was compiled from.
 func (p *Plan) Table() *Table { return p.table }
 

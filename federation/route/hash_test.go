@@ -263,7 +263,7 @@ func TestBoundedLoads(t *testing.T) {
 		for _, places := range []int{3, 20, 200} { // 200 are counted together
 			for _, bound := range []uint32{101, 125, 200} {
 				w := newWorld().local("az1", places).policy(sticky(a, func(t *policy.Traffic) {
-					t.Hashing = &policy.Hashing{BoundPercent: &bound, TableSize: 65537}
+					t.Hashing = &policy.Hashing{BoundPercent: &bound, BoundLeast: 1, TableSize: 65537}
 				}))
 				p := w.compile()
 				loads := map[string]int64{}
@@ -298,7 +298,7 @@ func TestBoundedLoads(t *testing.T) {
 }
 
 func TestLedgerOfAKey(t *testing.T) {
-	w := newWorld().local("az1", 3).policy(sticky(policy.Maglev))
+	w := newWorld().local("az1", 3).policy(sticky(policy.Maglev, func(t *policy.Traffic) { t.Hashing = &policy.Hashing{BoundLeast: 1} }))
 	p := w.compile()
 	r := request(1)
 	r.Hash = key(1)

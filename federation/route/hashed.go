@@ -19,6 +19,8 @@ type hashing struct {
 	accept []uint32
 	// bound is the most load in percent of the average, 0 for none; sum that of weights.
 	bound, sum uint64
+	// least is what is never too many.
+	least int64
 	// crowd counts the calls in progress of many items together; nil where there are few.
 	crowd *atomic.Int64
 }
@@ -110,7 +112,11 @@ func (w *wheel) full(i int, total int64) bool {
 	if h.bound == 0 {
 		return false
 	}
-	return w.items[i].counters.InFlight() >= capOf(h.bound, uint64(max(total, 0))+1, w.items[i].weight, h.sum)
+	return w.items[i].counters.InFlight() >= h.capOf(total, w.items[i].weight)
+}
+
+func (h *hashing) capOf(total int64, weight uint64) int64 {
+	return max(capOf(h.bound, uint64(max(total, 0))+1, weight, h.sum), h.least)
 }
 
 func capOf(bound, calls, weight, sum uint64) int64 {
@@ -148,7 +154,7 @@ func (c *compiler) hashOf(w *wheel, t *policy.Traffic, salt uint64, who []belong
 	if len(w.items) == 0 {
 		return
 	}
-	h := &hashing{table: c.hashTable(t, who), salt: salt, bound: uint64(*t.Hashing.BoundPercent)}
+	h := &hashing{table: c.hashTable(t, who), salt: salt, bound: uint64(*t.Hashing.BoundPercent), least: int64(t.Hashing.BoundLeast)}
 	h.items = make([]int32, len(who))
 	for i := range h.items {
 		h.items[i] = -1

@@ -51,7 +51,7 @@ func ledgerHash(rec *Record, w *wheel, t *turn, who func(entry int32) string) *L
 		Walked: int(t.hash.walked), InProgress: t.hash.total, Load: t.hash.load, Relaxed: t.hash.pass != passAll,
 	}
 	if h.bound > 0 && t.first >= 0 {
-		out.Bound = capOf(h.bound, uint64(max(t.hash.total, 0))+1, w.items[t.first].weight, h.sum)
+		out.Bound = h.capOf(t.hash.total, w.items[t.first].weight)
 	}
 	seen := make(map[int32]bool)
 	for k := range out.Walked {

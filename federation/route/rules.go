@@ -41,7 +41,7 @@ func (c *compiler) applyRules(all []candidate, t *policy.Traffic) (kept []candid
 		c.placeByPolicy(cand, t, entry)
 		kept = append(kept, *cand)
 	}
-	if len(t.Clusters) == 0 {
+	if len(t.Clusters) == 0 && !t.Algorithm.Hashes() { // what is measured differs between gateways
 		placeByDistance(kept)
 	}
 	placeByWeight(kept, len(t.Distribute) > 0)

@@ -130,6 +130,13 @@ type Call struct {
 	// Assurance says how Caller is known; AssuranceNone of a caller is that of the
 	// listener.
 	Assurance wire.Assurance
+	// Source is the address of who asks, without a port; "" where it is not known.
+	Source string
+	// Subset and Hash are what a peer's gateway says of the call: the labels of the part
+	// that it is for, and the hash of its key. Of a caller in this cluster they follow
+	// from the traffic policy.
+	Subset string
+	Hash   uint64
 }
 
 // Judgement is a verdict and what it was about. It is not kept.
@@ -163,7 +170,9 @@ func (r *Router) Start(c Call) (*Sequence, error) {
 		return nil, limited
 	}
 	c.Priority = plan.PriorityOf(c.ask())
-	return r.begin(&Sequence{router: r, call: c, table: plan.Table(), most: route.MaxTried - 1}), nil
+	s := &Sequence{router: r, call: c, table: plan.Table(), most: route.MaxTried - 1}
+	s.cookie = s.call.follow(plan.Traffic(c.Service), r.o.Random)
+	return r.begin(s), nil
 }
 
 // StartInbound authorizes a call that a peer's gateway carries. Its attempts go to

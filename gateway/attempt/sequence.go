@@ -3,6 +3,7 @@ package attempt
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,7 @@ type Sequence struct {
 	last     *Error              // the last attempt's failure
 	avoid    catalog.ClusterName // the last whose link failed; only if there is nothing else
 	drained  catalog.ClusterName // the last that had a gateway drain
+	cookie   *http.Cookie        // to be set on the answer
 	trail    []*Attempt          // all of them, for who explains the call
 	room     [1]*Attempt         // of the trail: most calls need one
 }
@@ -90,7 +92,7 @@ func (s *Sequence) pick(now time.Time) *Attempt {
 
 func (s *Sequence) choose(a *Attempt, plan *route.Plan, now time.Time) {
 	req := route.Request{
-		Service: s.call.Service, Port: s.call.Port, Pin: s.call.Pin,
+		Service: s.call.Service, Port: s.call.Port, Pin: s.call.Pin, Subset: s.call.Subset, Hash: s.call.Hash,
 		Bytes: s.call.Bytes, Tried: s.tried, Priority: s.call.Priority, Random: s.router.o.Random(), NowNanos: now.UnixNano(),
 	}
 	if s.local {
@@ -137,6 +139,7 @@ func (a *Attempt) Header(traceParent string, deadline time.Time) *wire.Header {
 	h := &wire.Header{
 		Service: a.Choice.Name.String(), Port: a.Choice.Port.Name, Caller: a.sequence.call.Caller,
 		TraceParent: traceParent, Attempt: uint8(min(a.Number, 255)), Priority: wire.Priority(a.sequence.call.Priority),
+		Hash: a.sequence.call.Hash, Subset: a.Choice.Subset,
 	}
 	if h.Caller != "" {
 		h.Assurance = max(wire.AssuranceListener, a.sequence.call.Assurance)
@@ -179,6 +182,9 @@ func (a *Attempt) Fail(ctx context.Context, err error, replay Replay) error {
 func (a *Attempt) Failed(ctx context.Context, err error, replay Replay) (delay time.Duration, failed error) {
 	s := a.sequence
 	fault := retry.Classify(ctx, err)
+	if a.Choice.Subset != "" && fault.Status == wire.NoEndpoint {
+		fault.Outcome = route.Refusal // it speaks of the part, not of the service
+	}
 	a.outcome, a.err = fault.Status.String(), err
 	a.finish(fault)
 	s.exclude(a, fault, err)

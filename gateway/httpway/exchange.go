@@ -129,6 +129,7 @@ func (x *exchange) answered(r *http.Request, a *attempt.Attempt, resp *http.Resp
 	if len(resp.Header[relay.FieldRequestID]) > 0 {
 		delete(x.out.Header(), relay.FieldRequestID) // the service says it itself
 	}
+	x.sequence.SetCookie(resp.Header)
 	if after, refused := relay.Refusal(resp); refused {
 		a.Refused(after)
 	}

@@ -62,12 +62,22 @@ func (w *Way) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	call := attempt.Call{
 		Service: name.Service, Port: name.Port, Pin: name.Cluster, Caller: caller, Assurance: assurance, Bytes: relay.Size(r), HTTP: relay.Judged(r),
+		Source: hostOf(r.RemoteAddr),
 	}
 	if relay.IsUpgrade(r) {
 		w.upgrade(ctx, out, r, e, call)
 		return
 	}
 	w.serve(ctx, out, r, e, call)
+}
+
+// hostOf is an address without its port.
+func hostOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return host
 }
 
 // serve carries a request that stays HTTP.

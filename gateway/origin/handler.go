@@ -111,8 +111,9 @@ type facts struct {
 	// stream is set for a request in a plain stream: its fields are the caller's
 	// own, not a gateway's.
 	stream *streamConn
-	// local says that the caller is of this cluster.
-	local bool
+	// local says that the caller is of this cluster, source what its address is.
+	local  bool
+	source string
 	// first is an attempt that has its connection already, spare a connection
 	// without one.
 	first *opened
@@ -133,7 +134,10 @@ func (h *Handler) start(way string, f *facts, request *policy.HTTPRequest) (*acc
 		e.Service, e.Port = name, f.header.Port
 	}
 	var sequence *attempt.Sequence
-	call := attempt.Call{Service: name, Port: f.header.Port, Caller: f.header.Caller, HTTP: request, Assurance: f.header.Assurance, Priority: route.Priority(f.header.Priority)}
+	call := attempt.Call{
+		Service: name, Port: f.header.Port, Caller: f.header.Caller, HTTP: request, Assurance: f.header.Assurance, Priority: route.Priority(f.header.Priority),
+		Source: f.source, Subset: f.header.Subset, Hash: f.header.Hash,
+	}
 	switch {
 	case err != nil:
 	case f.local:

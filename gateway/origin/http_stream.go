@@ -107,7 +107,7 @@ func (h *Handler) serveHTTPStream(ctx context.Context, in *tunnel.Inbound, f *fa
 func (h *Handler) ServeLocal(s *splice.PipeConn, call attempt.Call, e *catalog.Endpoint, spare net.Conn) error {
 	c := &streamConn{
 		byteStream: s, closed: make(chan struct{}),
-		facts: facts{header: wire.Header{Service: call.Service.String(), Port: call.Port, Caller: call.Caller, Assurance: call.Assurance}, local: true},
+		facts: facts{header: wire.Header{Service: call.Service.String(), Port: call.Port, Caller: call.Caller, Assurance: call.Assurance}, local: true, source: call.Source},
 	}
 	c.spare.Store(endpoint.NewSpare(e, spare))
 	if !h.streams.put(c) {

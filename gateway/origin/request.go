@@ -197,6 +197,7 @@ func (x *exchange) answered(r *http.Request, a *attempt.Attempt, resp *http.Resp
 	wire.StripHTTP(resp.Header) // only gateways write these
 	x.entry.Answered()
 	x.entry.Status = resp.StatusCode
+	x.sequence.SetCookie(resp.Header)
 	if after, refused := relay.Refusal(resp); refused {
 		a.Refused(after)
 	}

@@ -105,6 +105,9 @@ func (w *Way) serve(ctx context.Context, c net.Conn) {
 		call.Caller, call.Assurance = guest.Caller, wire.AssuranceMTLS
 		e.Caller = guest.Caller
 	}
+	if from, _, err := net.SplitHostPort(c.RemoteAddr().String()); err == nil {
+		call.Source = from
+	}
 	near := splice.TCP(c)
 
 	sent, received := e.Counters()

@@ -29,6 +29,7 @@ type link struct {
 	born     time.Time
 	path     pathMeter
 	out      *outbox
+	features uint64  // that both ends have
 	proofs   *proofs // nil where an end cannot re-authenticate
 	bulk     bulkMeter
 

@@ -43,8 +43,9 @@ func (n *Node) OpenStream(ctx context.Context, cluster string, h *wire.Header, f
 		tried [maxLinksPerGateway]*link // more would not help
 		full  *link
 	)
+	ok := able(h, hasRaw)
 	for i := range tried {
-		l := n.pick(cluster, tried[:i], hasRaw)
+		l := n.pick(cluster, tried[:i], ok)
 		if l == nil {
 			break
 		}
@@ -64,7 +65,7 @@ func (n *Node) OpenStream(ctx context.Context, cluster string, h *wire.Header, f
 		n.refusedBy(full, outboundDirection, wire.Overloaded)
 		return nil, &RefusedError{Cluster: cluster, Gateway: full.remote.Gateway, Status: wire.Overloaded, Message: "no more streams on any connection"}
 	}
-	return nil, &LinkError{Cluster: cluster, Status: wire.Unreachable, Err: errNoLink}
+	return nil, n.unable(cluster, h, hasRaw)
 }
 
 var (

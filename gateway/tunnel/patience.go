@@ -39,11 +39,11 @@ func (b *broadcast) wake() {
 
 // awaitHTTP waits until a link to cluster carries requests, and returns it. It
 // waits only while a link is new, and returns nil if it need not or must no longer.
-func (n *Node) awaitHTTP(ctx context.Context, cluster string) *link {
+func (n *Node) awaitHTTP(ctx context.Context, cluster string, ok func(*link) bool) *link {
 	var timer *time.Timer
 	for {
 		news := n.httpNews.next()
-		if l := n.pick(cluster, nil, hasHTTP); l != nil {
+		if l := n.pick(cluster, nil, ok); l != nil {
 			return l
 		}
 		left := n.httpExpected(cluster)

@@ -52,7 +52,7 @@ type pendingProof struct {
 
 // agree sets up what both hellos of a link's control connection name.
 func (l *link) agree(peer *wire.Hello) {
-	if l.node.features.Load()&peer.Features&wire.FeatureReauth == 0 {
+	if l.features = l.node.features.Load() & peer.Features; l.features&wire.FeatureReauth == 0 {
 		return
 	}
 	role := wire.Acceptor

@@ -31,10 +31,11 @@ import (
 // error as it is.
 func (n *Node) RoundTrip(cluster string, h *wire.Header, req *http.Request) (*http.Response, error) {
 	var tried [maxLinksPerGateway]*link
+	ok := able(h, hasHTTP)
 	for i := range tried {
-		l := n.pick(cluster, tried[:i], hasHTTP)
+		l := n.pick(cluster, tried[:i], ok)
 		if l == nil && i == 0 {
-			l = n.awaitHTTP(req.Context(), cluster)
+			l = n.awaitHTTP(req.Context(), cluster, ok)
 		}
 		if l == nil {
 			break
@@ -62,7 +63,7 @@ func (n *Node) RoundTrip(cluster string, h *wire.Header, req *http.Request) (*ht
 	if err := req.Context().Err(); err != nil {
 		return nil, err
 	}
-	return nil, &LinkError{Cluster: cluster, Status: wire.Unreachable, Err: errNoLink}
+	return nil, n.unable(cluster, h, hasHTTP)
 }
 
 func hasHTTP(l *link) bool { return len(*l.http.Load()) > 0 }

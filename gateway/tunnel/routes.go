@@ -3,6 +3,8 @@ package tunnel
 import (
 	"cmp"
 	"slices"
+
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
 // routes are, by cluster, the links that take new streams. They are immutable
@@ -80,6 +82,24 @@ func (n *Node) pick(cluster string, tried []*link, ok func(*link) bool) *link {
 		}
 	}
 	return best
+}
+
+// able narrows ok to the links whose other end understands what h asks for.
+func able(h *wire.Header, ok func(*link) bool) func(*link) bool {
+	if h.Subset == "" {
+		return ok
+	}
+	return func(l *link) bool { return l.features&wire.FeatureSubsets != 0 && ok(l) }
+}
+
+// unable is the error of a call for which no link was found: there is none, or none
+// whose other end understands what h asks for.
+func (n *Node) unable(cluster string, h *wire.Header, ok func(*link) bool) error {
+	if l := n.pick(cluster, nil, ok); l != nil && h.Subset != "" && n.pick(cluster, nil, able(h, ok)) == nil {
+		n.refusedBy(l, outboundDirection, wire.Version)
+		return &RefusedError{Cluster: cluster, Gateway: l.remote.Gateway, Status: wire.Version, Message: "the gateway knows no subsets"}
+	}
+	return &LinkError{Cluster: cluster, Status: wire.Unreachable, Err: errNoLink}
 }
 
 // leastBusy returns the connection with the fewest streams among those that are

@@ -28,8 +28,9 @@
 // STOP_SENDING carry a [Status] as their code.
 //
 // Header fields: 1 service, 2 traceparent, 3 port, 4 deadline (ms), 5 caller,
-// 6 attempt, 7 assurance, 8 priority. 9 (session) and 11 (offset) are reserved for streams
-// that can be resumed. Reply fields: 2 message, 4 retry-after (ms).
+// 6 attempt, 7 assurance, 8 priority, 10 hash of a sticky key, 13 subset (on links
+// with [FeatureSubsets] only). 9 (session) and 11 (offset) are reserved for streams that can
+// be resumed. Reply fields: 2 message, 4 retry-after (ms).
 //
 // The first bidirectional stream of every connection, whatever its ALPN, is the
 // dialing side's control stream: it sends a [Hello] and the accepting side
@@ -74,5 +75,6 @@
 //	1  2026-11: first version.
 //	1  2026-11: feature 1, re-authentication: frames 5 and 6.
 //	1  2026-11: capacity: frame 7, header field 8; who does not know them skips them.
+//	1  2026-11: feature 2, subsets: header field 13; header field 10, hash.
 //	1  2026-11: frame 8, rates of links; field 16 of a load's rows, processing time.
 package wire

@@ -20,6 +20,7 @@ func fullHeader() wire.Header {
 	return wire.Header{
 		Service: "billing.default", Port: "http", Caller: "spiffe://a.test/web", Assurance: wire.AssuranceMTLS,
 		TraceParent: "00-1-2-01", Deadline: 1500 * time.Millisecond, Attempt: 2, Priority: wire.PriorityLow,
+		Hash: 1234567890123456789, Subset: "version=v2",
 	}
 }
 
@@ -80,7 +81,7 @@ func TestGoldenBytes(t *testing.T) {
 		},
 		{
 			"full header", mustHeader(t, fullHeader()),
-			"01 4044" +
+			"01 405a" +
 				"01 0f 62696c6c696e672e64656661756c74" +
 				"02 09 30302d312d322d3031" +
 				"03 04 68747470" +
@@ -88,7 +89,9 @@ func TestGoldenBytes(t *testing.T) {
 				"05 13 7370696666653a2f2f612e746573742f776562" +
 				"06 01 02" +
 				"07 01 03" +
-				"08 01 02",
+				"08 01 02" +
+				"0a 08 d12210f47de98115" +
+				"0d 0a 76657273696f6e3d7632",
 		},
 		{"ok", wire.AppendReply(nil, wire.Reply{}), "00 00"},
 		{

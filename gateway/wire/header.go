@@ -30,7 +30,16 @@ type Header struct {
 	// Priority says which calls are refused last. A gateway that does not know the
 	// field takes all for the default one.
 	Priority Priority
+	// Hash is that of the call's sticky key, at most [MaxHash]; zero means none. A gateway
+	// that does not know the field chooses an endpoint as for any call.
+	Hash uint64
+	// Subset is the canonical text of the labels that the endpoint must have; empty means
+	// any. It must be understood: it is sent on links with [FeatureSubsets] only.
+	Subset string
 }
+
+// MaxHash bounds a sticky key's hash: the largest number of the wire.
+const MaxHash = maxVarint
 
 // Types of a header's fields. Types are never reused.
 const (
@@ -42,6 +51,8 @@ const (
 	headerAttempt     = 6
 	headerAssurance   = 7
 	headerPriority    = 8
+	headerHash        = 10
+	headerSubset      = 13
 	// 9 (session) and 11 (offset) are reserved for resumable streams.
 )
 
@@ -51,7 +62,7 @@ func (h *Header) check() error {
 		return &FieldError{Field: "service", Rule: "is required"}
 	}
 	for _, f := range [...]struct{ name, value string }{
-		{"service", h.Service}, {"port", h.Port}, {"caller", h.Caller}, {"traceparent", h.TraceParent},
+		{"service", h.Service}, {"port", h.Port}, {"caller", h.Caller}, {"traceparent", h.TraceParent}, {"subset", h.Subset},
 	} {
 		if len(f.value) > MaxField {
 			return &FieldError{Field: f.name, Length: len(f.value), Rule: "is longer than 2048 bytes"}
@@ -62,6 +73,9 @@ func (h *Header) check() error {
 	}
 	if !h.Assurance.Valid() {
 		return &FieldError{Field: "assurance", Length: 1, Rule: "must be one of the known ones"}
+	}
+	if h.Hash > MaxHash {
+		return &FieldError{Field: "hash", Length: 8, Rule: "is larger than its limit"}
 	}
 	if !h.Priority.Valid() {
 		return &FieldError{Field: "priority", Length: 1, Rule: "must be one of the known ones"}
@@ -91,6 +105,8 @@ func AppendHeader(b []byte, h *Header) ([]byte, error) {
 	b = appendNumber(b, headerAttempt, uint64(h.Attempt))
 	b = appendNumber(b, headerAssurance, uint64(h.Assurance))
 	b = appendNumber(b, headerPriority, uint64(h.Priority))
+	b = appendNumber(b, headerHash, h.Hash)
+	b = appendText(b, headerSubset, h.Subset)
 	n := len(b) - start - reserved
 	if n > MaxHeader {
 		return b[:whole], &FieldError{Field: "header", Length: n, Rule: "is longer than 8192 bytes"}
@@ -161,6 +177,10 @@ func ParseHeader(b []byte, h *Header) error {
 		case headerPriority:
 			n, err = number("priority", value, uint64(len(priorityNames)-1))
 			h.Priority = Priority(n)
+		case headerHash:
+			h.Hash, err = number("hash", value, MaxHash)
+		case headerSubset:
+			h.Subset, err = value, checkVisible("subset", value)
 		default:
 			err = unknown(typ)
 		}

@@ -36,6 +36,10 @@ const Version1 = 1
 // changes ([Proof]), and takes the other end's proofs ([Challenge]).
 const FeatureReauth uint64 = 1 << 0
 
+// FeatureSubsets says that the sender obeys [Header.Subset], also of HTTP requests,
+// where older versions would pass over it.
+const FeatureSubsets uint64 = 1 << 1
+
 // MaxConnection bounds the numbers of a link's connections: 8 raw, 8 HTTP/3, 8
 // called back.
 const MaxConnection = 23

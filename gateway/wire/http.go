@@ -23,6 +23,8 @@ const (
 	FieldDeadline    = FieldPrefix + "Deadline-Ms"
 	FieldAttempt     = FieldPrefix + "Attempt"
 	FieldPriority    = FieldPrefix + "Priority"
+	FieldHash        = FieldPrefix + "Hash"
+	FieldSubset      = FieldPrefix + "Subset"
 
 	FieldStatus     = FieldPrefix + "Status"
 	FieldMessage    = FieldPrefix + "Message"
@@ -53,7 +55,11 @@ func (h *Header) SetHTTP(dst http.Header) error {
 	}
 	StripHTTP(dst)
 	for _, f := range [...]struct{ name, value string }{
-		{FieldService, h.Service}, {FieldPort, h.Port}, {FieldCaller, h.Caller}, {FieldTraceParent, h.TraceParent},
+		{FieldService, h.Service},
+		{FieldPort, h.Port},
+		{FieldCaller, h.Caller},
+		{FieldTraceParent, h.TraceParent},
+		{FieldSubset, h.Subset},
 	} {
 		if f.value != "" {
 			dst[f.name] = []string{f.value}
@@ -67,6 +73,7 @@ func (h *Header) SetHTTP(dst http.Header) error {
 	}
 	setNumber(dst, FieldDeadline, milliseconds(h.Deadline, MaxDeadline))
 	setNumber(dst, FieldAttempt, uint64(h.Attempt))
+	setNumber(dst, FieldHash, h.Hash)
 	return nil
 }
 
@@ -78,7 +85,11 @@ func HeaderFromHTTP(src http.Header) (Header, error) {
 		name string
 		dst  *string
 	}{
-		{FieldService, &h.Service}, {FieldPort, &h.Port}, {FieldCaller, &h.Caller}, {FieldTraceParent, &h.TraceParent},
+		{FieldService, &h.Service},
+		{FieldPort, &h.Port},
+		{FieldCaller, &h.Caller},
+		{FieldTraceParent, &h.TraceParent},
+		{FieldSubset, &h.Subset},
 	} {
 		value, err := single(src, f.name)
 		if err != nil {
@@ -117,6 +128,9 @@ func HeaderFromHTTP(src http.Header) (Header, error) {
 		return Header{}, err
 	}
 	h.Deadline = time.Duration(deadline) * time.Millisecond
+	if h.Hash, err = getNumber(src, FieldHash, MaxHash); err != nil {
+		return Header{}, err
+	}
 	attempt, err := getNumber(src, FieldAttempt, 255)
 	h.Attempt = uint8(attempt)
 	return h, err

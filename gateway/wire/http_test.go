@@ -49,6 +49,9 @@ func TestMalformedHTTPFields(t *testing.T) {
 		"deadline of a year":     func(h http.Header) { h.Set(wire.FieldDeadline, "31536000000") },
 		"deadline not a number":  func(h http.Header) { h.Set(wire.FieldDeadline, "soon") },
 		"attempt above its size": func(h http.Header) { h.Set(wire.FieldAttempt, "256") },
+		"hash above its size":    func(h http.Header) { h.Set(wire.FieldHash, "4611686018427387904") },
+		"space in the subset":    func(h http.Header) { h.Set(wire.FieldSubset, "version=v 2") },
+		"two subsets":            func(h http.Header) { h.Add(wire.FieldSubset, "version=v3") },
 	} {
 		fields := make(http.Header)
 		h := fullHeader()

@@ -74,7 +74,7 @@ func TestMalformedHeaders(t *testing.T) {
 
 func TestUnknownEvenFieldsAreSkipped(t *testing.T) {
 	var h wire.Header
-	if err := wire.ParseHeader(unhex(t, service+"0a 03 010203"+"4042 01 ff"), &h); err != nil {
+	if err := wire.ParseHeader(unhex(t, service+"0c 03 010203"+"4042 01 ff"), &h); err != nil {
 		t.Fatal(err)
 	}
 	if h != (wire.Header{Service: "a.b"}) {

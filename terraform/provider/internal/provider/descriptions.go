@@ -90,6 +90,7 @@ var descriptions = map[string]string{
 	"traffic_policy.hashing.max_ring_size":    "Most entries of a ring; default 65536.",
 	"traffic_policy.hashing.table_size":       "Entries of a maglev table, a prime number; default 65537, and less for few endpoints.",
 	"traffic_policy.hashing.bound_percent":    "Most calls in progress of one endpoint, in percent of the average; default 125, 0 is no bound.",
+	"traffic_policy.hashing.bound_least":      "Calls in progress that are never too many; default 10.",
 	"traffic_policy.slow_start":               "New and recovered endpoints get their share step by step.",
 	"traffic_policy.slow_start.window_s":      "Seconds that it lasts.",
 	"traffic_policy.slow_start.aggression":    "Shape: the share is (time/window)^(1/aggression); default 1.",
