@@ -68,9 +68,8 @@ func (d *demand) of(h heard) ([]route.Flow, time.Duration) {
 	}
 	type key struct {
 		service, port, cluster string
-		drilled                bool
 	}
-	keyOf := func(f route.Flow) key { return key{f.Service.String(), f.Port, string(f.Cluster), f.Drilled} }
+	keyOf := func(f route.Flow) key { return key{f.Service.String(), f.Port, string(f.Cluster)} }
 	before := make(map[key]route.Flow, len(list[0].flows))
 	for _, f := range list[0].flows {
 		before[keyOf(f)] = f

@@ -104,6 +104,7 @@ func (p *plane) refreshGateways() {
 			Name: r.Gateway.Name, ID: r.Gateway.ID, Addresses: r.Gateway.Addresses, Draining: r.Gateway.Draining,
 			Locality: r.Locality, State: "alive", ReportedAt: h.at.UTC(), StartedAt: r.StartedAt, Build: r.Build,
 			Epoch: r.Epoch, Version: r.Version, Links: len(r.Links), Ways: r.Ways[:min(len(r.Ways), maxWays)],
+			Switches: r.SwitchedBy,
 		}
 		for _, l := range r.Links {
 			if l.State == "up" {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/route"
@@ -23,6 +24,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/health"
 	"github.com/isthmus-mesh/isthmus/gateway/origin"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
+	"github.com/isthmus-mesh/isthmus/gateway/switches"
 	"github.com/isthmus-mesh/isthmus/gateway/tablestore"
 	"github.com/isthmus-mesh/isthmus/gateway/trails"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
@@ -44,6 +46,9 @@ type Gateway struct {
 	requests   *accept.Slots
 	conditions *admin.Conditions
 	tables     *tables
+
+	switchboard *switchboard
+	switched    atomic.Pointer[switches.State]
 
 	trails    *trails.Ring
 	account   *account.Account
@@ -77,6 +82,8 @@ const (
 	conditionFederation = "federation"
 	conditionLinks      = "links"
 	conditionMesh       = "mesh_identity"
+	// It is false while an operator has set a switch at this gateway.
+	conditionSwitches = "switches"
 )
 
 // New checks the options, loads the last good table from disk and binds every
@@ -116,7 +123,7 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	reg := g.o.Registry
 	g.conditions = admin.NewConditions(
 		[]string{conditionIdentity, conditionTable, conditionServing},
-		[]string{conditionRenewal, conditionOffer, conditionDisk, conditionFederation, conditionLinks, conditionMesh},
+		[]string{conditionRenewal, conditionOffer, conditionDisk, conditionFederation, conditionLinks, conditionMesh, conditionSwitches},
 	)
 	g.slots = accept.NewSlots(g.connectionLimit())
 	g.requests = accept.NewSlots(g.config.Limits.Streams)
@@ -188,6 +195,8 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	if err := g.buildWays(); err != nil {
 		return err
 	}
+	g.switchboard = &switchboard{g: g}
+	g.switchboard.boot()
 	g.tables.boot()
 	return nil
 }

@@ -10,6 +10,7 @@ type metrics struct {
 	epoch, version prometheus.Gauge
 	tables         *prometheus.CounterVec
 	saves          *prometheus.CounterVec
+	switches       *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer, g *Gateway) (*metrics, error) {
@@ -22,12 +23,15 @@ func newMetrics(r prometheus.Registerer, g *Gateway) (*metrics, error) {
 		saves: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_gateway_table_saves_total", Help: "Route tables written to disk.",
 		}, []string{"result"}),
+		switches: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_gateway_switch", Help: "1 while an operator has set the switch at this gateway: freeze, pin or failover_off.",
+		}, []string{"switch"}),
 	}
 	gauge := func(name, help string, value func() int) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
 	}
 	for _, c := range []prometheus.Collector{
-		m.epoch, m.version, m.tables, m.saves,
+		m.epoch, m.version, m.tables, m.saves, m.switches,
 		gauge("isthmus_gateway_connections", "Connections of all ways in.", g.slots.Used),
 		gauge("isthmus_gateway_connections_max", "The most that are taken.", g.slots.Most),
 		gauge("isthmus_gateway_http_requests", "HTTP requests of callers in progress.", g.requests.Used),

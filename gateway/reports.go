@@ -186,6 +186,9 @@ func (r *reports) report() *route.Report {
 	}
 	if plan := g.board.Plan(); plan != nil {
 		report.Epoch, report.Version = plan.Table().Epoch, plan.Table().Version
+		if s := g.switched.Load(); s.Any() {
+			report.Switches, report.Frozen, report.SwitchedBy = s.Routing(), s.Freeze != nil, s.String()
+		}
 		report.Flows = g.account.Flows()
 		report.Fill(g.board.Evidence(), g.board.Live(), now.UnixNano())
 	}

@@ -86,6 +86,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	core.run("link changes", g.followLinks)
 	core.run("streams", g.origin.Run)
 	core.run("tables", g.tables.follow)
+	core.run("switches", g.switchboard.follow)
 	core.run("table store", g.tables.keep)
 	core.run("withdrawals", g.tables.sweep)
 	core.run("reports to peers", g.reports.toPeers)

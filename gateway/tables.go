@@ -37,6 +37,9 @@ type tables struct {
 
 	mu      sync.Mutex
 	current *route.Table
+	// frozen keeps current; offered is then the newest that the federation sent.
+	frozen  bool
+	offered *route.Table
 }
 
 func newTables(g *Gateway, store *tablestore.Store) *tables {
@@ -69,7 +72,11 @@ func (t *tables) publish(table *route.Table) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	g := t.g
-	switch answer, err := tablestore.Judge(table, t.current, g.o.Cluster); answer {
+	newest := t.current
+	if t.offered != nil {
+		newest = t.offered
+	}
+	switch answer, err := tablestore.Judge(table, newest, g.o.Cluster); answer {
 	case tablestore.Applied:
 	case tablestore.Unchanged:
 		g.metrics.tables.WithLabelValues(string(answer)).Inc()
@@ -78,6 +85,16 @@ func (t *tables) publish(table *route.Table) {
 	case tablestore.Older, tablestore.Invalid:
 		t.refuse(string(answer), err)
 		return
+	}
+	if t.frozen && t.current != nil {
+		t.offered = table
+		g.metrics.tables.WithLabelValues("frozen").Inc()
+		g.conditions.Set(conditionOffer, true, "")
+		next, changed := narrow(t.current, table)
+		if !changed {
+			return
+		}
+		table = next
 	}
 	t.apply(table)
 	g.metrics.tables.WithLabelValues(string(tablestore.Applied)).Inc()

@@ -23,6 +23,7 @@ var points = map[string]string{
 	"ca-roots":          "identity/ca",
 	"consul-copy":       "federation/store/consulkv",
 	"gateway-reset-key": "gateway",
+	"gateway-switches":  "gateway/switches",
 	"gateway-tables":    "gateway/tablestore",
 	"identity-cache":    "identity",
 	"locality":          "providers/metadata",

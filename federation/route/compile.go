@@ -190,6 +190,7 @@ func (c *compiler) port(sp *servicePlan, port catalog.Port) portPlan {
 		all = append(all, cand)
 	}
 	all, out := c.applyRules(all, sp.traffic)
+	all, out = c.applySwitches(all, out)
 	pp.ruled = append(pp.ruled, out...)
 	slices.SortFunc(pp.ruled, func(a, b exclusion) int {
 		return cmp.Or(cmp.Compare(a.cluster, b.cluster), cmp.Compare(a.zone, b.zone))

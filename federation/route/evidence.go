@@ -29,8 +29,10 @@ type Evidence struct {
 	Now time.Time
 	// Self is where the deciding gateway runs, zone included; zero means the
 	// locality of its cluster. Tiers are distances from here.
-	Self      catalog.Locality
-	Links     map[catalog.ClusterName]LinkEvidence
+	Self  catalog.Locality
+	Links map[catalog.ClusterName]LinkEvidence
+	// Switches are set by hand at the deciding gateway.
+	Switches  Switches
 	Targets   map[Target]TargetEvidence
 	Endpoints map[EndpointKey]EndpointEvidence
 	// Demands are what is asked of each port whose capacity, here or at a peer, is

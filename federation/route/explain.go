@@ -37,6 +37,9 @@ func (p *Plan) ledger(rec *Record, d *decision) *Ledger {
 		},
 		Status: d.status, Mode: d.mode,
 	}
+	if p.evidence.Switches != (Switches{}) {
+		l.Plan.Switches = new(p.evidence.Switches)
+	}
 	traffic := p.defaults
 	if d.service != nil {
 		traffic = d.service.traffic

@@ -14,8 +14,6 @@ type Flow struct {
 	Port string `json:"port,omitempty"`
 	// Cluster is "" of calls that went nowhere.
 	Cluster catalog.ClusterName `json:"cluster,omitempty"`
-	// Drilled calls are those that a drill led elsewhere.
-	Drilled bool `json:"drilled,omitempty"`
 	// Calls ended, of which Failed got no answer, a broken one, or a status of 500 and
 	// above; Answered got a first word, after AnsweredTotal together.
 	Calls         uint64        `json:"calls"`

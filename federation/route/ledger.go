@@ -59,6 +59,8 @@ type LedgerPlan struct {
 	EvidenceAt time.Time           `json:"evidence_at"`
 	// Alone: not one link to any peer is up.
 	Alone bool `json:"alone,omitempty"`
+	// Switches are those that were set by hand at the gateway.
+	Switches *Switches `json:"switches,omitempty"`
 }
 
 // LedgerPolicy is the traffic policy that applied.

@@ -41,8 +41,11 @@ const (
 	PolicyFailoverOff Reason = "policy_failover_off"
 	PolicyResidency   Reason = "policy_residency"
 	// AtCapacity: it has no slot left for a call of this priority.
-	AtCapacity        Reason = "at_capacity"
-	RequestPin        Reason = "request_pin"
+	AtCapacity Reason = "at_capacity"
+	RequestPin Reason = "request_pin"
+	// LocalPin and LocalFailoverOff: an operator's switches at the deciding gateway.
+	LocalPin          Reason = "local_pin"
+	LocalFailoverOff  Reason = "local_failover_off"
 	AlreadyTried      Reason = "tried"
 	RemoteNotForPeers Reason = "not_for_peers" // PickLocal never routes on
 )

@@ -30,6 +30,12 @@ type Report struct {
 	Authority    string    `json:"authority,omitempty"`
 	SVIDNotAfter time.Time `json:"svid_not_after,omitzero"`
 
+	// Switches are set by hand at the gateway, Frozen that it keeps its table;
+	// SwitchedBy says who set them, when and why.
+	Switches   Switches `json:"switches,omitzero"`
+	Frozen     bool     `json:"frozen,omitempty"`
+	SwitchedBy string   `json:"switched_by,omitempty"`
+
 	Links     []LinkReport     `json:"links,omitempty"`
 	Clusters  []ClusterReport  `json:"clusters,omitempty"`
 	Targets   []TargetReport   `json:"targets,omitempty"`

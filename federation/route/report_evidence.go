@@ -83,7 +83,7 @@ func keysOf[K interface {
 // report without Clusters is read by its links.
 func EvidenceFromReport(r *Report) (*Evidence, *Live) {
 	e := &Evidence{
-		Now: r.At, Self: r.Locality,
+		Now: r.At, Self: r.Locality, Switches: r.Switches,
 		Links:     linksOf(r),
 		Targets:   make(map[Target]TargetEvidence, len(r.Targets)),
 		Endpoints: make(map[EndpointKey]EndpointEvidence, len(r.Endpoints)),

@@ -287,6 +287,10 @@ func ruleCondition(r Reason, c catalog.ClusterName) string {
 		return "the traffic policy did not pin the service elsewhere"
 	case PolicyWeightZero:
 		return "its weight were above 0"
+	case LocalPin:
+		return "the gateway's switch did not pin calls elsewhere"
+	case LocalFailoverOff:
+		return "the gateway's switch did not turn failover off"
 	case PolicyFailoverOff:
 		return "failover were not disabled"
 	case PolicyResidency:

@@ -153,8 +153,6 @@ type Entry struct {
 	RequestID string
 	// Sampled says that the call is of the share that is kept to be explained.
 	Sampled bool
-	// Drilled says that the call's first choice was made by a drill.
-	Drilled bool
 	// Sequence is the call's, for who explains it; nil where it was refused before.
 	Sequence *attempt.Sequence
 

@@ -17,7 +17,6 @@ type flowKey struct {
 	service catalog.ServiceName
 	port    string
 	cluster catalog.ClusterName // "" where nobody answered or was asked
-	drilled bool
 }
 
 // flows counts the calls of callers in this cluster by where they went.
@@ -28,7 +27,7 @@ type flows struct {
 
 // take counts an entry of a known service at its end.
 func (f *flows) take(e *Entry) {
-	k := flowKey{e.Service, e.Port, e.Cluster, e.Drilled}
+	k := flowKey{e.Service, e.Port, e.Cluster}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.counts[k]
@@ -39,7 +38,7 @@ func (f *flows) take(e *Entry) {
 		if f.counts == nil {
 			f.counts = make(map[flowKey]*route.Flow)
 		}
-		c = &route.Flow{Service: k.service, Port: k.port, Cluster: k.cluster, Drilled: k.drilled}
+		c = &route.Flow{Service: k.service, Port: k.port, Cluster: k.cluster}
 		f.counts[k] = c
 	}
 	c.Calls++
@@ -83,18 +82,7 @@ func (a *Account) Flows() []route.Flow {
 		out = append(out, *c)
 	}
 	slices.SortFunc(out, func(x, y route.Flow) int {
-		return cmp.Or(x.Service.Compare(y.Service), cmp.Compare(x.Port, y.Port), cmp.Compare(x.Cluster, y.Cluster), compareBool(x.Drilled, y.Drilled))
+		return cmp.Or(x.Service.Compare(y.Service), cmp.Compare(x.Port, y.Port), cmp.Compare(x.Cluster, y.Cluster))
 	})
 	return out
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	default:
-		return 1
-	}
 }

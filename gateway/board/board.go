@@ -55,6 +55,7 @@ type Board struct {
 
 	// compiling guards what only plans are made of.
 	compiling sync.Mutex
+	switches  route.Switches
 	table     *route.Table
 	clusters  map[catalog.ClusterName]*clusterState
 	ramps     map[route.Target]*serviceRamp
@@ -150,6 +151,19 @@ func (b *Board) forgetRamps(t *route.Table, ix *index) {
 		if !slices.ContainsFunc(t.Peers, func(p route.Peer) bool { return p.Name == name }) {
 			delete(b.clusters, name)
 		}
+	}
+}
+
+// SetSwitches puts the gateway's own switches in force and returns when the plan is.
+func (b *Board) SetSwitches(s route.Switches) {
+	b.compiling.Lock()
+	defer b.compiling.Unlock()
+	if b.switches == s {
+		return
+	}
+	b.switches = s
+	if b.table != nil {
+		b.compile(b.o.Now())
 	}
 }
 

@@ -17,7 +17,7 @@ type serviceRamp struct {
 // evidence gathers what is known at now. b.compiling is held.
 func (b *Board) evidence(now time.Time) *route.Evidence {
 	e := &route.Evidence{
-		Now: now, Self: b.o.Self,
+		Now: now, Self: b.o.Self, Switches: b.switches,
 		Links:     make(map[catalog.ClusterName]route.LinkEvidence, len(b.clusters)),
 		Targets:   make(map[route.Target]route.TargetEvidence),
 		Endpoints: make(map[route.EndpointKey]route.EndpointEvidence),

@@ -89,6 +89,11 @@ func (s *status) troubles() []string {
 			out = append(out, fmt.Sprintf("gateway %s: %d of %d links are up", g.Name, g.LinksUp, g.Links))
 		}
 	}
+	for _, g := range s.Gateways {
+		if g.Switches != "" {
+			out = append(out, fmt.Sprintf("gateway %s has switches set by hand: %s", g.Name, g.Switches))
+		}
+	}
 	if len(s.Gateways) == 0 {
 		out = append(out, "no gateway has reported")
 	}

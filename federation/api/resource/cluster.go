@@ -84,6 +84,8 @@ type Gateway struct {
 	Version    uint64    `json:"version"`
 	Links      int       `json:"links"`
 	LinksUp    int       `json:"links_up"`
+	// Switches says what an operator has set at the gateway by hand.
+	Switches string `json:"switches,omitempty" doc:"What an operator has set at the gateway by hand: frozen, pinned, failover off; by whom, since when and why."`
 	// Ways are the listeners by which workloads call, as they are reached.
 	Ways []route.Way `json:"ways,omitempty" doc:"Listeners by which workloads call, as they are reached: a tcp one stands for one service, the http one for all, by authority."`
 }
