@@ -16,8 +16,9 @@ var (
 	errEnded  = errors.New("the peer ended the stream")
 )
 
-// stream opens one stream and applies it until it ends. stable reports that it
-// was in sync for long enough to start the back-off anew.
+// stream opens one stream and applies it until it ends. stable reports that
+// the back-off starts anew: it was in sync for long enough, or the next one asks for
+// something else.
 func (i *Importer) stream(ctx context.Context) (stable bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -54,7 +55,8 @@ func (i *Importer) stream(ctx context.Context) (stable bool, err error) {
 		now := i.opts.Now()
 		effect, err := i.applier.Apply(line, now)
 		if err != nil {
-			return isStable(syncedAt, now), err
+			// Where a delta did not fit, a full list is asked for: no reason to wait.
+			return isStable(syncedAt, now) || i.applier.needFull && !full, err
 		}
 		if effect.Synced && syncedAt.IsZero() {
 			syncedAt = now
