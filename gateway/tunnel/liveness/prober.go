@@ -12,10 +12,10 @@ type Verdict int
 // The verdicts. Deaf and Unheard end the link.
 const (
 	Alive Verdict = iota
-	// Deaf: nothing was received for three intervals.
+	// Deaf: nothing was received for three intervals and a half.
 	Deaf
-	// Unheard: the other end says that it received nothing from us for nearly
-	// three intervals, and has not taken it back.
+	// Unheard: the other end says that it received nothing from us for three
+	// intervals, and has not taken it back.
 	Unheard
 )
 
@@ -59,8 +59,9 @@ func New(interval time.Duration, now time.Time) *Prober {
 	return &Prober{interval: interval, start: now, lastTick: now, heardAt: now}
 }
 
-// window is how long silence may last.
-func (p *Prober) window() time.Duration { return Missed * p.interval }
+// window is how long silence may last. The third probe is missing once it could have
+// come, on a way whose delay varies: at three intervals it is only due.
+func (p *Prober) window() time.Duration { return Missed*p.interval + p.interval/2 }
 
 // doubt is how long the word that we are not heard must stand: the next two probes
 // may take it back. Where a path stands still for 400 ms and goes on, that word and

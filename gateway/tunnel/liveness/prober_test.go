@@ -63,7 +63,7 @@ func TestProberIsDeafAfterThreeIntervals(t *testing.T) {
 	for ; v == Alive; silent++ {
 		_, _, _, v = c.tick(interval / 2)
 	}
-	if v != Deaf || silent != 2*Missed {
+	if v != Deaf || silent != 2*Missed+1 {
 		t.Errorf("verdict %v after %d half intervals", v, silent)
 	}
 }
@@ -101,7 +101,7 @@ func TestLateProberBlamesItself(t *testing.T) {
 			t.Fatal("late again")
 		}
 	}
-	if n != 2*Missed {
+	if n != 2*Missed+1 {
 		t.Errorf("dead after %d half intervals", n)
 	}
 }
@@ -117,7 +117,7 @@ func TestProberBelievesThatItIsNotHeard(t *testing.T) {
 	if v := hear(1, 2*interval); v != Alive {
 		t.Errorf("two quiet intervals: %v", v)
 	}
-	if v := hear(2, 5*interval/2); v != Alive {
+	if v := hear(2, 3*interval); v != Alive {
 		t.Errorf("quiet for the window, said a moment ago: %v", v)
 	}
 	if v := hear(3, 0); v != Alive {
@@ -126,7 +126,7 @@ func TestProberBelievesThatItIsNotHeard(t *testing.T) {
 	if v := c.wait(5); v != Alive {
 		t.Errorf("long after it was taken back: %v", v)
 	}
-	if v := hear(4, 5*interval/2); v != Alive {
+	if v := hear(4, 3*interval); v != Alive {
 		t.Errorf("quiet for the window, said a moment ago: %v", v)
 	}
 	if v := c.wait(4); v != Unheard {
@@ -147,22 +147,22 @@ func TestLateProberDoesNotBelieveThatItIsNotHeard(t *testing.T) {
 	c := newClock()
 	c.packets++
 	c.tick(interval / 2)
-	if _, due, late, _ := c.tick(5 * interval / 2); !late || !due {
+	if _, due, late, _ := c.tick(3 * interval); !late || !due {
 		t.Fatalf("late %v, due %v", late, due)
 	}
 	for seq := uint64(1); seq <= 3; seq++ {
 		c.packets++
-		c.p.Receive(c.now, &wire.Probe{Seq: seq, Quiet: 5 * interval / 2})
+		c.p.Receive(c.now, &wire.Probe{Seq: seq, Quiet: 3 * interval})
 		if _, _, _, v := c.tick(interval / 2); v != Alive {
 			t.Fatalf("probe %d after the hold-up: %v", seq, v)
 		}
 	}
 	// One that is still not heard after as long is cut off.
-	for range 2 {
+	for range 3 {
 		c.packets++
 		c.tick(interval / 2)
 	}
-	c.p.Receive(c.now, &wire.Probe{Seq: 4, Quiet: 5 * interval / 2})
+	c.p.Receive(c.now, &wire.Probe{Seq: 4, Quiet: 3 * interval})
 	if v := c.wait(5); v != Unheard {
 		t.Errorf("not heard for long after the hold-up: %v", v)
 	}
