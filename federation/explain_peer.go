@@ -94,6 +94,7 @@ func anonymous(t *route.Table, r *route.Report, name catalog.ServiceName) (*rout
 
 // withoutEndpoints leaves the numbered endpoints out of where they are listed.
 func withoutEndpoints(l *route.Ledger) *route.Ledger {
+	l.Policy.Limits = nil // they name callers
 	for i := range l.Tiers {
 		for j := range l.Tiers[i].Candidates {
 			c := &l.Tiers[i].Candidates[j]

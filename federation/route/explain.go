@@ -50,6 +50,7 @@ func (p *Plan) ledger(rec *Record, d *decision) *Ledger {
 		PanicThreshold: *traffic.PanicThreshold, FailClosed: traffic.FailClosed,
 		LabelPriorities: traffic.LabelPriorities, Distribute: traffic.Distribute, Residency: traffic.Residency,
 		Subsets: traffic.Subsets, Sticky: traffic.Sticky, Hashing: traffic.Hashing, SlowStart: traffic.SlowStart,
+		Limits: traffic.Limits,
 	}
 	if d.layout != nil {
 		l.Demand = p.ledgerDemand(d)

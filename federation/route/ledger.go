@@ -81,6 +81,8 @@ type LedgerPolicy struct {
 	Sticky          []policy.StickyKey     `json:"sticky,omitempty"`
 	Hashing         *policy.Hashing        `json:"hashing,omitempty"`
 	SlowStart       *policy.SlowStart      `json:"slow_start,omitempty"`
+	// Limits are what the call would have to pass; they have no part in the choice.
+	Limits *policy.Limits `json:"limits,omitempty"`
 }
 
 // LedgerTier is one tier; percentages are of 100.

@@ -71,6 +71,9 @@ func ledgerText(l *route.Ledger, source string) string {
 	}
 	fmt.Fprintf(&b, "\n%s\n", source)
 	fmt.Fprintf(&b, "status %s, mode %s, algorithm %s\n", l.Status, l.Mode, l.Policy.Algorithm)
+	if l.Policy.Limits != nil {
+		fmt.Fprintf(&b, "limits of %s: %s\n", l.Policy.Name, limitsText(l.Policy.Limits))
+	}
 	for _, t := range l.Tiers {
 		fmt.Fprintf(&b, "\ntier %d, %s: %d of %d ready, health %.0f %%, load %.0f %%%s\n",
 			t.Tier, t.Name, t.Ready, t.Total, t.Health, t.Load, flags(map[string]bool{
