@@ -14,6 +14,7 @@ const ReasonNoTable = "no_table"
 // Limit says which sort of limit refused a call.
 type Limit uint8
 
+// The sorts of limits.
 const (
 	// NoLimit: it was none.
 	NoLimit Limit = iota

@@ -132,12 +132,12 @@ func (a *Attempt) Enter(ctx context.Context, s *Sequence) error {
 }
 
 // refusalOf reads what a far gateway says of its limits.
-func refusalOf(e *Error, refused refusedBy) {
+func refusalOf(e *Error, message string, after time.Duration) {
 	if e.Status != wire.Overloaded {
 		return
 	}
-	e.Limit, e.RetryAfter = Overload, refused.after
-	if reason, rule := wire.LimitReason(refused.message); flow.IsReason(reason) {
+	e.Limit, e.RetryAfter = Overload, after
+	if reason, rule := wire.LimitReason(message); flow.IsReason(reason) {
 		e.Reason, e.Rule = reason, rule
 		if reason == flow.ReasonRate {
 			e.Limit = RateLimit
@@ -145,8 +145,9 @@ func refusalOf(e *Error, refused refusedBy) {
 	}
 }
 
-// refusedBy is what a refusal says beside its status.
-type refusedBy struct {
-	message string
-	after   time.Duration
+// callersOwn reports whether a far gateway's message is that of a rate: it says nothing of
+// what other callers would meet there.
+func callersOwn(message string) bool {
+	reason, _ := wire.LimitReason(message)
+	return reason == flow.ReasonRate
 }

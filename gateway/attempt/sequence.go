@@ -186,6 +186,10 @@ func (a *Attempt) Failed(ctx context.Context, err error, replay Replay) (delay t
 		fault.Outcome = route.Refusal // it speaks of the part, not of the service
 	}
 	a.outcome, a.err = fault.Status.String(), err
+	far, refused := errors.AsType[*tunnel.RefusedError](err)
+	if refused && !callersOwn(far.Message) {
+		a.refusedBy(err)
+	}
 	a.finish(fault)
 	s.exclude(a, fault, err)
 	s.exposed = s.exposed || !fault.Undelivered
@@ -193,8 +197,8 @@ func (a *Attempt) Failed(ctx context.Context, err error, replay Replay) (delay t
 		Undelivered: !s.exposed, Reason: fault.Status.String(), Service: s.call.Service, Denied: fault.Status == wire.Denied,
 		Status: fault.Status, Cluster: a.Choice.Target.Cluster, Attempts: s.attempts, Err: err,
 	}
-	if far, ok := errors.AsType[*tunnel.RefusedError](err); ok {
-		refusalOf(s.last, refusedBy{message: far.Message, after: far.RetryAfter})
+	if refused {
+		refusalOf(s.last, far.Message, far.RetryAfter)
 	}
 	if replay == Never || !fault.May(replay == Always) || s.attempts > min(s.most, int(retries(a.Choice))) {
 		return 0, s.last

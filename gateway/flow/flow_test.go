@@ -225,7 +225,7 @@ func gauge(t *testing.T, r *prometheus.Registry, name string) (sum float64) {
 func TestNothingIsAllocated(t *testing.T) {
 	c, call, try := limited(t)
 	ctx := context.Background()
-	if n := testing.AllocsPerRun(1000, func() { through(t, ctx, c, call, try) }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { through(ctx, t, c, call, try) }); n != 0 {
 		t.Errorf("%v allocations a call", n)
 	}
 }
@@ -242,7 +242,7 @@ func limited(t testing.TB) (*flow.Controller, *flow.Call, *flow.Try) {
 	return c, &flow.Call{Service: pay, Caller: web, HTTP: &request}, &flow.Try{Service: pay, Cluster: "west", Own: true, Request: true}
 }
 
-func through(t testing.TB, ctx context.Context, c *flow.Controller, call *flow.Call, try *flow.Try) {
+func through(ctx context.Context, t testing.TB, c *flow.Controller, call *flow.Call, try *flow.Try) {
 	if refused := c.Admit(call); refused != nil {
 		t.Fatal(refused)
 	}
@@ -259,7 +259,7 @@ func BenchmarkCall(b *testing.B) {
 	ctx := context.Background()
 	b.ReportAllocs()
 	for b.Loop() {
-		through(b, ctx, c, call, try)
+		through(ctx, b, c, call, try)
 	}
 }
 
@@ -268,6 +268,6 @@ func BenchmarkUnlimited(b *testing.B) {
 	call, try, ctx := &flow.Call{Service: pay, Caller: web}, &flow.Try{Service: pay, Cluster: "west"}, context.Background()
 	b.ReportAllocs()
 	for b.Loop() {
-		through(b, ctx, c, call, try)
+		through(ctx, b, c, call, try)
 	}
 }

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -152,9 +153,7 @@ func newBreakers(name catalog.ServiceName, b *policy.Breaker, m *metrics) *break
 func (b *breakers) adopt(was *breakers) {
 	was.mu.RLock()
 	defer was.mu.RUnlock()
-	for cluster, c := range was.byCluster {
-		b.byCluster[cluster] = c
-	}
+	maps.Copy(b.byCluster, was.byCluster)
 }
 
 func (b *breakers) of(cluster catalog.ClusterName) *cell {

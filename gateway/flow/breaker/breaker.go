@@ -10,6 +10,7 @@ type Bounds struct {
 // Kind is what is counted.
 type Kind uint8
 
+// The kinds.
 const (
 	// None: no bound is reached.
 	None Kind = iota

@@ -2,6 +2,7 @@ package fair
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ const (
 // Reason is why a request got no slot.
 type Reason uint8
 
+// The reasons.
 const (
 	// Granted: it got one.
 	Granted Reason = iota
@@ -194,7 +196,7 @@ func (g *Gate) wait(ctx context.Context, s *sender, now int64, most time.Duratio
 		reason = g.abandon(w, late)
 	case <-ctx.Done():
 		reason = Gone
-		if ctx.Err() == context.DeadlineExceeded { //nolint:errorlint // it is what contexts return
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			reason = Hopeless
 		}
 		reason = g.abandon(w, reason)

@@ -76,11 +76,9 @@ func (s *service) run(c *gradient.Controller, rate float64, length time.Duration
 				worker = i
 			}
 		}
-		takes := int64(s.mean)
+		takes := int64(float64(s.mean) * (0.9 + 0.2*s.random.Float64()))
 		if s.spread {
 			takes = int64(s.random.ExpFloat64() * float64(s.mean))
-		} else {
-			takes = int64(float64(s.mean) * (0.9 + 0.2*s.random.Float64()))
 		}
 		s.free[worker] = max(s.free[worker], s.now) + takes
 		heap.Push(&s.ends, end{at: s.free[worker], began: s.now})
