@@ -162,6 +162,9 @@ func TestReportsExplainWhatTheGatewaySees(t *testing.T) {
 		if r == nil {
 			return errors.New("no report")
 		}
+		if len(r.Clusters) != 1 || r.Clusters[0].RTT <= 0 { // measured with the second probe
+			return fmt.Errorf("%+v", r.Clusters)
+		}
 		for _, tr := range r.Targets {
 			if tr.Target == target && tr.Requests == 5 && tr.Reported && tr.Ready == 1 && tr.Total == 1 && tr.EWMA > 0 && tr.InFlight == 0 {
 				return nil

@@ -129,9 +129,12 @@ func TestRefusals(t *testing.T) {
 			}
 			if tt.far != "" {
 				for _, way := range []string{"request", "stream"} {
-					if n := far.metric("isthmus_gateway_refusals_total", "way="+way, "reason="+tt.far); n < 1 {
-						t.Errorf("far: %v refusals of way %s for %s counted", n, way, tt.far)
-					}
+					eventually(t, "the far gateway counts its refusal of a "+way, func() error {
+						if n := far.metric("isthmus_gateway_refusals_total", "way="+way, "reason="+tt.far); n < 1 {
+							return fmt.Errorf("%v for %s", n, tt.far)
+						}
+						return nil
+					})
 				}
 			}
 			if reached.Load() != before {

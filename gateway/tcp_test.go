@@ -120,18 +120,35 @@ func TestThousandConnectionsAtOnce(t *testing.T) {
 	for i := range connections {
 		wg.Go(func() {
 			text := strings.Repeat(fmt.Sprint(i, " "), 100)
-			var c net.Conn
-			first := make([]byte, 1)
 			for { // a link that the machine starved to death takes its connections along
-				var err error
-				if c, err = net.Dial("tcp", near.Addrs().TCP[0].String()); err != nil {
+				c, err := net.Dial("tcp", near.Addrs().TCP[0].String())
+				if err != nil {
 					t.Error(err)
 					return
 				}
 				_ = c.SetDeadline(time.Now().Add(60 * time.Second))
 				_, _ = io.WriteString(c, text)
-				if _, err = io.ReadFull(c, first); err == nil {
-					break
+				got := make([]byte, len(text))
+				if _, err = io.ReadFull(c, got); err == nil && string(got) != text {
+					failed.Add(1)
+				}
+				end := make(chan error, 1)
+				if err == nil {
+					go func() { // nothing more comes before its end
+						_, err := c.Read(make([]byte, 1))
+						end <- err
+					}()
+					select {
+					case <-everyone: // all are open before the first one ends
+						_ = c.(*net.TCPConn).CloseWrite()
+						err = <-end
+						_ = c.Close()
+						if !errors.Is(err, io.EOF) && failed.Add(1) == 1 {
+							t.Errorf("connection %d ends with %v", i, err)
+						}
+						return
+					case err = <-end:
+					}
 				}
 				_ = c.Close()
 				if time.Since(start) > 60*time.Second {
@@ -139,14 +156,6 @@ func TestThousandConnectionsAtOnce(t *testing.T) {
 					return
 				}
 				again.Add(1)
-			}
-			defer c.Close()
-			<-everyone // all are open before the first one ends
-			_ = c.(*net.TCPConn).CloseWrite()
-			if got, err := io.ReadAll(c); err != nil || string(first)+string(got) != text {
-				if failed.Add(1) == 1 {
-					t.Errorf("connection %d: %d of %d bytes, %v", i, len(got), len(text), err)
-				}
 			}
 		})
 	}
@@ -249,6 +258,7 @@ func TestRefusedStartIsReplayed(t *testing.T) {
 	w.start()
 	_ = gone.Close() // not before, or a check finds it out before a caller does
 	for i := range 10 {
+		plans := near.metric("isthmus_gateway_plans_total")
 		c := near.dial(0)
 		text := strings.Repeat(fmt.Sprint("attempt ", i, " "), 1000*(i%3)+1)
 		_, _ = io.WriteString(c, text[:len(text)/2])
@@ -257,6 +267,13 @@ func TestRefusedStartIsReplayed(t *testing.T) {
 		if got, err := io.ReadAll(c); err != nil || string(got) != text {
 			t.Fatalf("connection %d: %d of %d bytes, %v", i, len(got), len(text), err)
 		}
+		// Three retries are all that so few calls have: by then the plan must know.
+		eventually(t, "a plan of after the refusal", func() error {
+			if near.metric("isthmus_gateway_plans_total") == plans {
+				return errors.New("none")
+			}
+			return nil
+		})
 	}
 	if n := near.metric("isthmus_gateway_retries_total", "service=echo.default", "reason=refused"); n < 1 {
 		t.Errorf("%v retries: the refusing cluster was never asked", n)
