@@ -59,12 +59,14 @@ type world struct {
 
 // site is one cluster: its gateway, and the services beside it.
 type site struct {
-	world   *world
-	name    catalog.ClusterName
-	ca      *identitytest.CA
-	host    netip.AddrPort
-	web     net.Listener // nil where nothing is served
-	line    net.Listener
+	world *world
+	name  catalog.ClusterName
+	ca    *identitytest.CA
+	host  netip.AddrPort
+	web   net.Listener // nil where nothing is served
+	line  net.Listener
+	// hearsay: it serves nothing, says that it does, and knows who does.
+	hearsay bool
 	tables  tableFeed
 	gateway *gateway.Gateway
 	metrics *prometheus.Registry
@@ -193,15 +195,19 @@ func (w *world) table(s *site) *route.Table {
 			Gateways: []catalog.Gateway{{Name: "gw1", ID: o.id() + "/gateway/gw1", Addresses: []string{o.host.String()}}},
 		}
 		t.Peers = append(t.Peers, p)
-		if o.web != nil && s.name == near {
+		if (o.web != nil || o.hearsay) && (s.name == near || s.hearsay) {
 			rows := []catalog.SummaryRow{{Port: "main", Ready: 1, Total: 1}}
 			web.Remote = append(web.Remote, route.Remote{Cluster: o.name, Name: web.Name, Ports: web.Ports, Rows: rows})
 			line.Remote = append(line.Remote, route.Remote{Cluster: o.name, Name: line.Name, Ports: line.Ports, Rows: rows})
 			web.Traffic, line.Traffic = &traffic, &traffic
 		}
 	}
+	if s.name != near {
+		web.ExportedTo, line.ExportedTo = []catalog.ClusterName{near, first, second}, []catalog.ClusterName{near, first, second}
+		web.ExportedTo = slices.DeleteFunc(web.ExportedTo, func(c catalog.ClusterName) bool { return c == s.name })
+		line.ExportedTo = slices.DeleteFunc(line.ExportedTo, func(c catalog.ClusterName) bool { return c == s.name })
+	}
 	if s.web != nil {
-		web.ExportedTo, line.ExportedTo = []catalog.ClusterName{near}, []catalog.ClusterName{near}
 		if w.limits != nil {
 			web.Traffic = &policy.Traffic{Name: "limits", Services: []policy.ServicePattern{"*"}, Limits: w.limits}
 		}
