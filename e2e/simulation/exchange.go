@@ -36,8 +36,7 @@ type listener struct {
 	synced  time.Duration // of this stream; 0 is not yet
 	keeping bool
 	// sent are lines that came once, which a fault sends again.
-	sent     [][]byte
-	replayed bool
+	sent [][]byte
 }
 
 func newListener(f *federation, peer *cluster) *listener {

@@ -27,10 +27,19 @@ type fault struct {
 func newFaults(s *Sim, from, to time.Duration) *faults {
 	f := &faults{s: s, ends: to, undo: make(map[uint64]func()), lastLoss: make(map[*cluster]time.Duration)}
 	f.kinds = []fault{
-		{"cut", 6, f.cut}, {"weather", 4, f.weather}, {"stall", 5, f.stall}, {"crash of a gateway", 4, f.crashGateway},
-		{"crash of a federation", 4, f.crashFederation}, {"lie of a source", 6, f.lie}, {"sick instance", 7, f.sicken},
-		{"scaling", 5, f.scale}, {"change of rules", 6, f.rule}, {"parted gateway", 3, f.part}, {"replay", 4, f.replay},
-		{"poison", 2, f.poison}, {"removed peer", 1, f.removePeer},
+		{"cut", 6, f.cut},
+		{"weather", 4, f.weather},
+		{"stall", 5, f.stall},
+		{"crash of a gateway", 4, f.crashGateway},
+		{"crash of a federation", 4, f.crashFederation},
+		{"lie of a source", 6, f.lie},
+		{"sick instance", 7, f.sicken},
+		{"scaling", 5, f.scale},
+		{"change of rules", 6, f.rule},
+		{"parted gateway", 3, f.part},
+		{"replay", 4, f.replay},
+		{"poison", 2, f.poison},
+		{"removed peer", 1, f.removePeer},
 	}
 	for _, k := range f.kinds {
 		f.weights += k.weight
@@ -361,7 +370,6 @@ func (f *faults) replay() {
 			return
 		}
 		s.stats.Refused++
-		l.replayed = true
 		if err := l.take(lines); err != nil {
 			l.watch.refused(err)
 			return

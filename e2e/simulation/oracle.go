@@ -115,17 +115,6 @@ func (o *oracle) violated(i Invariant, format string, args ...any) {
 
 func (o *oracle) healed() { o.quiet = o.s.now }
 
-// rulesAt are the rules of a cluster, those of the whole time since then.
-func (o *oracle) rulesSince(c *cluster, since time.Duration) []ruling {
-	h := o.history[c]
-	for i := len(h) - 1; i >= 0; i-- {
-		if h[i].from <= since {
-			return h[i:]
-		}
-	}
-	return h
-}
-
 // ruled is told that a cluster's rules have changed.
 func (o *oracle) ruled(c *cluster) {
 	o.history[c] = append(o.history[c], ruling{o.s.now, c.rules.clone()})

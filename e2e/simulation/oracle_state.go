@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -45,7 +46,7 @@ func (o *oracle) look() {
 func (o *oracle) linksOf(g *gateway) {
 	for _, e := range g.ends {
 		peer := e.far.gateway.home.name
-		since := o.refusedSince(g.home, func(r rules) bool { return !contains(r.removed, peer) })
+		since := o.refusedSince(g.home, func(r rules) bool { return !slices.Contains(r.removed, peer) })
 		if since >= 0 && o.mustKnow(g, since) {
 			o.violated(Revoked, "%s keeps a link with %s, removed %v ago", g.name, e.far.gateway.name, o.s.now-since)
 		}
@@ -121,31 +122,19 @@ func (o *oracle) provides(g *gateway, name catalog.ServiceName, c *cluster) bool
 	for _, i := range v.instances {
 		healthy = healthy || i.healthy(o.s.now)
 	}
-	if !healthy || o.changedLately(g.home, name, c) || o.changedLately(c, name, g.home) {
+	if !healthy || o.changedLately(g.home) || o.changedLately(c) {
 		return false
 	}
 	if c == g.home {
 		return true
 	}
-	imports := false
-	for _, n := range g.home.rules.imported[c.name] {
-		imports = imports || n == name
-	}
-	return imports && !contains(g.home.rules.removed, c.name) && c.rules.allows(c.name, g.home.name, name) && !contains(c.rules.removed, g.home.name) &&
+	imports := slices.Contains(g.home.rules.imported[c.name], name)
+	return imports && !slices.Contains(g.home.rules.removed, c.name) && c.rules.allows(c.name, g.home.name, name) && !slices.Contains(c.rules.removed, g.home.name) &&
 		g.reachable(c.name)
 }
 
-func contains[T comparable](list []T, v T) bool {
-	for _, x := range list {
-		if x == v {
-			return true
-		}
-	}
-	return false
-}
-
 // changedLately: rules that changed are on their way, here or there.
-func (o *oracle) changedLately(c *cluster, _ catalog.ServiceName, _ *cluster) bool {
+func (o *oracle) changedLately(c *cluster) bool {
 	h := o.history[c]
 	return len(h) > 0 && o.s.now-h[len(h)-1].from < settled
 }
@@ -172,7 +161,7 @@ func (o *oracle) agree() {
 			}
 		}
 		for _, p := range o.s.clusters {
-			if p != c && !contains(c.rules.removed, p.name) && !contains(p.rules.removed, c.name) {
+			if p != c && !slices.Contains(c.rules.removed, p.name) && !slices.Contains(p.rules.removed, c.name) {
 				o.agreeOn(f, p)
 			}
 		}

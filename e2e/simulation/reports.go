@@ -1,7 +1,6 @@
 package simulation
 
 import (
-	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -25,10 +24,6 @@ func (f *federation) takeReport(g *gateway, r *route.Report) {
 func (f *federation) ahead(epoch uint64) {
 	f.raise = max(f.raise, epoch)
 	f.touch()
-}
-
-func linked(r *route.Report, c catalog.ClusterName) bool {
-	return slices.ContainsFunc(r.Links, func(l route.LinkReport) bool { return l.Cluster == c })
 }
 
 // says is what of a report leads to a round: what it says of endpoints.

@@ -58,9 +58,20 @@ func (s *Stats) Add(o Stats) {
 		into *uint64
 		more uint64
 	}{
-		{&s.Calls, o.Calls}, {&s.Answered, o.Answered}, {&s.Denied, o.Denied}, {&s.Failed, o.Failed}, {&s.Attempts, o.Attempts},
-		{&s.Executions, o.Executions}, {&s.Tables, o.Tables}, {&s.Batches, o.Batches}, {&s.LinksLost, o.LinksLost},
-		{&s.Ejections, o.Ejections}, {&s.Faults, o.Faults}, {&s.Held, o.Held}, {&s.Refused, o.Refused}, {&s.Checks, o.Checks},
+		{&s.Calls, o.Calls},
+		{&s.Answered, o.Answered},
+		{&s.Denied, o.Denied},
+		{&s.Failed, o.Failed},
+		{&s.Attempts, o.Attempts},
+		{&s.Executions, o.Executions},
+		{&s.Tables, o.Tables},
+		{&s.Batches, o.Batches},
+		{&s.LinksLost, o.LinksLost},
+		{&s.Ejections, o.Ejections},
+		{&s.Faults, o.Faults},
+		{&s.Held, o.Held},
+		{&s.Refused, o.Refused},
+		{&s.Checks, o.Checks},
 	} {
 		*f.into += f.more
 	}
@@ -122,8 +133,12 @@ func (n *network) longest() time.Duration {
 }
 
 var places = []catalog.Locality{
-	{Cloud: "aws", Region: "us-east-1"}, {Cloud: "gcp", Region: "us-central1"}, {Cloud: "aws", Region: "eu-west-1"},
-	{Cloud: "lab", Region: "rack"}, {Cloud: "gcp", Region: "asia-east1"}, {Cloud: "aws", Region: "us-east-1"},
+	{Cloud: "aws", Region: "us-east-1"},
+	{Cloud: "gcp", Region: "us-central1"},
+	{Cloud: "aws", Region: "eu-west-1"},
+	{Cloud: "lab", Region: "rack"},
+	{Cloud: "gcp", Region: "asia-east1"},
+	{Cloud: "aws", Region: "us-east-1"},
 }
 
 // build draws a world and starts it.

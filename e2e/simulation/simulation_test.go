@@ -29,7 +29,7 @@ const repeated = 16
 // TestMain gives memory for speed: runs make much that lives for a moment.
 func TestMain(m *testing.M) {
 	debug.SetGCPercent(400)
-	os.Exit(m.Run())
+	m.Run()
 }
 
 // each runs something for every seed, on all processors.
