@@ -39,7 +39,7 @@ func dataBugs() []*Bug {
 				return c.sequence.Next()
 			}
 		}},
-		{"a far gateway routes on", []Invariant{Hops, Revoked, AllowList}, func(s *seams) {
+		{"a far gateway routes on", []Invariant{Hops, Revoked, AllowList, Amplified}, func(s *seams) {
 			s.startInbound = func(g *gateway, c *call, service catalog.ServiceName) (*attempt.Sequence, error) {
 				if _, err := g.router.StartInbound(c.ask(service), c.peer); err != nil {
 					return nil, err
