@@ -21,8 +21,6 @@ type terms struct {
 	others float32
 	// lanes is how many calls at once do not wait: its ready endpoints.
 	lanes float32
-	// priceOut and priceIn are what a gigabyte costs, by the policy's weight.
-	priceOut, priceIn float32
 }
 
 // sizing is what one decision takes the request's size for, in bytes. mean is that
@@ -33,29 +31,34 @@ func (t *terms) upload(s sizing) float64 { return float64(t.out) * s.out }
 
 func (t *terms) download(s sizing) float64 { return float64(t.in) * s.in }
 
-// way is what of the delay is not at the service.
-func (t *terms) way(s sizing) float64 { return float64(t.rtt) + t.upload(s) + t.download(s) }
-
-// waiting is how long a call waits before its processing begins if inFlight of this
-// gateway's are in progress: those that are at the service and beyond its lanes,
-// each for its part of the processing. Of this gateway's calls some are still on
-// the way, which is no queue: they are as many as the way is of the whole (Little's
-// law), so that with k = processing/lanes, o others and a way of w, the number q at
-// the service solves
+// queued is how long a call waits at a place that takes each of inFlight calls for
+// service, lanes of them at once, if others are there besides. Of the calls in flight
+// some are elsewhere on their way, which is no queue: they are as many as the way is of
+// the whole (Little's law), so that with k = service/lanes, o = others + 1 and a way of
+// w, the number q at the place solves
 //
-//	q = inFlight x k(q+o+1) / (k(q+o+1) + w)
-func (t *terms) waiting(inFlight, way float64) float64 {
-	processing, others, lanes := float64(t.processing), float64(t.others)+1, float64(t.lanes)
-	if inFlight+others <= lanes {
+//	q = inFlight x k(q+o) / (k(q+o) + w)
+func queued(inFlight, others, service, lanes, way float64) float64 {
+	o := others + 1
+	if service <= 0 || inFlight+o <= lanes || inFlight*service/(service+way)+o <= lanes {
 		return 0
 	}
-	if inFlight*processing/(processing+way)+others <= lanes {
-		return 0
+	k := service / lanes
+	b := k*o + way - inFlight*k
+	q := (-b + math.Sqrt(b*b+4*k*k*inFlight*o)) / (2 * k)
+	return max(0, k*(q+o)-service)
+}
+
+// waits are how long a call waits in the queues on its way: for the link, at the
+// service, and for the link back. The calls before it are of mean size.
+func (t *terms) waits(r reading, s sizing) (out, service, in float64) {
+	if r.inFlight <= 0 && t.others <= 0 {
+		return 0, 0, 0
 	}
-	k := processing / lanes
-	b := k*others + way - inFlight*k
-	q := (-b + math.Sqrt(b*b+4*k*k*inFlight*others)) / (2 * k)
-	return max(0, k*(q+others)-processing)
+	n, o, i, p := float64(r.inFlight), float64(t.out)*s.mean, float64(t.in)*s.in, float64(t.processing)
+	whole := float64(t.rtt) + o + i + p
+	service = queued(n, float64(t.others), p, float64(t.lanes), whole-p)
+	return queued(n, 0, o, 1, whole-o), service, queued(n, 0, i, 1, whole-i)
 }
 
 // predict is the delay of a call, term by term.
@@ -65,11 +68,13 @@ func (t *terms) predict(r reading, s sizing) Prediction {
 		Upload: time.Duration(t.upload(s)), Download: time.Duration(t.download(s)),
 	}
 	if t.processing > 0 {
+		out, service, in := t.waits(r, s)
 		p.Modelled = true
 		p.Processing = time.Duration(t.processing)
-		p.Queueing = time.Duration(t.waiting(float64(r.inFlight), t.way(s)))
+		p.Queueing = time.Duration(out + service)
+		p.Download += time.Duration(in)
 		p.Correction = time.Duration(r.bias)
-		p.First = time.Duration(t.first(r, s))
+		p.First = time.Duration(t.first(r, s, out+service))
 	} else {
 		p.First = time.Duration(t.fallback(r, r.ewma, s))
 	}
@@ -79,9 +84,15 @@ func (t *terms) predict(r reading, s sizing) Prediction {
 
 // first is the time to the first byte of the answer by the terms. What calls took
 // beyond what was predicted for them corrects it, and failures count on top.
-func (t *terms) first(r reading, s sizing) float64 {
-	base := float64(t.rtt) + t.upload(s) + t.waiting(float64(r.inFlight), t.way(s)) + float64(t.processing)
+func (t *terms) first(r reading, s sizing, waiting float64) float64 {
+	base := float64(t.rtt) + t.upload(s) + waiting + float64(t.processing)
 	return max(base+float64(r.bias), float64(t.rtt), leastEstimate) + float64(r.penalty)
+}
+
+// whole is the time to its last byte.
+func (t *terms) whole(r reading, s sizing) float64 {
+	out, service, in := t.waits(r, s)
+	return t.first(r, s, out+service) + in + t.download(s)
 }
 
 // fallback is the same by observed latencies alone, est x (pending + 1): the peak
@@ -93,7 +104,7 @@ func (t *terms) fallback(r reading, ewma float32, s sizing) float64 {
 }
 
 // completion predicts how long a call of its size would take at a and at b, to its
-// last byte, and what it costs.
+// last byte.
 func completion(a, b *item, ra, rb reading, s sizing) (costA, costB float64) {
 	return complete(&a.terms, &b.terms, ra, rb, s), complete(&b.terms, &a.terms, rb, ra, s)
 }
@@ -106,31 +117,16 @@ func complete(x, y *terms, rx, ry reading, s sizing) float64 {
 	if t.in == 0 {
 		t.in = y.in
 	}
-	var first float64
 	switch {
 	case t.processing > 0:
-		first = t.first(rx, s)
+		return t.whole(rx, s)
 	case rx.known:
-		first = t.fallback(rx, rx.ewma, s)
+		return t.fallback(rx, rx.ewma, s) + t.download(s)
 	case y.processing > 0: // nothing was called there: all but the way is the other's
 		t.processing, rx.bias = y.processing, ry.bias
-		first = t.first(rx, s)
+		return t.whole(rx, s)
 	default:
-		first = t.fallback(rx, ry.ewma, s)
-	}
-	return first + t.download(s) + t.price(s)
-}
-
-// price is what the bytes of a call cost, in nanoseconds: the price of a gigabyte in
-// the proportion of its directions, by the policy's weight.
-func (t *terms) price(s sizing) float64 {
-	switch total := s.out + s.in; {
-	case t.priceOut == 0 && t.priceIn == 0:
-		return 0
-	case total <= 0:
-		return float64(t.priceOut+t.priceIn) / 2
-	default:
-		return (float64(t.priceOut)*s.out + float64(t.priceIn)*s.in) / total
+		return t.fallback(rx, ry.ewma, s) + t.download(s)
 	}
 }
 

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Score is what items are compared by: the predicted delay of the call, term by term,
-// and its price. Where Modelled is false too little is known of the terms, and
+// Score is what items are compared by: the predicted delay of the call, term by
+// term. Where Modelled is false too little is known of the terms, and
 // Predicted = max(EWMA, RTT) x (1 + InFlight/Lanes), and the download.
 type Score struct {
 	// EWMA is the peak EWMA of observed latencies.
@@ -33,9 +33,7 @@ type Score struct {
 	Processing time.Duration `json:"processing_ns,omitempty"`
 	Correction time.Duration `json:"correction_ns,omitempty"`
 	Penalty    time.Duration `json:"penalty_ns,omitempty"`
-	// Price is what the policy's price weight makes of the price of the bytes.
-	Price     time.Duration `json:"price_ns,omitempty"`
-	Predicted time.Duration `json:"predicted_ns"`
+	Predicted  time.Duration `json:"predicted_ns"`
 }
 
 func scoreOf(it *item, r reading, s sizing) *Score {
@@ -51,7 +49,7 @@ func scoreOf(it *item, r reading, s sizing) *Score {
 		InFlight: r.inFlight, Others: float64(it.terms.others), Lanes: float64(it.terms.lanes), Modelled: p.Modelled,
 		RequestBytes: s.out, AnswerBytes: s.in, BandwidthOut: rate(it.terms.out), BandwidthIn: rate(it.terms.in),
 		Upload: p.Upload, Download: p.Download, Queueing: p.Queueing, Processing: p.Processing,
-		Correction: p.Correction, Penalty: p.Penalty, Price: time.Duration(it.terms.price(s)), Predicted: p.Whole,
+		Correction: p.Correction, Penalty: p.Penalty, Predicted: p.Whole,
 	}
 }
 

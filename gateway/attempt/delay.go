@@ -13,6 +13,8 @@ import (
 // delay is what an attempt learns of how long calls take.
 type delay struct {
 	prediction route.Prediction
+	// before is how many calls were in progress when it began, itself included.
+	before int64
 	// uploaded is the Unix time in nanoseconds at which the request's last byte was
 	// taken: 0 is with the first, uploading that it is still on its way.
 	uploaded atomic.Int64
@@ -63,9 +65,9 @@ func (a *Attempt) learnAnswer() {
 	switch up := a.delay.uploaded.Load(); {
 	case up == uploading: // an answer that does not wait for its question
 	case up > 0:
-		c.Forecast.Processed(now, time.Duration(now-up), c.Counters.InFlight(), c.Lanes())
+		c.Forecast.Processed(now, time.Duration(now-up), a.delay.before, c.Lanes())
 	default:
-		c.Forecast.Processed(now, first, c.Counters.InFlight(), c.Lanes())
+		c.Forecast.Processed(now, first, a.delay.before, c.Lanes())
 	}
 }
 

@@ -65,6 +65,7 @@ func (s *Sequence) begin(a *Attempt, now time.Time) {
 	s.at.Store(&a.Choice.Target.Cluster)
 	a.delay.prediction = choice.Predict(&a.Record)
 	choice.Counters.Begin(now.UnixNano())
+	a.delay.before = choice.Counters.InFlight()
 	if choice.EndpointCounters != nil {
 		choice.EndpointCounters.Begin(now.UnixNano())
 	}

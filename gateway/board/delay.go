@@ -18,10 +18,13 @@ type farDelays struct {
 
 type farDelay struct {
 	processing time.Duration
-	inFlight   uint64
-	// ours are this gateway's calls in progress there when it was told.
-	ours int64
+	// others are the calls in progress there that are not this gateway's: a mean over
+	// the last words, since one moment's count says little of the next second.
+	others float64
 }
+
+// othersPart is the part of a new count in that mean.
+const othersPart = 0.25
 
 // TakeDelays takes what a far gateway's load says of processing times. What it says
 // of services that this cluster does not import from it is not kept.
@@ -36,10 +39,11 @@ func (b *Board) TakeDelays(cluster catalog.ClusterName, gateway string, l wire.L
 		if len(names) == 0 || s.Processing <= 0 {
 			continue
 		}
-		d := farDelay{processing: s.Processing, inFlight: s.InFlight}
+		d, ours := farDelay{processing: s.Processing}, int64(0)
 		for _, own := range names {
-			d.ours += b.live.Target(route.Target{Service: own, Port: s.Port, Cluster: cluster}).InFlight()
+			ours += b.live.Target(route.Target{Service: own, Port: s.Port, Cluster: cluster}).InFlight()
 		}
+		d.others = max(0, float64(min(s.InFlight, wire.MaxCalls))-float64(ours))
 		said.of[farService{s.Service, s.Port}] = d
 	}
 	b.mu.Lock()
@@ -49,7 +53,13 @@ func (b *Board) TakeDelays(cluster catalog.ClusterName, gateway string, l wire.L
 		byGateway = make(map[string]farDelays)
 		b.delays[cluster] = byGateway
 	}
-	if _, had := byGateway[gateway]; had || len(byGateway) < maxReporters {
+	if old, had := byGateway[gateway]; had || len(byGateway) < maxReporters {
+		for name, d := range said.of {
+			if before, known := old.of[name]; known {
+				d.others = before.others + othersPart*(d.others-before.others)
+				said.of[name] = d
+			}
+		}
 		byGateway[gateway] = said
 	}
 }
@@ -58,7 +68,8 @@ func (b *Board) TakeDelays(cluster catalog.ClusterName, gateway string, l wire.L
 // processing times, and what they carry that is not ours. b.mu is held.
 func (b *Board) delayed(ev *route.TargetEvidence, cluster catalog.ClusterName, name farService, now time.Time) {
 	var processing time.Duration
-	var n, inFlight, ours int64
+	var n int64
+	var others float64
 	for gateway, said := range b.delays[cluster] {
 		if now.Sub(said.at) > reportLife {
 			delete(b.delays[cluster], gateway)
@@ -66,15 +77,14 @@ func (b *Board) delayed(ev *route.TargetEvidence, cluster catalog.ClusterName, n
 		}
 		if d, has := said.of[name]; has {
 			processing += d.processing
-			inFlight += int64(min(d.inFlight, wire.MaxCalls))
-			ours = max(ours, d.ours)
+			others += d.others
 			n++
 		}
 	}
 	if n == 0 {
 		return
 	}
-	ev.Processing, ev.Others = processing/time.Duration(n), uint64(max(0, inFlight-ours))
+	ev.Processing, ev.Others = processing/time.Duration(n), uint64(others+0.5)
 }
 
 // AddDelays adds to the load for a gateway of a cluster how long the own endpoints of
