@@ -219,3 +219,41 @@ func BenchmarkPickGated(b *testing.B) {
 		})
 	}
 }
+
+// What a gateway reports of its slots lets its federation explain as the gateway does.
+func TestReportCarriesCapacities(t *testing.T) {
+	w := newWorld().local("az1", 1).local("az2", 1).peer("b", "gcp", 5*time.Millisecond, 9, 9).
+		policy(policy.Traffic{Capacity: &policy.Capacity{PerEndpoint: 20}}).granted("b", 900, 7).wanted(route.ByPriority{1, 9, 90})
+	te := w.evidence.Targets[target(own)]
+	te.Share = 0.5
+	w.evidence.Targets[target(own)] = te
+	p := w.compile()
+	for i := range 24 {
+		c, _ := p.Pick(request(i))
+		if c.Status != route.OK {
+			break
+		}
+		c.Counters.Begin(0)
+		if c.ZoneCounters != nil {
+			c.ZoneCounters.Begin(0)
+			c.EndpointCounters.Begin(0)
+		}
+		var r route.Report
+		r.At, r.Locality = w.evidence.Now, w.evidence.Self
+		r.Fill(w.evidence, w.live, epoch.UnixNano())
+		wire, err := json.Marshal(&r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back route.Report
+		if err := json.Unmarshal(wire, &back); err != nil {
+			t.Fatal(err)
+		}
+		e, live := route.EvidenceFromReport(&back)
+		here, _ := json.Marshal(p.Explain(*request(i + 1)))
+		there, _ := json.Marshal(route.Compile(w.table, e, live).Explain(*request(i + 1)))
+		if string(here) != string(there) {
+			t.Fatalf("after %d calls the gateway says\n%s\nits federation\n%s", i+1, here, there)
+		}
+	}
+}

@@ -83,6 +83,9 @@ func (c *compiler) ownCandidate(target Target, port catalog.Port, key zoneKey, s
 	c.ownRoom(&cand, t.PerEndpoint())
 	if cand.room.known {
 		cand.zoneCounters = obtain(c.live.zones, zoneTarget{target, key.locality})
+		if c.live.reported {
+			cand.zoneCounters.inFlight.Store(set.inFlight())
+		}
 	}
 	if key.quarantined {
 		cand.locality = c.table.Cluster.Locality

@@ -95,3 +95,11 @@ func (s *endpointSet) crowd(c *compiler, byHealth bool) string {
 	}
 	return s.list + s.locality.String()
 }
+
+// inFlight is how many calls to the endpoints are under way.
+func (s *endpointSet) inFlight() (n int64) {
+	for i := range s.members {
+		n += s.members[i].counters.InFlight()
+	}
+	return n
+}

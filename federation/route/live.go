@@ -11,10 +11,13 @@ import (
 // what a plan needs once, so that Pick reads counters without a look-up, and a
 // recompile forgets no latency. It is safe for concurrent use.
 type Live struct {
-	mu        sync.Mutex
-	targets   map[Target]*Counters
-	zones     map[zoneTarget]*Counters
-	meters    map[PortKey]*Meter
+	mu      sync.Mutex
+	targets map[Target]*Counters
+	zones   map[zoneTarget]*Counters
+	meters  map[PortKey]*Meter
+	// reported says that the counters are those of a report, which has none of zones:
+	// they are the sums of the endpoints'.
+	reported  bool
 	endpoints map[EndpointKey]*Counters
 	forecasts map[Target]*Forecast
 	sizes     map[Target]*Sizes // of a port, wherever it is served: without a cluster

@@ -36,9 +36,11 @@ type Report struct {
 	Frozen     bool     `json:"frozen,omitempty"`
 	SwitchedBy string   `json:"switched_by,omitempty"`
 
-	Links     []LinkReport     `json:"links,omitempty"`
-	Clusters  []ClusterReport  `json:"clusters,omitempty"`
-	Targets   []TargetReport   `json:"targets,omitempty"`
+	Links    []LinkReport    `json:"links,omitempty"`
+	Clusters []ClusterReport `json:"clusters,omitempty"`
+	Targets  []TargetReport  `json:"targets,omitempty"`
+	// Ports are what is asked of ports whose capacity, here or at a peer, is known.
+	Ports     []PortReport     `json:"ports,omitempty"`
 	Endpoints []EndpointReport `json:"endpoints,omitempty"`
 	// Flows are the calls of callers in this cluster since the start.
 	Flows []Flow `json:"flows,omitempty"`
@@ -138,6 +140,24 @@ type TargetReport struct {
 	MeanAnswer  float64 `json:"mean_answer_bytes,omitempty"`
 	// Forecast is how predictions of it came true; nil before the first call.
 	Forecast *ForecastReport `json:"forecast,omitempty"`
+	// Room is what is known of its capacity; nil is nothing.
+	Room *TargetCapacity `json:"room,omitempty"`
+}
+
+// PortReport is what is asked of one port through the gateway.
+type PortReport struct {
+	PortKey
+	PortDemand
+}
+
+// TargetCapacity is what is known of a target's capacity, in calls at once.
+type TargetCapacity struct {
+	Capacity     uint64    `json:"capacity,omitempty"`
+	Spare        uint64    `json:"spare,omitempty"`
+	Carried      uint64    `json:"carried,omitempty"`
+	Granted      uint64    `json:"granted,omitempty"`
+	GrantedUntil time.Time `json:"granted_until,omitzero"`
+	Share        float64   `json:"share,omitempty"`
 }
 
 // EndpointReport is the same for one local endpoint.

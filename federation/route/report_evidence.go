@@ -17,7 +17,7 @@ const MaxReported = 20_000
 // counters, in order, at nowNanos (Unix time). What has neither evidence nor
 // calls is left out.
 func (r *Report) Fill(e *Evidence, l *Live, nowNanos int64) {
-	r.Clusters, r.Targets, r.Endpoints = nil, nil, nil
+	r.Clusters, r.Targets, r.Endpoints, r.Ports = nil, nil, nil, nil
 	for _, name := range slices.Sorted(maps.Keys(e.Links)) {
 		r.Clusters = append(r.Clusters, ClusterReport{Cluster: name, LinkEvidence: e.Links[name]})
 	}
@@ -26,6 +26,12 @@ func (r *Report) Fill(e *Evidence, l *Live, nowNanos int64) {
 	for _, t := range keysOf(e.Targets, l.targets) {
 		if tr, told := targetReport(t, e, l, nowNanos); told && len(r.Targets) < MaxReported {
 			r.Targets = append(r.Targets, tr)
+		}
+	}
+	gated := gatedPorts(e)
+	for _, k := range slices.SortedFunc(maps.Keys(e.Demands), PortKey.Compare) {
+		if gated[k] && len(r.Ports) < MaxReported {
+			r.Ports = append(r.Ports, PortReport{k, e.Demands[k]})
 		}
 	}
 	for _, k := range keysOf(e.Endpoints, l.endpoints) {
@@ -44,6 +50,9 @@ func targetReport(t Target, e *Evidence, l *Live, nowNanos int64) (TargetReport,
 	}
 	if s := l.sizes[Target{Service: t.Service, Port: t.Port}]; s != nil {
 		out.MeanRequest, out.MeanAnswer = s.Means(nowNanos)
+	}
+	if room := (TargetCapacity{ev.Capacity, ev.Spare, ev.InFlight, ev.Granted, ev.GrantedUntil, ev.Share}); room != (TargetCapacity{}) {
+		out.Room = &room
 	}
 	if c := l.targets[t]; c != nil {
 		out.InFlight, out.EWMA, out.Requests, out.Failures = c.InFlight(), c.EWMA(nowNanos), c.Requests(), c.Failures()
@@ -87,11 +96,13 @@ func EvidenceFromReport(r *Report) (*Evidence, *Live) {
 		Links:     linksOf(r),
 		Targets:   make(map[Target]TargetEvidence, len(r.Targets)),
 		Endpoints: make(map[EndpointKey]EndpointEvidence, len(r.Endpoints)),
+		Demands:   make(map[PortKey]PortDemand, len(r.Ports)),
 	}
 	l := NewLive()
+	l.reported = true
 	at := r.At.UnixNano()
 	for _, t := range r.Targets {
-		e.Targets[t.Target] = TargetEvidence{
+		ev := TargetEvidence{
 			EjectedUntil: t.EjectedUntil, Reason: t.Reason, Withheld: t.Withheld,
 			Reported: t.Reported, Ready: t.Ready, Total: t.Total, ReportedAt: t.ReportedAt,
 			Processing: t.Processing, Others: t.Others,
@@ -102,7 +113,15 @@ func EvidenceFromReport(r *Report) (*Evidence, *Live) {
 			s.out.restore(at, t.MeanRequest)
 			s.in.restore(at, t.MeanAnswer)
 		}
+		if room := t.Room; room != nil {
+			ev.Capacity, ev.Spare, ev.InFlight, ev.Granted = room.Capacity, room.Spare, room.Carried, room.Granted
+			ev.GrantedUntil, ev.Share = room.GrantedUntil, room.Share
+		}
+		e.Targets[t.Target] = ev
 		l.Target(t.Target).restore(at, t.InFlight, t.Requests, t.Failures, t.EWMA)
+	}
+	for _, p := range r.Ports {
+		e.Demands[p.PortKey] = p.PortDemand
 	}
 	for _, ep := range r.Endpoints {
 		if ep.Known {
@@ -158,4 +177,15 @@ func linkOrder(state string) int {
 	default:
 		return 2
 	}
+}
+
+// gatedPorts are those whose capacity is known anywhere, or shared out.
+func gatedPorts(e *Evidence) map[PortKey]bool {
+	out := make(map[PortKey]bool)
+	for t, ev := range e.Targets {
+		if ev.Capacity > 0 || ev.Share > 0 {
+			out[PortKey{t.Service, t.Port}] = true
+		}
+	}
+	return out
 }

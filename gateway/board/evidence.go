@@ -35,7 +35,7 @@ func (b *Board) evidence(now time.Time) *route.Evidence {
 			if ready, total := b.ownReadiness(s, p.Name, now); total > 0 {
 				t := route.Target{Service: s.Name, Port: p.Name, Cluster: b.o.Cluster}
 				ev := route.TargetEvidence{Processing: b.live.Forecast(t).Processing(now.UnixNano())}
-				if s.Traffic != nil && s.Traffic.Capacity != nil || b.even > 0 {
+				if s.Traffic != nil && s.Traffic.Capacity != nil || b.hasCapacityLabel(s) {
 					ev.Share = b.share(route.PortKey{Service: s.Name, Port: p.Name}, now)
 				}
 				b.target(e, t, ev, ready, now)

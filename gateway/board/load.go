@@ -396,3 +396,8 @@ func (b *Board) share(key route.PortKey, now time.Time) float64 {
 		return max(l.part, b.even)
 	}
 }
+
+// hasCapacityLabel reports whether an own endpoint of s says what it takes.
+func (b *Board) hasCapacityLabel(s *route.Service) bool {
+	return slices.ContainsFunc(s.Endpoints, func(e catalog.Endpoint) bool { return e.Labels[catalog.CapacityLabel] != "" })
+}
