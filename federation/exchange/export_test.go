@@ -101,3 +101,23 @@ func ParseSlowly(line []byte) (*Event, error) {
 	}
 	return e, nil
 }
+
+// QuickEnough and SweepStall are the bounds of sweeps.
+const (
+	QuickEnough = quickEnough
+	SweepStall  = sweepStall
+)
+
+// Quick counts the streams that are swept.
+func (e *Exporter) Quick() (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, t := range e.told {
+		for _, s := range t.streams {
+			if s.isQuick() {
+				n++
+			}
+		}
+	}
+	return n
+}

@@ -71,6 +71,7 @@ type Exporter struct {
 
 	watches int       // of all peers
 	roused  []*stream // at the end of what is under way
+	sweeper sweeper
 	// singles are those of the last SetAll.
 	singles map[ownName]*singles
 }
@@ -131,9 +132,15 @@ func (e *Exporter) rouse() {
 	streams := e.roused
 	e.roused = nil
 	e.mu.Unlock()
+	var quick []*stream
 	for _, s := range streams {
-		signal(s.wake)
+		if s.isQuick() {
+			quick = append(quick, s)
+		} else {
+			signal(s.wake)
+		}
 	}
+	e.sweeper.add(quick)
 }
 
 // announce has the streams of a peer roused.

@@ -53,7 +53,7 @@ func upgradeRequest(peer string) string {
 // is written but a heartbeat where there is nothing to tell.
 func TestATellingIsOneWriteToTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const listeners, tellings, changed = 50, 10, 40
+		const listeners, tellings, changed = 50, 20, 40 // the listeners are silent, and let go after 35 s
 		x := newTold(t, 400, listeners)
 		x.tell(t, 0, 1)
 		w := &countedWire{wire: newWire()}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -79,7 +80,7 @@ func (e *Exporter) serveCatalog(w http.ResponseWriter, r *http.Request) {
 		e.problem(w, http.StatusBadRequest, problemBadRequest)
 		return
 	}
-	s := &stream{exporter: e, peer: peer, sent: a.have, full: a.full || !a.watch, wake: make(chan struct{}, 1)}
+	s := &stream{exporter: e, peer: peer, sent: a.have, full: a.full || !a.watch, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	problem, status := e.open(s)
 	if problem != "" {
 		if status == http.StatusServiceUnavailable {
@@ -99,7 +100,7 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request, watch bool) error
 	if watch && asksUpgrade(r) {
 		u, err := upgrade(w)
 		if err == nil {
-			s.out = newLineWriter(u)
+			s.out, s.direct = newLineWriter(u), true
 			defer s.out.release()
 			return s.runUpgraded(r.Context(), u)
 		}
@@ -154,6 +155,15 @@ type stream struct {
 	deltas   prometheus.Counter
 	// wake is signalled when there is something to look at: a change, or the end.
 	wake chan struct{}
+
+	// turn is held by who writes: the stream's own goroutine, or a sweep. What follows,
+	// and sent, full and out, are theirs.
+	turn   chan struct{}
+	failed error        // of a sweep
+	wrote  time.Time    // the last batch
+	beat   *time.Ticker // heartbeats; set before the first batch
+	direct bool         // the stream has the connection to itself
+	quick  atomic.Int32 // writes in a row
 }
 
 var errStreamClosed = errors.New("stream is closed by the exporter")
@@ -162,22 +172,18 @@ var errStreamClosed = errors.New("stream is closed by the exporter")
 // which all have something to do at once: what can wake one is one channel.
 func (s *stream) run(ctx context.Context, watch bool) error {
 	defer context.AfterFunc(ctx, func() { signal(s.wake) })()
-	heartbeat := time.NewTicker(HeartbeatEvery)
-	defer heartbeat.Stop()
+	s.beat = time.NewTicker(HeartbeatEvery)
+	defer s.beat.Stop()
 	for first := true; ; first = false {
-		wrote, err := s.batch(ctx, first)
+		wrote, at, err := s.step(ctx, first)
 		if err != nil || !watch {
 			return err
-		}
-		began := time.Now()
-		if wrote {
-			heartbeat.Reset(HeartbeatEvery)
 		}
 		for waiting := true; waiting; {
 			select {
 			case <-s.wake:
 				waiting = false
-			case <-heartbeat.C:
+			case <-s.beat.C:
 				if err := s.heartbeat(); err != nil {
 					return err
 				}
@@ -186,10 +192,24 @@ func (s *stream) run(ctx context.Context, watch bool) error {
 		if !wrote {
 			continue
 		}
-		if err := sleep(ctx, batchGap-time.Since(began)); err != nil {
+		if err := sleep(ctx, batchGap-time.Since(at)); err != nil {
 			return err
 		}
 	}
+}
+
+// step is batch, in turn with sweeps; at is when the last one was.
+func (s *stream) step(ctx context.Context, first bool) (wrote bool, at time.Time, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, at, err
+	}
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if s.failed != nil {
+		return false, at, s.failed
+	}
+	wrote, err = s.batch(first)
+	return wrote, s.wrote, err
 }
 
 // sleep returns after d, which mostly has passed, or with the error of ctx.
@@ -209,12 +229,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // batch sends what the listener lacks; the first one also says that it lacks
 // nothing. An error ends the stream.
-func (s *stream) batch(ctx context.Context, first bool) (wrote bool, err error) {
+func (s *stream) batch(first bool) (wrote bool, err error) {
 	e := s.exporter
-	o, at, err := s.lacks(ctx, first)
+	o, at, err := s.lacks(first)
 	if o == nil || err != nil {
 		return false, err
 	}
+	began := time.Now()
 	if err := s.out.batch(o); err != nil {
 		return false, err
 	}
@@ -230,15 +251,15 @@ func (s *stream) batch(ctx context.Context, first bool) (wrote bool, err error) 
 		e.metrics.batches.WithLabelValues(string(s.peer), "full").Inc()
 	}
 	s.sent, s.full = at, false
+	s.wrote = time.Now()
+	s.noteWrite(s.wrote.Sub(began))
+	s.beat.Reset(HeartbeatEvery)
 	return true, nil
 }
 
 // lacks is the batch that brings the listener to where the feed stands, nil where
 // it stands there.
-func (s *stream) lacks(ctx context.Context, first bool) (*outgoing, Position, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, Position{}, err
-	}
+func (s *stream) lacks(first bool) (*outgoing, Position, error) {
 	return s.exporter.lacks(s.told, s.sent, s.full, first)
 }
 
@@ -271,6 +292,8 @@ func (e *Exporter) lacks(t *told, sent Position, full, first bool) (*outgoing, P
 }
 
 func (s *stream) heartbeat() error {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
 	s.exporter.mu.Lock()
 	at, ev := s.told.feed.at, s.told.feed.heartbeat()
 	s.exporter.mu.Unlock()
