@@ -35,6 +35,18 @@ func (s *Source) VerifyPeer(certs []*x509.Certificate) (spiffeid.ID, error) {
 	return id, nil
 }
 
+// VerifyPeerUntil is VerifyPeer, and tells how long the answer holds by itself: until
+// the first certificate of the chain that proved it, its root included, expires. A
+// sweep that asks again after every one of [Source.Updates] needs to look at the
+// clock only, in between.
+func (s *Source) VerifyPeerUntil(certs []*x509.Certificate) (spiffeid.ID, time.Time, error) {
+	id, until, err := verifyChainUntil(certs, s.state.Load().lookup, s.now())
+	if err != nil {
+		return id, until, err
+	}
+	return id, until, nil
+}
+
 // PeerID returns the ID in the peer's leaf certificate. The state must come from
 // a connection made with [Source.ServerTLS] or [Source.ClientTLS]; nothing is
 // verified again. Errors are of type [*PeerError].
@@ -54,31 +66,37 @@ func PeerID(cs tls.ConnectionState) (spiffeid.ID, error) {
 // is the claimed one if it could be read. It returns the concrete error type so
 // that callers cannot forget the reason; nil means verified.
 func verifyChain(certs []*x509.Certificate, lookup func(spiffeid.TrustDomain) *trustBundle, now time.Time) (spiffeid.ID, *PeerError) {
+	id, _, refused := verifyChainUntil(certs, lookup, now)
+	return id, refused
+}
+
+// verifyChainUntil is verifyChain that also tells when what it has verified expires.
+func verifyChainUntil(certs []*x509.Certificate, lookup func(spiffeid.TrustDomain) *trustBundle, now time.Time) (id spiffeid.ID, until time.Time, refused *PeerError) {
 	if len(certs) == 0 {
-		return spiffeid.ID{}, refuse(spiffeid.ID{}, ReasonNoCertificate, nil)
+		return spiffeid.ID{}, until, refuse(spiffeid.ID{}, ReasonNoCertificate, nil)
 	}
 	leaf := certs[0]
 	id, err := leafID(leaf)
 	if err != nil {
-		return spiffeid.ID{}, refuse(spiffeid.ID{}, ReasonMalformedID, err)
+		return spiffeid.ID{}, until, refuse(spiffeid.ID{}, ReasonMalformedID, err)
 	}
 	if err := checkLeaf(leaf); err != nil {
-		return id, refuse(id, ReasonNotLeaf, err)
+		return id, until, refuse(id, ReasonNotLeaf, err)
 	}
 	if len(certs) > maxPeerChain {
-		return id, refusef(id, ReasonUntrustedChain, "chain of %d certificates, at most %d are accepted", len(certs), maxPeerChain)
+		return id, until, refusef(id, ReasonUntrustedChain, "chain of %d certificates, at most %d are accepted", len(certs), maxPeerChain)
 	}
 	bundle := lookup(id.TrustDomain())
 	if bundle == nil {
-		return id, refusef(id, ReasonUnknownTrustDomain, "no bundle is held for trust domain %s", id.TrustDomain())
+		return id, until, refusef(id, ReasonUnknownTrustDomain, "no bundle is held for trust domain %s", id.TrustDomain())
 	}
 	// Validity of the leaf is looked at before the chain: x509's error does not
 	// say which certificate of the chain is meant, nor at which end it failed.
 	switch {
 	case now.Before(leaf.NotBefore):
-		return id, refusef(id, ReasonNotYetValid, "valid from %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+		return id, until, refusef(id, ReasonNotYetValid, "valid from %s", leaf.NotBefore.UTC().Format(time.RFC3339))
 	case now.After(leaf.NotAfter):
-		return id, refusef(id, ReasonExpired, "valid until %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+		return id, until, refusef(id, ReasonExpired, "valid until %s", leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	intermediates := x509.NewCertPool()
 	for _, c := range certs[1:] {
@@ -94,16 +112,32 @@ func verifyChain(certs []*x509.Certificate, lookup func(spiffeid.TrustDomain) *t
 	})
 	if err != nil {
 		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.IncompatibleUsage {
-			return id, refuse(id, ReasonNotLeaf, err)
+			return id, until, refuse(id, ReasonNotLeaf, err)
 		}
-		return id, refuse(id, ReasonUntrustedChain, err)
+		return id, until, refuse(id, ReasonUntrustedChain, err)
 	}
 	for _, chain := range chains {
 		if authoritiesOf(chain[1:], id.TrustDomain()) {
-			return id, nil
+			if expires := firstExpiry(chain); until.Before(expires) {
+				until = expires
+			}
 		}
 	}
-	return id, refusef(id, ReasonUntrustedChain, "every chain runs through an authority of another trust domain")
+	if !until.IsZero() {
+		return id, until, nil
+	}
+	return id, until, refusef(id, ReasonUntrustedChain, "every chain runs through an authority of another trust domain")
+}
+
+// firstExpiry is when a chain expires.
+func firstExpiry(chain []*x509.Certificate) time.Time {
+	first := chain[0].NotAfter
+	for _, c := range chain[1:] {
+		if c.NotAfter.Before(first) {
+			first = c.NotAfter
+		}
+	}
+	return first
 }
 
 // leafID reads the one SPIFFE ID of a leaf: exactly one URI SAN, canonical, with

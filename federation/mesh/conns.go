@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -13,7 +14,7 @@ import (
 
 // conns are the live connections whose handshake is done.
 type conns struct {
-	admit   func([]*x509.Certificate) (spiffeid.ID, role, string)
+	admit   func([]*x509.Certificate) admission
 	metrics *metrics
 
 	mu   sync.Mutex
@@ -23,23 +24,33 @@ type conns struct {
 type live struct {
 	certs []*x509.Certificate
 	kind  string
+	until time.Time // the certificates are valid
 }
 
-func newConns(admit func([]*x509.Certificate) (spiffeid.ID, role, string), m *metrics) *conns {
+// admission is what a handshake decides: who is it, what may it do, and until when
+// do the certificates prove that. reason is "" for yes.
+type admission struct {
+	id     spiffeid.ID
+	role   role
+	until  time.Time
+	reason string
+}
+
+func newConns(admit func([]*x509.Certificate) admission, m *metrics) *conns {
 	return &conns{admit: admit, metrics: m, live: make(map[net.Conn]*live)}
 }
 
-// admit is what a handshake decides, asked again: who is it, and what may it do.
-// reason is "" for yes.
-func (s *Server) admit(certs []*x509.Certificate) (id spiffeid.ID, r role, reason string) {
-	id, err := s.opts.Identity.VerifyPeer(certs)
+// admit decides what a handshake does, again.
+func (s *Server) admit(certs []*x509.Certificate) admission {
+	id, until, err := s.opts.Identity.VerifyPeerUntil(certs)
 	if err != nil {
-		return id, r, "untrusted"
+		return admission{id: id, reason: "untrusted"}
 	}
-	if r, err = s.roles.of(id); err != nil {
-		return id, r, "unauthorized"
+	r, err := s.roles.of(id)
+	if err != nil {
+		return admission{id: id, reason: "unauthorized"}
 	}
-	return id, r, ""
+	return admission{id: id, role: r, until: until}
 }
 
 // state is http.Server's hook. The first state after the handshake enters the
@@ -60,12 +71,12 @@ func (c *conns) state(conn net.Conn, state http.ConnState) {
 		}
 		certs := t.ConnectionState().PeerCertificates
 		c.mu.Lock()
-		_, r, reason := c.admit(certs)
-		c.live[conn] = &live{certs: certs, kind: r.kind()}
-		c.metrics.connections.WithLabelValues(r.kind()).Inc()
+		a := c.admit(certs)
+		c.live[conn] = &live{certs: certs, kind: a.role.kind(), until: a.until}
+		c.metrics.connections.WithLabelValues(a.role.kind()).Inc()
 		c.mu.Unlock()
-		if reason != "" {
-			c.metrics.cut.WithLabelValues(reason).Inc()
+		if a.reason != "" {
+			c.metrics.cut.WithLabelValues(a.reason).Inc()
 			cut(conn)
 		}
 	case http.StateClosed:
@@ -85,18 +96,22 @@ func (c *conns) forget(conn net.Conn) {
 }
 
 // recheck cuts every connection that would not be admitted now and says whose
-// they were.
-func (c *conns) recheck() map[spiffeid.ID]string {
+// they were. Of those that are due only, where nothing else than time has passed
+// since the last recheck of all.
+func (c *conns) recheck(all bool, now time.Time) map[spiffeid.ID]string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	gone := make(map[spiffeid.ID]string)
 	for conn, l := range c.live {
-		id, _, reason := c.admit(l.certs)
-		if reason == "" {
+		if !all && !now.After(l.until) {
 			continue
 		}
-		gone[id] = reason
-		c.metrics.cut.WithLabelValues(reason).Inc()
+		a := c.admit(l.certs)
+		if l.until = a.until; a.reason == "" {
+			continue
+		}
+		gone[a.id] = a.reason
+		c.metrics.cut.WithLabelValues(a.reason).Inc()
 		cut(conn)
 	}
 	return gone
