@@ -29,6 +29,10 @@ type RunnerOptions struct {
 	// Publish receives what is in force whenever it changed: from one goroutine
 	// at a time, and only while Run runs. It may call Status, no other method.
 	Publish Publish
+	// Gather is called when the source has published something, which waits for Take
+	// then: of what a source publishes in a burst only the last is judged, and the
+	// subscriber has one change. It must not block. nil judges everything at once.
+	Gather func()
 	// Ranges are the addresses that the source may publish.
 	Ranges Ranges
 	// Guard holds mass withdrawals back.
@@ -63,6 +67,7 @@ type Runner struct {
 	guard     *Guard
 	filter    *rangeFilter
 	published *catalog.Snapshot
+	waiting   *catalog.Snapshot // for Take; nil where nothing is
 	status    Status
 	reading   bool // the source's Run is active
 	offered   bool // in the active Run
@@ -236,9 +241,33 @@ func (r *Runner) holding() bool {
 
 // offer is the source's publish.
 func (r *Runner) offer(s *catalog.Snapshot) {
-	if s == nil {
-		return
+	switch {
+	case s == nil:
+	case r.opts.Gather == nil:
+		r.judge(s)
+	default:
+		r.mu.Lock()
+		r.waiting = s // in place of one that was there: both are complete
+		r.mu.Unlock()
+		r.opts.Gather()
 	}
+}
+
+// Take judges what the source has published since the last call, where the options
+// have Gather. It returns once the subscriber has what comes of it.
+func (r *Runner) Take() {
+	r.mu.Lock()
+	s := r.waiting
+	r.waiting = nil
+	r.mu.Unlock()
+	if s != nil {
+		r.judge(s)
+	}
+}
+
+// judge puts a snapshot of the source in force, as far as the ranges and the guard
+// let it.
+func (r *Runner) judge(s *catalog.Snapshot) {
 	r.apply(func(now time.Time) error {
 		if s.Source() != r.opts.Name {
 			err := fmt.Errorf("a snapshot of source %q was published by %q", s.Source(), r.opts.Name)

@@ -445,3 +445,35 @@ func TestNewRunnerReportsAllProblems(t *testing.T) {
 		}
 	}
 }
+
+// Where the subscriber gathers, a burst of a source is one change, which is judged
+// when it is taken; what came in between is never seen.
+func TestABurstIsJudgedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newScripted()
+		gathered := 0
+		g := start(t, discovery.RunnerOptions{Source: src, Gather: func() { gathered++ }})
+		g.runner.Take() // nothing is there
+		for n := range 20 {
+			src.reads <- world{"web": ids("e", 10+n)}.snapshot(t)
+		}
+		synctest.Wait()
+		if st := g.runner.Status(); gathered != 20 || len(g.published) != 0 || st.Version != 0 {
+			t.Errorf("gathered %d times, published %d times, version %d", gathered, len(g.published), st.Version)
+		}
+		g.runner.Take()
+		g.runner.Take()
+		if st := g.runner.Status(); len(g.published) != 1 || st.Version != 1 || st.Endpoints != 29 {
+			t.Errorf("published %d times, %+v", len(g.published), st)
+		}
+		// A mass withdrawal that is taken is held, as one that is judged at once.
+		src.reads <- world{"web": ids("e", 2)}.snapshot(t)
+		synctest.Wait()
+		g.runner.Take()
+		if st := g.runner.Status(); st.QuarantinedCount != 27 {
+			t.Errorf("%d endpoints are held, want 27", st.QuarantinedCount)
+		}
+		g.stop()
+		g.runner.Take()
+	})
+}

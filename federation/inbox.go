@@ -12,6 +12,8 @@ const (
 	catalogChanged
 	// epochRaised: the table must go out anew, also if it says the same.
 	epochRaised
+	// sourceSpoke: a source has published something, which is not judged yet.
+	sourceSpoke
 )
 
 // inbox gathers changes until the loop takes them: however many there are, there
@@ -39,5 +41,9 @@ func (p *plane) takeChanges() (c change, above uint64) {
 	defer p.inbox.mu.Unlock()
 	c, above = p.inbox.pending, p.inbox.epoch
 	p.inbox.pending, p.inbox.epoch = 0, 0
+	select {
+	case <-p.inbox.wake: // it was for what is taken
+	default:
+	}
 	return c, above
 }

@@ -71,8 +71,9 @@ func (p *plane) runLoop(ctx context.Context) error {
 // whether peers are to be told of some later.
 func (p *plane) work(ctx context.Context, pause time.Duration) (more bool) {
 	began := time.Now()
+	p.takeSources()
 	changes, above := p.takeChanges()
-	if changes == 0 && p.loop.untold == 0 {
+	if changes &^= sourceSpoke; changes == 0 && p.loop.untold == 0 {
 		return false
 	}
 	if changes&epochRaised != 0 {

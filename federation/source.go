@@ -36,6 +36,7 @@ func (p *plane) newSources() error {
 		s.runner, err = discovery.NewRunner(discovery.RunnerOptions{
 			Name: named.Name, Kind: named.Kind, Source: named.Source, Ranges: named.Ranges, Guard: named.Guard,
 			Store: kept, Metrics: metrics, Log: p.log, Now: p.opts.Now,
+			Gather: func() { p.touch(sourceSpoke) },
 			Publish: func(snapshot *catalog.Snapshot) {
 				s.snapshot.Store(snapshot)
 				p.touch(catalogChanged)
@@ -47,6 +48,14 @@ func (p *plane) newSources() error {
 		p.sources = append(p.sources, s)
 	}
 	return nil
+}
+
+// takeSources judges what sources have published since the round before: a source
+// may publish far more often than there are rounds.
+func (p *plane) takeSources() {
+	for _, s := range p.sources {
+		s.runner.Take()
+	}
 }
 
 // silent are the sources that have published nothing yet, not even what is on
