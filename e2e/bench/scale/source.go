@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery"
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -15,6 +16,10 @@ type source struct {
 	changes chan uint32 // the weight that the next endpoint gets
 }
 
+// settle is what the sources of Consul and Kubernetes wait for changes that come
+// together, before they read and publish them.
+const settle = 20 * time.Millisecond
+
 // Run implements discovery.Source.
 func (s *source) Run(ctx context.Context, publish discovery.Publish) error {
 	snapshot, err := s.first()
@@ -22,25 +27,43 @@ func (s *source) Run(ctx context.Context, publish discovery.Publish) error {
 		return err
 	}
 	publish(snapshot)
-	for n := 0; ; n++ {
+	for n := 0; ; {
+		var weights []uint32
 		select {
 		case weight := <-s.changes:
-			const stride = 7919 // a prime, so that changes wander over all services
-			changed := snapshot.Get(serviceName(n * stride % s.size.Services)).Clone()
-			e := &changed.Endpoints[n%len(changed.Endpoints)]
-			e.Weight = weight
-			// The health changes too, so that peers have something to be told.
-			if e.Health = catalog.Critical; n/s.size.Services%2 == 1 {
-				e.Health = catalog.Passing
-			}
-			if snapshot, err = snapshot.With([]*catalog.Service{changed}, nil); err != nil {
-				return err
-			}
-			publish(snapshot)
+			weights = append(weights, weight)
 		case <-ctx.Done():
 			return nil
 		}
+		if pause(ctx, settle) != nil {
+			return nil
+		}
+		for len(s.changes) > 0 {
+			weights = append(weights, <-s.changes)
+		}
+		changed := make([]*catalog.Service, len(weights))
+		for i, weight := range weights {
+			changed[i] = s.change(snapshot, n, weight)
+			n++
+		}
+		if snapshot, err = snapshot.With(changed, nil); err != nil {
+			return err
+		}
+		publish(snapshot)
 	}
+}
+
+// change is the service of turn n with one endpoint changed.
+func (s *source) change(snapshot *catalog.Snapshot, n int, weight uint32) *catalog.Service {
+	const stride = 7919 // a prime, so that changes wander over all services
+	changed := snapshot.Get(serviceName(n * stride % s.size.Services)).Clone()
+	e := &changed.Endpoints[n%len(changed.Endpoints)]
+	e.Weight = weight
+	// The health changes too, so that peers have something to be told.
+	if e.Health = catalog.Critical; n/s.size.Services%2 == 1 {
+		e.Health = catalog.Passing
+	}
+	return changed
 }
 
 func (s *source) first() (*catalog.Snapshot, error) {
