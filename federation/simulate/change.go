@@ -102,14 +102,14 @@ func ParseCapacity(s string) (Capacity, error) {
 func clusters(t *route.Table, places []Place) (found map[catalog.ClusterName]bool, unknown []Place) {
 	found = make(map[catalog.ClusterName]bool)
 	for _, p := range places {
-		named, any := false, false
+		named, met := false, false
 		each(t, func(name catalog.ClusterName, _ catalog.Locality) { named = named || name == p.Cluster })
 		each(t, func(name catalog.ClusterName, l catalog.Locality) {
 			if p.matches(name, l, named) {
-				found[name], any = true, true
+				found[name], met = true, true
 			}
 		})
-		if !any {
+		if !met {
 			unknown = append(unknown, p)
 		}
 	}

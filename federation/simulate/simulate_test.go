@@ -202,8 +202,14 @@ func TestARecordingIsReadBack(t *testing.T) {
 
 func TestWhatCannotBeSupposed(t *testing.T) {
 	for _, bad := range []resource.SimulateRequest{
-		{Down: []string{""}}, {Down: []string{"a/b/c"}}, {Down: []string{"/x"}}, {Down: []string{"UP"}},
-		{Capacity: []string{"north"}}, {Capacity: []string{"north=2"}}, {Capacity: []string{"north=x%"}}, {Capacity: []string{"north=NaN"}},
+		{Down: []string{""}},
+		{Down: []string{"a/b/c"}},
+		{Down: []string{"/x"}},
+		{Down: []string{"UP"}},
+		{Capacity: []string{"north"}},
+		{Capacity: []string{"north=2"}},
+		{Capacity: []string{"north=x%"}},
+		{Capacity: []string{"north=NaN"}},
 		{TrafficPolicies: []policy.Traffic{{Name: "x"}}},
 	} {
 		if _, err := simulate.ChangeOf(&bad); err == nil {

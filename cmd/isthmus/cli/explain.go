@@ -17,7 +17,7 @@ import (
 
 func newExplain() *cobra.Command {
 	var port, pin, from, gateway string
-	var real realCalls
+	var made realCalls
 	c := reading("explain [SERVICE]", "Say where a call to a service would go, or where a real one went, and why",
 		`Say where a call to a service would go now, and why: the candidates by tier, what is
 excluded and on what evidence, loads and scores, the choice, and what would have to be
@@ -28,10 +28,10 @@ was made then. Gateways keep calls that failed, were tried again or were slow, t
 whose traceparent has the sampled flag, and a share of the rest (gateway.explain in the
 configuration). An answer's X-Request-Id is the ID to ask by. --recent lists what is
 kept. A call to another cluster has a second part, which is asked for there, by the
-same ID. --admin asks one gateway of this host directly, with no federation.`, real.args,
+same ID. --admin asks one gateway of this host directly, with no federation.`, made.args,
 		func(ctx context.Context, api *client.Client, args []string) (*answer, error) {
-			if real.asked() {
-				return real.ask(ctx, api, args, gateway)
+			if made.asked() {
+				return made.ask(ctx, api, args, gateway)
 			}
 			name, err := catalog.ParseServiceName(args[0])
 			if err != nil {
@@ -48,7 +48,7 @@ same ID. --admin asks one gateway of this host directly, with no federation.`, r
 			}
 			return &answer{Value: e, Text: explanation(e)}, nil
 		})
-	real.flags(c)
+	made.flags(c)
 	c.Flags().StringVar(&port, "port", "", "port name (default: the only one)")
 	c.Flags().StringVar(&pin, "pin", "", "as if the call named this cluster")
 	c.Flags().StringVar(&from, "from", "", "ask this cluster's federation instead")

@@ -93,6 +93,9 @@ func (k *realCalls) ask(ctx context.Context, api *client.Client, args []string, 
 // maxAdminAnswer bounds what a gateway answers.
 const maxAdminAnswer = 64 << 20
 
+// adminTimeout bounds the question.
+const adminTimeout = 10 * time.Second
+
 // askAdmin asks a gateway by its admin listener.
 func askAdmin(ctx context.Context, address string, q resource.CallQuery) (*resource.Calls, error) {
 	query := url.Values{}
@@ -107,13 +110,12 @@ func askAdmin(ctx context.Context, address string, q resource.CallQuery) (*resou
 	if q.Limit > 0 {
 		query.Set("limit", strconv.Itoa(q.Limit))
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/debug/calls?"+query.Encode(), nil)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--admin %q: %w", address, err)}
 	}
-	resp, err := http.DefaultClient.Do(req)
+	asking := &http.Client{Timeout: adminTimeout}
+	resp, err := asking.Do(req)
 	if err != nil {
 		return nil, err
 	}
