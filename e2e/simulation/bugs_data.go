@@ -97,7 +97,7 @@ func dataBugs() []*Bug {
 	}
 }
 
-// hastyProber does not notice that it was late itself.
+// hastyProber takes the ticks that it was late for as probes that it missed.
 type hastyProber struct {
 	*liveness.Prober
 	heard   time.Time
@@ -108,7 +108,7 @@ func (p *hastyProber) Tick(now time.Time, packets uint64) (probe wire.Probe, due
 	probe, due, late, v = p.Prober.Tick(now, packets)
 	if packets != p.packets {
 		p.packets, p.heard = packets, now
-	} else if now.Sub(p.heard) >= liveness.Missed*probeInterval+probeInterval/2 {
+	} else if late && now.Sub(p.heard) >= 2*probeInterval {
 		v = liveness.Deaf
 	}
 	return probe, due, late, v
