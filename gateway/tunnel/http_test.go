@@ -111,7 +111,7 @@ func TestRequestsWaitForTheFirstHTTPConnection(t *testing.T) {
 		})
 		ctx, cancel := contextWithTimeout(t, delay/2)
 		defer cancel()
-		if _, err := a.RoundTrip("west", echoHeader(), request(t, http.MethodGet, "http://x/", nil).WithContext(ctx)); !errors.Is(err, context.DeadlineExceeded) {
+		if err := failure(t, a, echoHeader(), request(t, http.MethodGet, "http://x/", nil).WithContext(ctx)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a request of little patience: %v", err)
 		}
 		start := time.Now()

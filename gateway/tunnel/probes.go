@@ -30,18 +30,13 @@ func (p *probes) send() {
 	ticker := time.NewTicker(l.node.o.ProbeInterval / 2)
 	defer ticker.Stop()
 	var buf []byte
-	var before, packets uint64
 	for {
 		select {
 		case <-l.ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		now := l.received()
-		if now > before {
-			packets++
-		}
-		before = now
+		packets := p.control.qc.ConnectionStats().PacketsReceived
 		p.mu.Lock()
 		probe, due, late, v := p.prober.Tick(time.Now(), packets)
 		p.mu.Unlock()
@@ -66,19 +61,6 @@ func (p *probes) send() {
 			}
 		}
 	}
-}
-
-// received counts packets that came on the link's connections of now; it falls when
-// one of them ends. All of them count as signs of life, since they share the sockets
-// and the way: where a flood of data makes the kernel drop packets, those of the
-// control connection are a few of very many.
-func (l *link) received() (n uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, c := range l.connections {
-		n += c.qc.ConnectionStats().PacketsReceived
-	}
-	return n
 }
 
 // receive takes probes until the link ends.
