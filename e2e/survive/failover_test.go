@@ -97,6 +97,7 @@ type findings struct {
 	web, line, each, agree times
 	calls, lost            int // requests, all idempotent
 	cut                    int // connections that were reset
+	broken                 int // answers that had begun before the fault, and broke
 }
 
 // TestFailover: the region that serves is lost without a word.
@@ -115,10 +116,12 @@ func TestFailover(t *testing.T) {
 			}
 			t.Logf("figure: %s: first request on the next region: %v", f.name, found.web)
 			t.Logf("figure: %s: first connection on the next region: %v", f.name, found.line)
-			t.Logf("figure: %s: a request after the fault took %v; %d of %d were lost, %d connections were reset", f.name, found.each, found.lost, found.calls, found.cut)
+			t.Logf("figure: %s: a request after the fault took %v; %d of %d were lost, %d answers that had begun broke, %d connections were reset",
+				f.name, found.each, found.lost, found.calls, found.broken, found.cut)
 			t.Logf("figure: %s: both ends agree that the links are down: %v", f.name, found.agree)
 			for what, d := range map[string]times{"request": found.web, "connection": found.line} {
-				if p99, most := d.at(0.99), d.at(1); p99 > failoverP99 || most > failoverMax {
+				// Of few trials the greatest would be asked for the p99's promise.
+				if p99, most := d.at(0.99), d.at(1); len(d) >= 100 && p99 > failoverP99 || most > failoverMax {
 					t.Errorf("first %s on the next region: p99 %v, max %v, want at most %v and %v", what, p99, most, failoverP99, failoverMax)
 				}
 			}
@@ -161,9 +164,12 @@ func (w *world) measure(calls []*call, struck time.Time, found *findings) {
 			found.calls++
 		}
 		if c.err != nil {
-			if c.tcp {
+			switch {
+			case c.tcp:
 				found.cut++
-			} else {
+			case c.begun && c.begin.Before(struck):
+				found.broken++
+			default:
 				found.lost++
 				w.failf("a request that began %v after the fault and took %v was lost: %v", c.begin.Sub(struck), c.took(), c.err)
 			}

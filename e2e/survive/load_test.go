@@ -59,6 +59,7 @@ type call struct {
 	begin, end time.Time
 	by         catalog.ClusterName // who answered; "" for nobody
 	err        error
+	begun      bool // the answer had begun when it broke: nobody can ask again
 }
 
 func (c *call) took() time.Duration { return c.end.Sub(c.begin) }
@@ -130,6 +131,7 @@ func (l *load) get(c *call) {
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
+	c.begun = err != nil
 	if err == nil && resp.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%d %s %s", resp.StatusCode, resp.Header.Get("Isthmus-Reason"), b)
 	}
