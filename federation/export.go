@@ -138,7 +138,7 @@ func (p *plane) loadNames(ctx context.Context, key store.Key) []string {
 	}
 	var names []string
 	if err := json.Unmarshal(item.Value, &names); err != nil {
-		p.log.Warn("names of before are not readable", "kind", key.Name, "err", err)
+		p.log.Warn("names of before are not readable", "path", key.Name, "err", err)
 	}
 	return names
 }
@@ -149,6 +149,6 @@ func (p *plane) saveNames(ctx context.Context, key store.Key, names []string) {
 		_, err = p.store.Put(ctx, key, value, store.Any)
 	}
 	if err != nil && !errors.Is(err, store.ErrNotWritable) { // said by the store already
-		p.log.Warn("names are not kept", "kind", key.Name, "err", err)
+		p.log.Warn("names are not kept", "path", key.Name, "err", err)
 	}
 }

@@ -122,7 +122,9 @@ func (p *plane) tell(ctx context.Context, changes change, pause time.Duration) (
 func (p *plane) ready() bool {
 	now := p.now()
 	ready, late := p.loop.gate.Sources(now, p.silent())
-	p.goOnWithout("go on without sources that have said nothing", late, now)
+	if len(late) > 0 {
+		p.log.Error("go on without sources that have said nothing", p.without(late, now)...)
+	}
 	return ready
 }
 
@@ -132,15 +134,16 @@ func (p *plane) ready() bool {
 func (p *plane) knowsPeers() bool {
 	now := p.now()
 	ready, late := p.loop.gate.Peers(now, p.silentPeers())
-	p.goOnWithout("go on without peers of whom nothing is known any more", late, now)
+	if len(late) > 0 {
+		p.log.Error("go on without peers of whom nothing is known any more", p.without(late, now)...)
+	}
 	return ready
 }
 
-func (p *plane) goOnWithout(what string, late []string, now time.Time) {
-	if len(late) > 0 {
-		p.log.Error(what, "count", len(late), "duration", now.Sub(p.loop.served), "reason", strings.Join(late, " "))
-		p.events.note(eventCatalogPartial, strings.Join(late, " "), "nothing heard and nothing on disk")
-	}
+// without notes what the catalog goes on without, and returns the fields that say so.
+func (p *plane) without(late []string, now time.Time) []any {
+	p.events.note(eventCatalogPartial, strings.Join(late, " "), "nothing heard and nothing on disk")
+	return []any{"count", len(late), "duration", now.Sub(p.loop.served), "reason", strings.Join(late, " ")}
 }
 
 // silentPeers are those of whom nothing is known: they have not been heard, and

@@ -34,9 +34,11 @@ func newEar(t *testing.T, w *countedWire, peer string) *ear {
 		t.Fatal(err)
 	}
 	r := bufio.NewReader(conn)
-	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("%+v, %v", resp, err)
 	}
+	_ = resp.Body.Close() // there is none: what follows is the stream
 	e := &ear{conn: conn, pause: make(chan struct{})}
 	go func() {
 		for {

@@ -76,6 +76,7 @@ func TestATellingIsOneWriteToTheConnection(t *testing.T) {
 			if err != nil || resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Upgrade") != exchange.Upgrade {
 				t.Fatalf("%+v, %v", resp, err)
 			}
+			_ = resp.Body.Close() // there is none: what follows is the stream
 			go func() { _, _ = io.Copy(io.Discard, c) }()
 		}
 		time.Sleep(time.Second)

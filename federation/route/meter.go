@@ -1,6 +1,9 @@
 package route
 
-import "sync/atomic"
+import (
+	"maps"
+	"sync/atomic"
+)
 
 // Meter counts the attempts at one port of a service through this gateway, by whom
 // they are for and by priority: what demand is read from. Every method is safe for
@@ -46,9 +49,5 @@ func (m *Meter) Read(fromPeer bool) (r MeterReading) {
 func (l *Live) Meters() map[PortKey]*Meter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := make(map[PortKey]*Meter, len(l.meters))
-	for k, m := range l.meters {
-		out[k] = m
-	}
-	return out
+	return maps.Clone(l.meters)
 }

@@ -63,8 +63,8 @@ func Of(slots uint64, wanted float64) uint64 {
 	return slots - uint64(need)
 }
 
-// Divide, of number seq (they grow), grants parts of spare, in the order of wishes, which are sorted and without
-// duplicates. What peers want is met evenly, the smallest wants first in full (max-min
+// Divide grants parts of spare, in the order of wishes, which are sorted and without
+// duplicates; seq is its number (they grow). What peers want is met evenly, the smallest wants first in full (max-min
 // fair); what is left is granted evenly too, so that a peer whose calls have just begun
 // to overflow need not wait for an answer.
 func (g *Granter) Divide(spare uint64, wishes []Wish, seq uint64, now time.Time) []uint64 {

@@ -115,7 +115,7 @@ func (p *peer) follow(ctx context.Context, client *http.Client, url string) {
 		return
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(nil, 1<<20)
 	told, said := 0, time.Now()
