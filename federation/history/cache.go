@@ -67,7 +67,9 @@ func (l *Log) extend(ctx context.Context, end head) error {
 }
 
 // reload reads every record. Head and records are not read at one moment: what
-// does not fit is judged only once the head has stayed what it was.
+// does not fit is judged only once the head, asked of the medium after the records
+// were, has stayed what it was. The store's own view may lag behind the records,
+// and then another's compaction looks like damage.
 func (l *Log) reload(ctx context.Context, end head) error {
 	for attempt := 0; ; attempt++ {
 		all, err := l.readAll(ctx, end)
@@ -76,6 +78,9 @@ func (l *Log) reload(ctx context.Context, end head) error {
 		}
 		fault := check(all, end)
 		if fault != nil && attempt < maxAttempts {
+			if err := l.Store.Refresh(ctx); err != nil {
+				return fmt.Errorf("history: %w", err)
+			}
 			now, err := loadHead(ctx, l.Store)
 			if err != nil {
 				return err
@@ -146,7 +151,7 @@ func (l *Log) show(end head, records, more []*Record) {
 	l.metrics.records.Set(float64(len(records)))
 	l.metrics.bytes.Set(float64(end.Bytes))
 	l.metrics.sequence.Set(float64(end.Sequence))
-	if l.tooMany() {
+	if l.tooMany(l.head) {
 		select {
 		case l.compact <- struct{}{}:
 		default:

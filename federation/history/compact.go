@@ -14,9 +14,9 @@ import (
 // checkpointKind is what a checkpoint is about.
 const checkpointKind = "history"
 
-// tooMany reports whether records are to be dropped. l.mu is held.
-func (l *Log) tooMany() bool {
-	return l.head.Sequence+1-l.head.First > uint64(l.opts.MaxRecords) || l.head.Bytes > l.opts.MaxBytes
+// tooMany reports whether records up to end are to be dropped.
+func (l *Log) tooMany(end head) bool {
+	return end.Sequence+1-end.First > uint64(l.opts.MaxRecords) || end.Bytes > l.opts.MaxBytes
 }
 
 // compactNow drops the oldest records where there are too many: a fifth goes, so
@@ -24,7 +24,7 @@ func (l *Log) tooMany() bool {
 // crash leaves behind it is dropped by the next one.
 func (l *Log) compactNow(ctx context.Context) error {
 	l.mu.Lock()
-	due := l.tooMany() && l.broken == ""
+	due := l.tooMany(l.head) && l.broken == ""
 	l.mu.Unlock()
 	if !due {
 		return nil
@@ -37,6 +37,9 @@ func (l *Log) compactNow(ctx context.Context) error {
 		// Asked again where another process was faster: what an attempt that did
 		// not come to pass wanted gone must stay.
 		gone, made = nil, checkpoint{}
+		if !l.tooMany(*end) {
+			return nil, nil, nil // the other one has dropped them
+		}
 		records, err := l.upTo(ctx, end)
 		if err != nil {
 			return nil, nil, err

@@ -154,6 +154,12 @@ func (b *Bolt) Changes(ctx context.Context, since uint64) ([]Change, uint64, err
 	return b.mem.Changes(ctx, since)
 }
 
+// Refresh implements Store: the file has no other writer.
+func (b *Bolt) Refresh(context.Context) error {
+	_, _, err := b.mem.List("-") // the one that is closed says so
+	return err
+}
+
 // Put implements Store.
 func (b *Bolt) Put(ctx context.Context, key Key, value []byte, expect uint64) (Item, error) {
 	revision, err := b.Apply(ctx, Write{Key: key, Value: value, Expect: expect})

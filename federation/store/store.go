@@ -98,6 +98,10 @@ type Store interface {
 	// the revision reached. It waits until there is something or ctx ends. Where
 	// the history does not reach back to since it returns ErrCompacted: list anew.
 	Changes(ctx context.Context, since uint64) (changes []Change, revision uint64, err error)
+	// Refresh returns once reads show all that others had written when it was
+	// called. Without it Get, List and Changes may lag behind Scan, which asks the
+	// medium. It fails while the medium is out of reach.
+	Refresh(ctx context.Context) error
 	// Writable returns nil, or why the last write failed.
 	Writable() error
 	// Close ends every Changes; reads and writes return ErrClosed from then on.

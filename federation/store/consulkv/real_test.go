@@ -166,6 +166,34 @@ func TestReplicasShareOneStoreAndOneHistory(t *testing.T) {
 	}
 }
 
+// After a Refresh reads show what another process wrote before, without waiting for
+// Consul to tell of it.
+func TestRefresh(t *testing.T) {
+	a := agent(t, consultest.Options{Dev: true})
+	writer, reader := open(t, consulkv.Options{Config: at(a.Address(), "refresh")}), open(t, consulkv.Options{Config: at(a.Address(), "refresh")})
+	key := store.Key{Kind: "exports", Name: "a"}
+	for i := range 20 {
+		want := fmt.Sprint(i)
+		if _, err := writer.Put(t.Context(), key, []byte(want), store.Any); err != nil {
+			t.Fatal(err)
+		}
+		if err := reader.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := reader.Get(t.Context(), key); err != nil || string(got.Value) != want {
+			t.Fatalf("Get after Refresh = %+v, %v; want %s", got, err, want)
+		}
+	}
+	a.Kill()
+	if err := reader.Refresh(t.Context()); err == nil {
+		t.Error("Refresh succeeded without Consul")
+	}
+	_ = reader.Close()
+	if err := reader.Refresh(t.Context()); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("Refresh of a closed store = %v", err)
+	}
+}
+
 // What another process writes is told by Changes, also after Consul was away;
 // reads go on meanwhile, writes are refused, and a process that starts then serves
 // its last good copy.

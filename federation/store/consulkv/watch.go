@@ -134,8 +134,11 @@ func (s *Store) show(began uint64, items map[store.Key]store.Item, at uint64) (w
 	return whole
 }
 
-// refresh reads everything now.
-func (s *Store) refresh(ctx context.Context) error {
+// Refresh implements store.Store: it reads everything now.
+func (s *Store) Refresh(ctx context.Context) error {
+	if s.isClosed() {
+		return store.ErrClosed
+	}
 	began := s.begin()
 	items, at, marked, err := s.whole(ctx, 0)
 	if err == nil && !marked {

@@ -203,7 +203,7 @@ func (s *Store) made(writes []store.Write, revision uint64) {
 
 // judge says why a transaction was refused, by what there is now.
 func (s *Store) judge(ctx context.Context, writes []store.Write) error {
-	if err := s.refresh(ctx); err != nil {
+	if err := s.Refresh(ctx); err != nil {
 		return unreachable(err)
 	}
 	for _, w := range writes {
