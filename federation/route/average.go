@@ -32,20 +32,25 @@ func (a *average) read(nowNanos int64) (mean float32, known bool, age float64) {
 
 // faded is the mean on its way to 0 since its last sample, as a peak EWMA is.
 func (a *average) faded(nowNanos int64) float32 {
-	mean, known, age := a.read(nowNanos)
-	if !known || age <= 0 {
-		return mean
+	w := a.word.Load()
+	if w == 0 {
+		return 0
 	}
-	return mean * float32(math.Exp(-age/float64(Decay)))
+	return math.Float32frombits(uint32(w>>32)) * float32(fade(averageSteps(w, nowNanos)))
 }
 
-func averageAge(w uint64, nowNanos int64) float64 {
+// averageSteps are the units of stamps since the last sample.
+func averageSteps(w uint64, nowNanos int64) uint32 {
 	then := uint32(w>>countBits) & stampMask
 	dt := (stamp(nowNanos) - then) & stampMask
 	if dt > stampMask/2 {
 		return 0 // a clock that went back
 	}
-	return float64(dt) * float64(int64(1)<<stampShift)
+	return dt
+}
+
+func averageAge(w uint64, nowNanos int64) float64 {
+	return float64(averageSteps(w, nowNanos)) * float64(int64(1)<<stampShift)
 }
 
 func (a *average) sample(nowNanos int64, value float64) {
@@ -59,7 +64,7 @@ func (a *average) sample(nowNanos int64, value float64) {
 		if w != 0 {
 			last := float64(math.Float32frombits(uint32(w >> 32)))
 			count = min(w&countMask+1, countMask)
-			part := max(1/float64(min(count, averageDepth)), 1-math.Exp(-averageAge(w, nowNanos)/float64(Decay)))
+			part := max(1/float64(min(count, averageDepth)), 1-fade(averageSteps(w, nowNanos)))
 			mean = last + part*(value-last)
 		}
 		if a.word.CompareAndSwap(w, uint64(math.Float32bits(float32(mean)))<<32|now|count) {

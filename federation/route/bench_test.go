@@ -61,6 +61,7 @@ func BenchmarkPick(b *testing.B) {
 			})
 		}
 	}
+	b.Run("peer: gRPC least request", func(b *testing.B) { benchGRPC(b, grpcPicker(b, 1000)) })
 	b.Run("three clusters/p2c", func(b *testing.B) {
 		p := newWorld().local("az1", 3).peer("b", "gcp", time.Millisecond, 3, 3).peer("c", "gcp", time.Millisecond, 3, 3).compile()
 		r := request(0)

@@ -57,5 +57,7 @@ func (c *Choice) Predict(rec *Record) Prediction {
 		return Prediction{}
 	}
 	terms := c.candidate.delay()
-	return terms.predict(look(c.Counters, rec.request.NowNanos), rec.size(c.Sizes))
+	var r reading
+	r.look(c.Counters, rec.request.NowNanos)
+	return terms.predict(&r, rec.size(c.Sizes))
 }

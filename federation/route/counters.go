@@ -148,8 +148,7 @@ func decayFactor(then, now uint32) float32 {
 	if dt <= 0 {
 		return 1
 	}
-	const unit = float64(int64(1)<<stampShift) / float64(Decay)
-	return float32(math.Exp(-float64(dt) * unit))
+	return float32(fade(uint32(dt)))
 }
 
 // probeLease is how long a probation request may stay without an outcome before

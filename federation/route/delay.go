@@ -27,9 +27,9 @@ type terms struct {
 // of the service's requests, which its observed latencies are of.
 type sizing struct{ out, in, mean float64 }
 
-func (t *terms) upload(s sizing) float64 { return float64(t.out) * s.out }
+func (t *terms) upload(s *sizing) float64 { return float64(t.out) * s.out }
 
-func (t *terms) download(s sizing) float64 { return float64(t.in) * s.in }
+func (t *terms) download(s *sizing) float64 { return float64(t.in) * s.in }
 
 // queued is how long a call waits at a place that takes each of inFlight calls for
 // service, lanes of them at once, if others are there besides. Of the calls in flight
@@ -51,7 +51,7 @@ func queued(inFlight, others, service, lanes, way float64) float64 {
 
 // waits are how long a call waits in the queues on its way: for the link, at the
 // service, and for the link back. The calls before it are of mean size.
-func (t *terms) waits(r reading, s sizing) (out, service, in float64) {
+func (t *terms) waits(r *reading, s *sizing) (out, service, in float64) {
 	if r.inFlight <= 0 && t.others <= 0 {
 		return 0, 0, 0
 	}
@@ -62,7 +62,7 @@ func (t *terms) waits(r reading, s sizing) (out, service, in float64) {
 }
 
 // predict is the delay of a call, term by term.
-func (t *terms) predict(r reading, s sizing) Prediction {
+func (t *terms) predict(r *reading, s *sizing) Prediction {
 	p := Prediction{
 		RTT: time.Duration(t.rtt), Penalty: time.Duration(r.penalty),
 		Upload: time.Duration(t.upload(s)), Download: time.Duration(t.download(s)),
@@ -84,13 +84,13 @@ func (t *terms) predict(r reading, s sizing) Prediction {
 
 // first is the time to the first byte of the answer by the terms. What calls took
 // beyond what was predicted for them corrects it, and failures count on top.
-func (t *terms) first(r reading, s sizing, waiting float64) float64 {
+func (t *terms) first(r *reading, s *sizing, waiting float64) float64 {
 	base := float64(t.rtt) + t.upload(s) + waiting + float64(t.processing)
 	return max(base+float64(r.bias), float64(t.rtt), leastEstimate) + float64(r.penalty)
 }
 
 // whole is the time to its last byte.
-func (t *terms) whole(r reading, s sizing) float64 {
+func (t *terms) whole(r *reading, s *sizing) float64 {
 	out, service, in := t.waits(r, s)
 	return t.first(r, s, out+service) + in + t.download(s)
 }
@@ -98,18 +98,18 @@ func (t *terms) whole(r reading, s sizing) float64 {
 // fallback is the same by observed latencies alone, est x (pending + 1): the peak
 // EWMA, at least the round trip, times the calls that share a lane. What it
 // observed had the mean size.
-func (t *terms) fallback(r reading, ewma float32, s sizing) float64 {
+func (t *terms) fallback(r *reading, ewma float32, s *sizing) float64 {
 	e := max(float64(ewma)+float64(t.out)*(s.out-s.mean), float64(t.rtt), leastEstimate)
 	return e * (1 + float64(r.inFlight)/float64(t.lanes))
 }
 
 // completion predicts how long a call of its size would take at a and at b, to its
 // last byte.
-func completion(a, b *item, ra, rb reading, s sizing) (costA, costB float64) {
+func completion(a, b *item, ra, rb *reading, s *sizing) (costA, costB float64) {
 	return complete(&a.terms, &b.terms, ra, rb, s), complete(&b.terms, &a.terms, rb, ra, s)
 }
 
-func complete(x, y *terms, rx, ry reading, s sizing) float64 {
+func complete(x, y *terms, rx, ry *reading, s *sizing) float64 {
 	t := *x
 	if t.out == 0 {
 		t.out = y.out
@@ -123,8 +123,9 @@ func complete(x, y *terms, rx, ry reading, s sizing) float64 {
 	case rx.known:
 		return t.fallback(rx, rx.ewma, s) + t.download(s)
 	case y.processing > 0: // nothing was called there: all but the way is the other's
-		t.processing, rx.bias = y.processing, ry.bias
-		return t.whole(rx, s)
+		r := *rx
+		t.processing, r.bias = y.processing, ry.bias
+		return t.whole(&r, s)
 	default:
 		return t.fallback(rx, ry.ewma, s) + t.download(s)
 	}

@@ -15,7 +15,8 @@ func (p *Plan) ExplainLocal(r Request) *Ledger { return p.explain(r, true) }
 
 func (p *Plan) explain(r Request, local bool) *Ledger {
 	rec := Record{request: r, local: local, state: peeking}
-	d := p.decide(&rec)
+	var d decision
+	p.decide(&rec, &d)
 	return p.ledger(&rec, &d)
 }
 
@@ -24,7 +25,8 @@ func (p *Plan) explain(r Request, local bool) *Ledger {
 func (p *Plan) Replay(rec Record) *Ledger {
 	rec.state, rec.seen, rec.back, rec.answered, rec.met, rec.crowded = replaying, 0, 0, 0, false, 0
 	rec.hashedBack = 0
-	d := p.decide(&rec)
+	var d decision
+	p.decide(&rec, &d)
 	return p.ledger(&rec, &d)
 }
 
@@ -78,9 +80,7 @@ func ledgerRequest(rec *Record) LedgerRequest {
 		Service: r.Service, Port: r.Port, Pin: r.Pin, Inbound: rec.local, Subset: r.Subset, Hash: r.Hash,
 		Priority: r.Priority, Random: r.Random, At: time.Unix(0, r.NowNanos).UTC(),
 	}
-	for _, x := range r.Tried.targets[:r.Tried.n] {
-		out.Tried = append(out.Tried, x.String())
-	}
+	out.Tried = r.Tried.texts()
 	return out
 }
 
@@ -155,9 +155,9 @@ func (d *decision) score(rec *Record, w *wheel, n int, t *turn, here bool) *Scor
 	case rec.state == replaying:
 		return nil
 	default:
-		r = look(it.counters, rec.request.NowNanos)
+		r.look(it.counters, rec.request.NowNanos)
 	}
-	return scoreOf(it, r, rec.size(w.sizes))
+	return scoreOf(it, &r, rec.size(w.sizes))
 }
 
 func choiceOf(d *decision) *LedgerChoice {
@@ -311,7 +311,7 @@ func excludedBy(rec *Record, i int, c *candidate) Reason {
 	switch tried := &rec.request.Tried; {
 	case rec.request.Pin != "" && c.target.Cluster != rec.request.Pin:
 		return RequestPin
-	case tried.has(c.target.Cluster, "") || c.own() && tried.n > 0 && c.endpoints.all.exhausted(rec):
+	case tried.has(c.target.Cluster, "") || c.own() && tried.last != nil && c.endpoints.all.exhausted(rec):
 		return AlreadyTried
 	case c.reason == "" && i < 64 && rec.crowded>>i&1 == 1:
 		return AtCapacity

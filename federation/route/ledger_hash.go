@@ -70,7 +70,7 @@ func (w *wheel) triedItem(i int, tried *Tried) bool {
 	if it.inner == nil {
 		return tried.has(it.cluster, it.endpoint)
 	}
-	for _, x := range tried.targets[:tried.n] {
+	for x := tried.last; x != nil; x = x.before {
 		if x.cluster == it.cluster {
 			return true
 		}

@@ -4,9 +4,22 @@ package route
 // endpoint too where that is the own cluster. It takes no lock and allocates
 // nothing.
 func (p *Plan) Pick(r *Request) (choice Choice, rec Record) {
-	rec.request = *r
-	p.decide(&rec).fill(p, &choice)
+	p.PickInto(r, &choice, &rec)
 	return choice, rec
+}
+
+// PickInto is Pick for who has a place for the choice and its record: both are large
+// enough for a copy of them to show.
+func (p *Plan) PickInto(r *Request, choice *Choice, rec *Record) {
+	*rec = Record{request: *r}
+	p.pick(choice, rec)
+}
+
+func (p *Plan) pick(choice *Choice, rec *Record) {
+	var d decision
+	p.decide(rec, &d)
+	*choice = Choice{}
+	d.fill(p, choice)
 }
 
 // PickLocal chooses among the own cluster's endpoints for a request that came
@@ -16,9 +29,14 @@ func (p *Plan) Pick(r *Request) (choice Choice, rec Record) {
 // service federation.CLUSTER is none of the table's services; its one endpoint
 // is Table.Federation.
 func (p *Plan) PickLocal(r *Request) (choice Choice, rec Record) {
-	rec.request, rec.local = *r, true
-	p.decide(&rec).fill(p, &choice)
+	p.PickLocalInto(r, &choice, &rec)
 	return choice, rec
+}
+
+// PickLocalInto is to PickLocal what PickInto is to Pick.
+func (p *Plan) PickLocalInto(r *Request, choice *Choice, rec *Record) {
+	*rec = Record{request: *r, local: true}
+	p.pick(choice, rec)
 }
 
 // decision is how a choice came about.
@@ -42,25 +60,26 @@ type decision struct {
 	outer, inner turn
 }
 
-// decide is the one function that Pick, PickLocal, Explain and Replay share.
-func (p *Plan) decide(rec *Record) (d decision) {
+// decide is the one function that Pick, PickLocal, Explain and Replay share. d is a
+// zero value.
+func (p *Plan) decide(rec *Record, d *decision) {
 	d.drawn, d.tier, d.candidate, d.member, d.subset = -1, -1, -1, -1, -1
 	d.outer.first, d.outer.second, d.inner.first, d.inner.second = -1, -1, -1, -1
 	req := &rec.request
 	if d.service = p.services[req.Service]; d.service == nil {
 		d.status = UnknownService
-		return d
+		return
 	}
 	if d.port = d.service.port(req.Port); d.port == nil {
 		d.status = UnknownPort
-		return d
+		return
 	}
 	if rec.local && len(d.service.service.ExportedTo) == 0 {
 		d.status = NotExported
-		return d
+		return
 	}
 	rnd := draws{state: req.Random}
-	p.choosePort(&d, rec, &rnd)
+	p.choosePort(d, rec, &rnd)
 	d.mode = d.layout.mode
 	switch {
 	case d.status != OK:
@@ -70,14 +89,13 @@ func (p *Plan) decide(rec *Record) (d decision) {
 	default:
 		d.free(rec, &rnd)
 	}
-	return d
 }
 
 // probation gives this request to a candidate or endpoint on probation whose
 // one request it can be: only a first attempt (one that failed already should
 // not be an experiment), and only in a tier that gets calls anyway.
 func (d *decision) probation(rec *Record, rnd *draws) bool {
-	if rec.request.Tried.n > 0 {
+	if rec.request.Tried.last != nil {
 		return false
 	}
 	l := d.layout
@@ -126,7 +144,7 @@ func (d *decision) free(rec *Record, rnd *draws) {
 	switch {
 	case rec.met:
 		d.status = Shed
-	case rec.request.Tried.n > 0:
+	case rec.request.Tried.last != nil:
 		d.status = Exhausted
 	}
 }
@@ -218,7 +236,7 @@ func (d *decision) take(i int, byHealth bool, tried *Tried, rec *Record, rnd *dr
 }
 
 // fill makes the choice of a decision.
-func (d decision) fill(p *Plan, out *Choice) {
+func (d *decision) fill(p *Plan, out *Choice) {
 	out.Status, out.Mode, out.Traffic = d.status, d.mode, p.defaults
 	if d.service != nil {
 		out.Traffic = d.service.traffic

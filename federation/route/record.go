@@ -1,6 +1,9 @@
 package route
 
-import "sync/atomic"
+import (
+	"math"
+	"sync/atomic"
+)
 
 // Record holds what a decision read besides its plan: the request, with its
 // random number, and the counters. Plan.Replay repeats the decision from it
@@ -53,50 +56,47 @@ const (
 
 // reading is one look at a target's or endpoint's counters.
 type reading struct {
-	ewma     float32 // nanoseconds, decayed
-	known    bool    // false before the first sample
-	inFlight int64
+	ewma float32 // nanoseconds, decayed
 	// bias and penalty are what the delay model adds, in nanoseconds.
 	bias, penalty float32
+	inFlight      int32
+	known         bool // false before the first sample
 }
 
-func look(c *Counters, nowNanos int64) reading {
-	var r reading
+func (r *reading) look(c *Counters, nowNanos int64) {
 	r.ewma, r.known = c.ewma.estimate(nowNanos)
-	r.inFlight = c.InFlight()
+	r.inFlight = int32(min(c.InFlight(), math.MaxInt32))
 	r.bias = c.bias.faded(nowNanos)
 	r.penalty, _ = c.penalty.estimate(nowNanos)
-	return r
 }
 
 // size is what the request's size is taken for: its own where it is told, else the
 // mean of the service's.
-func (r *Record) size(s *Sizes) sizing {
+func (r *Record) size(s *Sizes) *sizing {
 	if r.sized || r.state == replaying || s == nil {
-		return r.sizing
+		return &r.sizing
 	}
 	out, in := s.Means(r.request.NowNanos)
 	r.sizing, r.sized = sizing{out: out, in: in, mean: out}, true
 	if r.request.Bytes > 0 {
 		r.sizing.out = float64(r.request.Bytes)
 	}
-	return r.sizing
+	return &r.sizing
 }
 
-func (r *Record) look(c *Counters) reading {
+func (r *Record) look(c *Counters, into *reading) {
 	if r.state == replaying {
-		if r.seen >= r.read {
-			return reading{} // a record of another plan
+		if r.seen < r.read { // else a record of another plan
+			*into = r.reads[r.seen]
+			r.seen++
 		}
-		r.seen++
-		return r.reads[r.seen-1]
+		return
 	}
-	x := look(c, r.request.NowNanos)
+	into.look(c, r.request.NowNanos)
 	if r.read < maxReads {
-		r.reads[r.read] = x
+		r.reads[r.read] = *into
 		r.read++
 	}
-	return x
 }
 
 // turn is the round-robin position of this decision.

@@ -33,13 +33,14 @@ type Request struct {
 // MaxTried bounds the attempts of one request.
 const MaxTried = 8
 
-// Tried is a small set of targets and endpoints, usable without allocation.
-type Tried struct {
-	n       int
-	targets [MaxTried]triedItem
-}
+// Tried is a small set of targets and endpoints. A copy is a value of its own, and one
+// word: most requests try once, and each keeps its set with its record.
+type Tried struct{ last *triedItem }
 
+// triedItem is never changed once it is in a set.
 type triedItem struct {
+	before   *triedItem
+	n        int // with those before
 	cluster  catalog.ClusterName
 	endpoint string
 }
@@ -47,17 +48,21 @@ type triedItem struct {
 // Add records that cluster (and, for the own cluster, the endpoint's ID) was
 // tried; beyond MaxTried it does nothing.
 func (t *Tried) Add(cluster catalog.ClusterName, endpoint string) {
-	if t.n < MaxTried {
-		t.targets[t.n] = triedItem{cluster, endpoint}
-		t.n++
+	if n := t.Len(); n < MaxTried {
+		t.last = &triedItem{before: t.last, n: n + 1, cluster: cluster, endpoint: endpoint}
 	}
 }
 
 // Len is how many attempts were made.
-func (t *Tried) Len() int { return t.n }
+func (t *Tried) Len() int {
+	if t.last == nil {
+		return 0
+	}
+	return t.last.n
+}
 
 func (t *Tried) has(cluster catalog.ClusterName, endpoint string) bool {
-	for _, x := range t.targets[:t.n] {
+	for x := t.last; x != nil; x = x.before {
 		if x.cluster == cluster && x.endpoint == endpoint {
 			return true
 		}
@@ -65,8 +70,20 @@ func (t *Tried) has(cluster catalog.ClusterName, endpoint string) bool {
 	return false
 }
 
+// texts are the attempts in their order.
+func (t *Tried) texts() []string {
+	if t.last == nil {
+		return nil
+	}
+	out := make([]string, t.Len())
+	for x := t.last; x != nil; x = x.before {
+		out[x.n-1] = x.String()
+	}
+	return out
+}
+
 // String is CLUSTER, or CLUSTER/ENDPOINT of the own cluster.
-func (x triedItem) String() string {
+func (x *triedItem) String() string {
 	if x.endpoint == "" {
 		return string(x.cluster)
 	}

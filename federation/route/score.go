@@ -36,7 +36,7 @@ type Score struct {
 	Predicted  time.Duration `json:"predicted_ns"`
 }
 
-func scoreOf(it *item, r reading, s sizing) *Score {
+func scoreOf(it *item, r *reading, s *sizing) *Score {
 	p := it.terms.predict(r, s)
 	rate := func(perByte float32) float64 {
 		if perByte <= 0 {
@@ -46,7 +46,7 @@ func scoreOf(it *item, r reading, s sizing) *Score {
 	}
 	return &Score{
 		EWMA: time.Duration(r.ewma), Measured: r.known, RTT: p.RTT,
-		InFlight: r.inFlight, Others: float64(it.terms.others), Lanes: float64(it.terms.lanes), Modelled: p.Modelled,
+		InFlight: int64(r.inFlight), Others: float64(it.terms.others), Lanes: float64(it.terms.lanes), Modelled: p.Modelled,
 		RequestBytes: s.out, AnswerBytes: s.in, BandwidthOut: rate(it.terms.out), BandwidthIn: rate(it.terms.in),
 		Upload: p.Upload, Download: p.Download, Queueing: p.Queueing, Processing: p.Processing,
 		Correction: p.Correction, Penalty: p.Penalty, Predicted: p.Whole,

@@ -11,10 +11,12 @@ import (
 // endpoint of a zone. It is immutable but for the round-robin position.
 type wheel struct {
 	algorithm policy.Algorithm
-	items     []item
-	sampler   sampler
-	schedule  []int32 // round robin only
-	rotation  *atomic.Uint64
+	// by is how pick goes about it.
+	by       by
+	items    []item
+	sampler  sampler
+	schedule []int32 // round robin only
+	rotation *atomic.Uint64
 	// hash is set where calls are drawn by their keys.
 	hash *hashing
 	// slow is set where items are new.
@@ -25,6 +27,34 @@ type wheel struct {
 	sizes *Sizes
 	// small: all items are compared, not two of them.
 	small bool
+	// gated: an item may have no slot left.
+	gated bool
+}
+
+// by is an algorithm in one byte.
+type by uint8
+
+const (
+	byCompletion by = iota
+	byLeastRequest
+	byTurns
+	byWeight
+	byKey
+)
+
+func byOf(a policy.Algorithm) by {
+	switch a {
+	case policy.RoundRobin:
+		return byTurns
+	case policy.Random, policy.Weighted:
+		return byWeight
+	case policy.LeastRequest:
+		return byLeastRequest
+	case policy.RingHash, policy.Maglev:
+		return byKey
+	case policy.P2C:
+	}
+	return byCompletion
 }
 
 // maxCompared is the most items of a tier of which all are compared: with three
@@ -61,6 +91,7 @@ func (w *wheel) add(it item) { w.items = append(w.items, it) }
 
 // finish builds the tables; no item is added afterwards.
 func (w *wheel) finish(c *compiler) {
+	w.by = byOf(w.algorithm)
 	if len(w.items) == 0 {
 		return
 	}
@@ -69,6 +100,7 @@ func (w *wheel) finish(c *compiler) {
 		weights = append(weights, w.items[i].weight)
 		sum += w.items[i].weight
 		sound += truth(w.items[i].sound)
+		w.gated = w.gated || w.items[i].gate.counters != nil
 	}
 	if sum == 0 { // all held back by ramps: there is nothing better
 		for i := range w.items {
@@ -94,23 +126,30 @@ func (w *wheel) rotate(c *compiler, key rotationKey) { w.rotation = obtain(c.liv
 
 // pick returns the index of the drawn item, -1 if all were tried.
 func (w *wheel) pick(rec *Record, d *draws, t *turn) int {
-	if w.exhausted(rec) {
-		return -1 // before a turn is taken
+	if len(w.items) == 0 {
+		return -1
 	}
-	switch w.algorithm {
-	case policy.RoundRobin:
+	switch w.by {
+	case byTurns:
+		if w.lacks(rec) && w.exhausted(rec) {
+			return -1 // before a turn is taken
+		}
 		return w.next(rec, d, t)
-	case policy.Random, policy.Weighted:
+	case byWeight:
 		t.first = w.draw(d, rec, -1)
 		return t.first
-	case policy.LeastRequest:
-		return w.better(rec, d, t, queueing)
-	case policy.RingHash, policy.Maglev:
+	case byKey:
+		if w.lacks(rec) && w.exhausted(rec) {
+			return -1
+		}
 		return w.hashed(rec, d, t)
-	case policy.P2C:
+	case byCompletion, byLeastRequest:
 	}
-	return w.better(rec, d, t, completion)
+	return w.better(rec, d, t)
 }
+
+// lacks reports whether there may be items that this request cannot have.
+func (w *wheel) lacks(rec *Record) bool { return w.gated || rec.request.Tried.last != nil }
 
 // turn is what a draw did, for the ledger: the one or two items drawn, and what
 // was read of them.
@@ -159,7 +198,7 @@ func (w *wheel) next(rec *Record, d *draws, t *turn) int {
 //
 // What a ramp holds back is a second choice as rarely as it is to be used: of two
 // items one is always the second, and who comes back is idle, so that it would win.
-func (w *wheel) better(rec *Record, d *draws, t *turn, cost costFunc) int {
+func (w *wheel) better(rec *Record, d *draws, t *turn) int {
 	t.first = w.draw(d, rec, -1)
 	if t.first < 0 || len(w.items) == 1 {
 		return t.first
@@ -178,10 +217,11 @@ func (w *wheel) better(rec *Record, d *draws, t *turn, cost costFunc) int {
 		return t.first
 	}
 	s := rec.size(w.sizes)
-	t.a, t.b = rec.look(a.counters), rec.look(b.counters)
-	t.costA, t.costB = cost(a, b, t.a, t.b, s)
-	if w.small {
-		w.compareRest(rec, d, t, cost, s)
+	rec.look(a.counters, &t.a)
+	rec.look(b.counters, &t.b)
+	t.costA, t.costB = w.costs(a, b, &t.a, &t.b, s)
+	if w.small && len(w.items) > 2 {
+		w.compareRest(rec, d, t, s)
 	}
 	if t.costB < t.costA {
 		return t.second
@@ -191,7 +231,7 @@ func (w *wheel) better(rec *Record, d *draws, t *turn, cost costFunc) int {
 
 // compareRest compares the items that were not drawn; the two that cost least stay
 // in the turn.
-func (w *wheel) compareRest(rec *Record, d *draws, t *turn, cost costFunc, s sizing) {
+func (w *wheel) compareRest(rec *Record, d *draws, t *turn, s *sizing) {
 	first, second := t.first, t.second
 	t.order[0], t.order[1] = int32(first), int32(second)
 	for i := range w.items {
@@ -202,13 +242,14 @@ func (w *wheel) compareRest(rec *Record, d *draws, t *turn, cost costFunc, s siz
 		if x.held > w.items[first].held && scale(d.next(), whole) < x.held {
 			continue
 		}
-		r := rec.look(x.counters)
+		var r reading
+		rec.look(x.counters, &r)
 		t.order[t.others+2] = int32(i)
-		best, read := t.first, t.a
+		best, read := t.first, &t.a
 		if t.costB < t.costA {
-			best, read = t.second, t.b
+			best, read = t.second, &t.b
 		}
-		costBest, costX := cost(&w.items[best], x, read, r, s)
+		costBest, costX := w.costs(&w.items[best], x, read, &r, s)
 		switch {
 		case costX >= costBest && costX >= max(t.costA, t.costB):
 			t.pass(i, costX)
@@ -234,6 +275,12 @@ const maxRedraws = 6
 
 // draw returns an item by weight, neither tried nor not; -1 if there is none.
 func (w *wheel) draw(d *draws, rec *Record, not int) int {
+	if len(w.items) == 1 {
+		if not == 0 || w.skip(0, rec) {
+			return -1
+		}
+		return 0
+	}
 	if not >= 0 && len(w.items) == 2 {
 		if i := 1 - not; !w.skip(i, rec) && !w.cold(i, rec, d) {
 			return i
@@ -305,7 +352,7 @@ func (w *wheel) skip(i int, rec *Record) bool {
 		return true
 	}
 	tried := &rec.request.Tried
-	if tried.n == 0 {
+	if tried.last == nil {
 		return false
 	}
 	if it.inner == nil {

@@ -30,7 +30,7 @@ func (p *Plan) why(rec *Record, d *decision) string {
 	case NotExported:
 		return fmt.Sprintf("%s is exported to nobody", what)
 	case Exhausted:
-		return fmt.Sprintf("%s: all that could take the call was tried (%d attempts)", what, req.Tried.n)
+		return fmt.Sprintf("%s: all that could take the call was tried (%d attempts)", what, req.Tried.Len())
 	case FailClosed:
 		return fmt.Sprintf("%s: tier %d is below its panic threshold of %d %%, and traffic policy %q refuses then",
 			what, d.drawn, *d.service.traffic.PanicThreshold, d.service.traffic.Name)

@@ -97,7 +97,7 @@ func (s *Sequence) choose(a *Attempt, plan *route.Plan, now time.Time) {
 		Bytes: s.call.Bytes, Tried: s.tried, Priority: s.call.Priority, Random: s.router.o.Random(), NowNanos: now.UnixNano(),
 	}
 	if s.local {
-		a.Choice, a.Record = plan.PickLocal(&req)
+		plan.PickLocalInto(&req, &a.Choice, &a.Record)
 		return
 	}
 	avoid := s.avoid
@@ -107,11 +107,11 @@ func (s *Sequence) choose(a *Attempt, plan *route.Plan, now time.Time) {
 	if avoid != "" {
 		elsewhere := req
 		elsewhere.Tried.Add(avoid, "")
-		if a.Choice, a.Record = plan.Pick(&elsewhere); a.Choice.Status == route.OK {
+		if plan.PickInto(&elsewhere, &a.Choice, &a.Record); a.Choice.Status == route.OK {
 			return
 		}
 	}
-	a.Choice, a.Record = plan.Pick(&req)
+	plan.PickInto(&req, &a.Choice, &a.Record)
 }
 
 // Attempt is one try of a call.
