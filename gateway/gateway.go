@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/accept"
 	"github.com/isthmus-mesh/isthmus/gateway/account"
@@ -146,7 +147,8 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	g.callers = route.NewSightings(callersKept, route.MaxSightings)
 	if g.board, err = board.New(board.Options{
 		Cluster: g.o.Cluster, Self: g.o.Locality, Links: g.boardLinks, Ramp: route.RampOptions(g.config.FailBack),
-		Random: rand.Uint64, Log: g.log, Registerer: reg,
+		Learned: func(service catalog.ServiceName) (int, bool) { return g.flow.LearnedLimit(service) },
+		Random:  rand.Uint64, Log: g.log, Registerer: reg,
 	}); err != nil {
 		return err
 	}
@@ -163,7 +165,7 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	}); err != nil {
 		return err
 	}
-	if g.flow, err = flow.New(flow.Options{Random: rand.Uint64, Registerer: reg}); err != nil {
+	if g.flow, err = flow.New(flow.Options{Random: rand.Uint64, Registerer: reg, Log: g.log}); err != nil {
 		return err
 	}
 	if g.router, err = attempt.New(attempt.Options{

@@ -69,10 +69,10 @@ func TestRetriesStayInTheirBudgetAndOverloadEnds(t *testing.T) {
 		limits  *policy.Limits
 		during  float64 // of the capacity, that is answered in the overload at least
 	}{
-		// Without limits a queue without end serves hardly anybody in time while it
-		// is too long; what counts is that it ends.
-		{name: "one region", regions: 1},
-		{name: "two regions", regions: 2},
+		// Without a policy the gateway limits the service when callers give up.
+		{name: "one region", regions: 1, during: 0.7},
+		{name: "two regions", regions: 2, during: 0.7},
+		{name: "a service that answers who has gone", regions: 1, patient: true, during: 0.6},
 		{name: "one region with limits", regions: 1, limits: adaptive, during: 0.8},
 		{name: "two regions with limits", regions: 2, limits: adaptive, during: 0.8},
 		{name: "a service that answers who has gone, with limits", regions: 1, patient: true, limits: adaptive, during: 0.8},
@@ -184,7 +184,13 @@ func (w *world) budgets(t *testing.T, seconds []window) {
 		arrivals := float64(b.arrivals - a.arrivals)
 		most = max(most, retries/max(1, calls))
 		worst = max(worst, arrivals/max(1, calls))
-		if retries > retry.Ratio*calls+retry.Floor {
+		// What is promised is of the ten seconds before a retry. A window that ends after
+		// its last one may have fewer calls where the load has fallen: a second's worth.
+		lead := 0.0
+		if i > length {
+			lead = float64(a.calls - seconds[i-length-1].calls)
+		}
+		if retries > retry.Ratio*(calls+lead)+retry.Floor {
 			w.failf("%.0f retries for %.0f calls in the ten seconds until %d", retries, calls, i)
 		}
 		// An attempt may arrive a moment after the second in which it was counted.

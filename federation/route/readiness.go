@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"iter"
 	"slices"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 )
 
 // Readiness is how many of the own endpoints of one port are ready, as the data
@@ -31,6 +33,12 @@ func (p *Plan) Capacities() iter.Seq[Readiness] {
 			}
 		}
 	}
+}
+
+// HasOnePort reports whether a service of the table has no more than one port.
+func (p *Plan) HasOnePort(name catalog.ServiceName) bool {
+	s := p.services[name]
+	return s != nil && len(s.ports) == 1
 }
 
 // Readiness yields the ports of every exported service, in order of service and

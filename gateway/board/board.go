@@ -32,6 +32,9 @@ type Options struct {
 	Ramp route.RampOptions
 	// Ejector is the rule of ejections; zero means route.DefaultEjector.
 	Ejector route.EjectorOptions
+	// Learned is how many calls at once the own endpoints of a service were found to
+	// take through this gateway; false where that is not known. Nil is never.
+	Learned func(service catalog.ServiceName) (calls int, ok bool)
 	// Random drives jitter; required.
 	Random func() uint64
 	// Now is the clock; nil means the real one.

@@ -273,11 +273,14 @@ func (b *Board) offer(plan *route.Plan, ix *index, e *route.Evidence, now time.T
 	told := make(map[route.PortKey]offered)
 	for own := range plan.Readiness() {
 		key := route.PortKey{Service: own.Target.Service, Port: own.Target.Port}
-		if own.Slots == 0 {
+		slots := min(own.Slots, wire.MaxCalls)
+		if slots == 0 {
+			slots = b.learned(plan, own)
+		}
+		if slots == 0 {
 			continue
 		}
 		name := farService{key.Service.String(), key.Port}
-		slots := min(own.Slots, wire.MaxCalls)
 		o := offered{slots: slots, spare: spare.Of(slots, e.Demands[key].Own.Sum())}
 		var wishes []spare.Wish
 		for _, cluster := range ix.exported[key.Service] {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
 // lent is this gateway's part of the own cluster's capacity of a port.
@@ -76,4 +77,20 @@ func (b *Board) share(key route.PortKey, now time.Time) float64 {
 // hasCapacityLabel reports whether an own endpoint of s says what it takes.
 func (b *Board) hasCapacityLabel(s *route.Service) bool {
 	return slices.ContainsFunc(s.Endpoints, func(e catalog.Endpoint) bool { return e.Labels[catalog.CapacityLabel] != "" })
+}
+
+// learned is what the endpoints of a port whose capacity nobody declares were found to
+// take through this gateway, while callers meet that limit: what peers may send is then
+// granted out of it. What this gateway's own callers may use is not bounded by it here,
+// since their requests wait for a place (gateway/flow). The limit is that of a service as
+// a whole, so that one with several ports has none. 0 is not known.
+func (b *Board) learned(plan *route.Plan, own route.Readiness) uint64 {
+	if b.o.Learned == nil || own.Ready == 0 || !plan.HasOnePort(own.Target.Service) {
+		return 0
+	}
+	calls, ok := b.o.Learned(own.Target.Service)
+	if !ok || calls <= 0 {
+		return 0
+	}
+	return min(route.SlotsOf(uint64(calls), 1), wire.MaxCalls)
 }

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,8 @@ type Options struct {
 	Random func() uint64
 	// Registerer receives the metrics.
 	Registerer prometheus.Registerer
+	// Log says when a service is overloaded; nil is silent.
+	Log *slog.Logger
 }
 
 // Controller is the limits in force. It is safe for concurrent use.
@@ -25,6 +28,9 @@ type Controller struct {
 	metrics  *metrics
 	services atomic.Pointer[map[catalog.ServiceName]*service]
 	own      atomic.Pointer[catalog.ClusterName]
+
+	guarding sync.RWMutex
+	guards   map[catalog.ServiceName]*slots // of services without a limit of a policy
 
 	setting sync.Mutex // of SetTable
 	shares  shares
@@ -45,7 +51,10 @@ func New(o Options) (*Controller, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Controller{o: o, metrics: m}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	c := &Controller{o: o, metrics: m, guards: make(map[catalog.ServiceName]*slots)}
 	m.refresh = c.refresh
 	c.services.Store(new(map[catalog.ServiceName]*service))
 	c.own.Store(new(catalog.ClusterName))
@@ -78,6 +87,7 @@ func (c *Controller) SetTable(t *route.Table) {
 		}
 	}
 	c.services.Store(&next)
+	c.keepGuards(t, next)
 }
 
 // compile makes the limits of a service; what old has counted by a rule of the same name
@@ -180,16 +190,17 @@ func (c *Controller) Admit(call *Call) *Refusal {
 }
 
 // LearnedLimit is how many requests in progress the endpoints of a service in the own
-// cluster were found to take through this gateway, and how many there are; ok is false
-// without an adaptive limit.
-func (c *Controller) LearnedLimit(name catalog.ServiceName) (limit, inProgress int, ok bool) {
+// cluster were found to take through this gateway. ok is false where that is not known:
+// no limit was found, or callers have not met it of late, so that it proves nothing.
+func (c *Controller) LearnedLimit(name catalog.ServiceName) (limit int, ok bool) {
 	if c == nil {
-		return 0, 0, false
+		return 0, false
 	}
-	s := c.of(name)
-	if s == nil || s.slots == nil || s.slots.adaptive.Load() == nil {
-		return 0, 0, false
+	if s := c.of(name); s != nil && s.slots != nil {
+		return s.slots.learned()
 	}
-	status := s.slots.gate.Status()
-	return status.Limit, status.InProgress, true
+	if s := c.guardIf(name); s != nil {
+		return s.learned()
+	}
+	return 0, false
 }

@@ -221,12 +221,35 @@ func gauge(t *testing.T, r *prometheus.Registry, name string) (sum float64) {
 	return sum
 }
 
+// overloads is how often an event of the default limit was counted.
+func overloads(t *testing.T, r *prometheus.Registry, event string) (sum float64) {
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			for _, l := range m.Label {
+				if f.GetName() == "isthmus_gateway_overloads_total" && l.GetValue() == event {
+					sum += m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return sum
+}
+
 // TestNothingIsAllocated on a call's way through all limits.
 func TestNothingIsAllocated(t *testing.T) {
 	c, call, try := limited(t)
 	ctx := context.Background()
 	if n := testing.AllocsPerRun(1000, func() { through(ctx, t, c, call, try) }); n != 0 {
 		t.Errorf("%v allocations a call", n)
+	}
+	free, _ := newController(t, nil)
+	free.SetTable(table(nil))
+	if n := testing.AllocsPerRun(1000, func() { through(ctx, t, free, call, try) }); n != 0 {
+		t.Errorf("%v allocations a call without limits", n)
 	}
 }
 
@@ -265,7 +288,7 @@ func BenchmarkCall(b *testing.B) {
 
 func BenchmarkUnlimited(b *testing.B) {
 	c, _ := newController(b, nil)
-	call, try, ctx := &flow.Call{Service: pay, Caller: web}, &flow.Try{Service: pay, Cluster: "west"}, context.Background()
+	call, try, ctx := &flow.Call{Service: pay, Caller: web}, &flow.Try{Service: pay, Cluster: "west", Own: true, Request: true}, context.Background()
 	b.ReportAllocs()
 	for b.Loop() {
 		through(ctx, b, c, call, try)

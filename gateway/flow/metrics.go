@@ -5,6 +5,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/gateway/flow/breaker"
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,7 @@ type metrics struct {
 	calls          *prometheus.CounterVec
 	queueRefused   *prometheus.CounterVec
 	breakerRefused *prometheus.CounterVec
+	overloads      *prometheus.CounterVec
 	wait           *prometheus.HistogramVec
 
 	limit, inProgress, waiting, share, underWay *prometheus.GaugeVec
@@ -32,6 +34,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		breakerRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_gateway_breaker_refusals_total", Help: "Attempts that a circuit breaker refused, by the bound that was reached.",
 		}, []string{"service", "cluster", "bound"}),
+		overloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_gateway_overloads_total", Help: "Limits that were set by default on a service whose callers gave up (begun), taken back when it had room again (ended), or because they changed nothing (futile).",
+		}, []string{"service", "event"}),
 		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "isthmus_gateway_queue_wait_seconds", Help: "How long requests waited for a place at the own endpoints of a service, of those that got one.",
 			Buckets: []float64{.0005, .001, .005, .01, .02, .05, .1, .2, .5, 1},
@@ -56,7 +61,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.calls, m.queueRefused, m.breakerRefused, m.wait, &gauges{m}} {
+	for _, c := range []prometheus.Collector{m.calls, m.queueRefused, m.breakerRefused, m.overloads, m.wait, &gauges{m}} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("flow metrics: %w", err)
 		}
@@ -92,6 +97,17 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 // refresh sets the gauges to what is.
 func (c *Controller) refresh() {
 	now := time.Now().UnixNano()
+	c.guarding.RLock()
+	guards := maps.Clone(c.guards)
+	c.guarding.RUnlock()
+	for name, s := range guards {
+		service, status := name.String(), s.gate.Status()
+		c.metrics.inProgress.WithLabelValues(service).Set(float64(status.InProgress))
+		if s.guarded.holds.Load() {
+			c.metrics.limit.WithLabelValues(service).Set(float64(status.Limit))
+			c.metrics.waiting.WithLabelValues(service).Set(float64(status.Waiting))
+		}
+	}
 	for name, s := range *c.services.Load() {
 		service := name.String()
 		if s.slots != nil {
@@ -134,6 +150,16 @@ func (m *metrics) retire(s *service) {
 	m.queueRefused.DeletePartialMatch(labels)
 	m.breakerRefused.DeletePartialMatch(labels)
 	m.wait.DeletePartialMatch(labels)
+}
+
+// retireGuard drops the series of a guard; limits are those that its service has now.
+func (m *metrics) retireGuard(name catalog.ServiceName, limits *service) {
+	labels := prometheus.Labels{"service": name.String()}
+	m.overloads.DeletePartialMatch(labels)
+	if limits == nil || limits.slots == nil {
+		m.queueRefused.DeletePartialMatch(labels)
+		m.wait.DeletePartialMatch(labels)
+	}
 }
 
 // retireRates drops the series of rates that a service has no longer.

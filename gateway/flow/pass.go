@@ -44,10 +44,7 @@ func (c *Controller) Enter(ctx context.Context, t *Try) (p Pass, refused *Refusa
 		return Pass{}, nil
 	}
 	s := c.of(t.Service)
-	if s == nil {
-		return Pass{}, nil
-	}
-	if s.breaks != nil {
+	if s != nil && s.breaks != nil {
 		p.kind = breaker.Connections
 		if t.Request {
 			p.kind = breaker.Requests
@@ -59,13 +56,20 @@ func (c *Controller) Enter(ctx context.Context, t *Try) (p Pass, refused *Refusa
 		}
 		p.cell = cell
 	}
-	if s.slots != nil && t.Own && t.Request {
-		if p.ticket, refused = s.slots.enter(ctx, string(t.From)); refused != nil {
-			p.End()
-			return Pass{}, refused
-		}
-		p.slots, p.progress, p.began = s.slots, p.ticket.InProgress, time.Now()
+	if !t.Own || !t.Request {
+		return p, nil
 	}
+	var slots *slots
+	if s != nil && s.slots != nil {
+		slots = s.slots
+	} else {
+		slots = c.guardOf(t.Service)
+	}
+	if p.ticket, refused = slots.enter(ctx, string(t.From)); refused != nil {
+		p.End()
+		return Pass{}, refused
+	}
+	p.slots, p.progress, p.began = slots, p.ticket.InProgress, time.Now()
 	return p, nil
 }
 
@@ -79,9 +83,8 @@ func (p *Pass) Answered(well bool) {
 	if p.cell != nil {
 		p.cell.Answered()
 	}
-	if p.slots != nil && well {
-		now := time.Now()
-		p.slots.sample(now, now.Sub(p.began), p.progress)
+	if p.slots != nil {
+		p.slots.answered(p, well)
 	}
 }
 
@@ -92,10 +95,7 @@ func (p *Pass) End() {
 	}
 	p.ended = true
 	if p.slots != nil && !p.answered {
-		now := time.Now()
-		if took := now.Sub(p.began); p.slots.slow(took) {
-			p.slots.sample(now, took, p.progress) // it took at least so long
-		}
+		p.slots.unanswered(p)
 	}
 	if p.cell != nil {
 		if !p.answered {

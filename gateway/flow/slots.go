@@ -2,17 +2,16 @@ package flow
 
 import (
 	"context"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
-	"github.com/isthmus-mesh/isthmus/gateway/flow/breaker"
 	"github.com/isthmus-mesh/isthmus/gateway/flow/codel"
 	"github.com/isthmus-mesh/isthmus/gateway/flow/fair"
 	"github.com/isthmus-mesh/isthmus/gateway/flow/gradient"
+	"github.com/isthmus-mesh/isthmus/gateway/flow/guard"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -20,6 +19,8 @@ import (
 type slots struct {
 	gate     *fair.Gate
 	adaptive atomic.Pointer[adaptive] // nil of a fixed limit
+	guarded  *guarded                 // nil where a policy sets the limit
+	met      atomic.Int64             // when a request found no room at once, Unix nanoseconds
 	wait     prometheus.Observer
 	refused  map[fair.Reason]prometheus.Counter
 }
@@ -31,6 +32,15 @@ type adaptive struct {
 	mu         sync.Mutex
 	controller *gradient.Controller
 	unloaded   atomic.Int64
+}
+
+// bare is slots without a gate.
+func bare(name catalog.ServiceName, m *metrics) *slots {
+	s := &slots{wait: m.wait.WithLabelValues(name.String()), refused: make(map[fair.Reason]prometheus.Counter)}
+	for _, r := range fair.Reasons() {
+		s.refused[r] = m.queueRefused.WithLabelValues(name.String(), r.String())
+	}
+	return s
 }
 
 // newSlots keeps the gate of was, with what is in it.
@@ -45,10 +55,7 @@ func newSlots(name catalog.ServiceName, l *policy.Limits, was *slots, random fun
 		Limit: int(rule.Max), Length: int(queue.Length),
 		Delay: codel.Options{Target: time.Duration(queue.TargetMS) * time.Millisecond, Interval: time.Duration(queue.IntervalMS) * time.Millisecond},
 	}
-	s := &slots{wait: m.wait.WithLabelValues(name.String()), refused: make(map[fair.Reason]prometheus.Counter)}
-	for _, r := range fair.Reasons() {
-		s.refused[r] = m.queueRefused.WithLabelValues(name.String(), r.String())
-	}
+	s := bare(name, m)
 	if rule.Adaptive {
 		floor, most := int(rule.Floor), int(rule.Max)
 		var a *adaptive
@@ -74,6 +81,9 @@ func newSlots(name catalog.ServiceName, l *policy.Limits, was *slots, random fun
 
 // need is about what a request takes.
 func (s *slots) need() time.Duration {
+	if s.guarded != nil {
+		return time.Duration(s.guarded.usual.Load())
+	}
 	if a := s.adaptive.Load(); a != nil {
 		return time.Duration(a.unloaded.Load())
 	}
@@ -83,6 +93,12 @@ func (s *slots) need() time.Duration {
 // enter waits for a slot.
 func (s *slots) enter(ctx context.Context, sender string) (fair.Ticket, *Refusal) {
 	t, reason := s.gate.Enter(ctx, sender, s.need())
+	if reason != fair.Granted || t.Waited > 0 {
+		now := time.Now()
+		if s.met.Store(now.UnixNano()); s.guarded != nil {
+			s.guarded.meet(now)
+		}
+	}
 	if reason == fair.Granted {
 		s.wait.Observe(t.Waited.Seconds())
 		return t, nil
@@ -98,6 +114,31 @@ func (s *slots) enter(ctx context.Context, sender string) (fair.Ticket, *Refusal
 	case fair.Full, fair.Granted:
 	}
 	return t, &Refusal{Reason: ReasonQueueFull, RetryAfter: s.gate.RetryAfter(sender)}
+}
+
+// answered tells of an answer, and gives the slot back where that is what it was for.
+func (s *slots) answered(p *Pass, well bool) {
+	now := time.Now()
+	switch {
+	case s.guarded != nil:
+		if well {
+			s.guard(now, guard.Sample{Took: now.Sub(p.began), Pending: p.progress, Answered: true})
+		}
+		p.ticket.Leave()
+	case well:
+		s.sample(now, now.Sub(p.began), p.progress)
+	}
+}
+
+// unanswered tells of an attempt that ends without an answer: it took at least so long.
+func (s *slots) unanswered(p *Pass) {
+	now := time.Now()
+	took := now.Sub(p.began)
+	if s.guarded != nil {
+		s.guard(now, guard.Sample{Took: took, Pending: p.progress})
+	} else if s.slow(took) {
+		s.sample(now, took, p.progress)
+	}
 }
 
 // sample tells the adaptive limit of an answer.
@@ -125,52 +166,4 @@ func (s *slots) slow(took time.Duration) bool {
 	}
 	unloaded := time.Duration(a.unloaded.Load())
 	return unloaded > 0 && took > 2*unloaded
-}
-
-// breakers are the bounds of what is under way of one service, by cluster.
-type breakers struct {
-	service   string
-	most      breaker.Bounds
-	m         *metrics
-	mu        sync.RWMutex
-	byCluster map[catalog.ClusterName]*cell
-}
-
-// cell is one cluster's.
-type cell struct {
-	breaker.Breaker
-	refused [breaker.Pending + 1]prometheus.Counter
-}
-
-func newBreakers(name catalog.ServiceName, b *policy.Breaker, m *metrics) *breakers {
-	return &breakers{
-		service: name.String(), m: m, byCluster: make(map[catalog.ClusterName]*cell),
-		most: breaker.Bounds{Connections: int64(b.MaxConnections), Requests: int64(b.MaxRequests), Pending: int64(b.MaxPending)},
-	}
-}
-
-// adopt goes on with the counts of what is under way.
-func (b *breakers) adopt(was *breakers) {
-	was.mu.RLock()
-	defer was.mu.RUnlock()
-	maps.Copy(b.byCluster, was.byCluster)
-}
-
-func (b *breakers) of(cluster catalog.ClusterName) *cell {
-	b.mu.RLock()
-	c := b.byCluster[cluster]
-	b.mu.RUnlock()
-	if c != nil {
-		return c
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if c = b.byCluster[cluster]; c == nil {
-		c = new(cell)
-		for _, k := range breaker.Kinds() {
-			c.refused[k] = b.m.breakerRefused.WithLabelValues(b.service, string(cluster), k.String())
-		}
-		b.byCluster[cluster] = c
-	}
-	return c
 }

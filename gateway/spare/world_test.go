@@ -28,17 +28,17 @@ const (
 	regions   = 3
 	gateways  = 2
 	instances = 20
-	each      = 100                    // calls at once of an instance
 	takes     = 400 * time.Millisecond // a call
 	away      = 40 * time.Millisecond  // from region to region
 	tick      = 250 * time.Millisecond
-	whole     = instances * each // of a region
 )
 
 var web = catalog.MustServiceName("web")
 
 type world struct {
 	t        *testing.T
+	each     uint32 // calls at once of an instance
+	whole    int    // of a region
 	now      time.Time
 	rnd      *rand.Rand
 	events   events
@@ -63,8 +63,9 @@ type gateway struct {
 
 func name(region int) catalog.ClusterName { return catalog.ClusterName(fmt.Sprintf("r%d", region)) }
 
-func newWorld(t *testing.T, seed uint64) *world {
-	w := &world{t: t, now: epoch, rnd: rand.New(rand.NewPCG(seed, 11))}
+// newWorld is regions that take size calls at once each.
+func newWorld(t *testing.T, seed uint64, size int) *world {
+	w := &world{t: t, each: uint32(size / instances), whole: size, now: epoch, rnd: rand.New(rand.NewPCG(seed, 11))}
 	now := func() time.Time { return w.now }
 	for r := range regions {
 		for i := range gateways {
@@ -90,7 +91,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 			if err != nil {
 				t.Fatal(err)
 			}
-			g.board.SetTable(table(r))
+			g.board.SetTable(w.table(r))
 			g.board.TakeShares(w.now, &route.Shares{Gateways: gateways})
 			w.gateways[r][i] = g
 		}
@@ -98,10 +99,10 @@ func newWorld(t *testing.T, seed uint64) *world {
 	return w
 }
 
-func table(region int) *route.Table {
+func (w *world) table(region int) *route.Table {
 	ports := []catalog.Port{{Name: "http", Protocol: catalog.HTTP}}
 	s := route.Service{Name: web, Ports: ports, Traffic: &policy.Traffic{
-		Name: "web", Services: []policy.ServicePattern{"*"}, Capacity: &policy.Capacity{PerEndpoint: each},
+		Name: "web", Services: []policy.ServicePattern{"*"}, Capacity: &policy.Capacity{PerEndpoint: w.each},
 		Priorities: []policy.PriorityRule{
 			{Callers: []policy.IDPattern{"spiffe://x.test/critical"}, Priority: policy.CriticalPriority},
 			{Callers: []policy.IDPattern{"spiffe://x.test/low"}, Priority: policy.LowPriority},

@@ -25,6 +25,9 @@ const (
 	// overflow is the sender that those beyond MaxSenders share; no cluster can be
 	// called so.
 	overflow = "*"
+	// MaxHold is the longest Hold.
+	MaxHold        = maxHoldSeconds * time.Second
+	maxHoldSeconds = 15
 )
 
 // Reason is why a request got no slot.
@@ -65,6 +68,9 @@ type Options struct {
 	Length int
 	// Delay is how long they may wait.
 	Delay codel.Options
+	// Hold is how long a request counts as in progress at most, in whole seconds up to
+	// MaxHold; 0 is until it leaves. What takes longer takes long by nature.
+	Hold time.Duration
 }
 
 // Gate is the slots of one service. It is safe for concurrent use.
@@ -79,6 +85,7 @@ type Gate struct {
 	waiting int
 	turn    uint64
 	keptAt  int64 // when kept was worked out
+	second  int64 // that age was called in, of a gate with a Hold
 	pool    sync.Pool
 }
 
@@ -94,6 +101,7 @@ type sender struct {
 	last  *waiter
 	count int
 	delay codel.State
+	since [maxHoldSeconds + 2]int32 // slots in use by the second in which they were taken, of a gate with a Hold
 }
 
 // waiter is one request that waits.
@@ -101,6 +109,7 @@ type waiter struct {
 	sender     *sender
 	next, prev *waiter
 	began      int64
+	second     int64       // in which it got its slot
 	answer     chan Reason // of one, so that nobody waits to answer
 }
 
@@ -139,6 +148,7 @@ func (g *Gate) SetLimit(n int) {
 type Ticket struct {
 	gate   *Gate
 	sender *sender
+	second int64 // in which it was taken
 	// Waited is how long it took to get it, InProgress how many had one then, this
 	// included.
 	Waited     time.Duration
@@ -153,10 +163,11 @@ func (g *Gate) Enter(ctx context.Context, name string, need time.Duration) (Tick
 	now := began.UnixNano()
 	g.mu.Lock()
 	most := g.o.Delay.Interval
+	g.age(now)
 	s := g.sender(name, now)
 	if s.first == nil && g.fits(s) {
 		g.take(s, now)
-		t := Ticket{gate: g, sender: s, InProgress: g.used}
+		t := Ticket{gate: g, sender: s, second: g.second, InProgress: g.used}
 		g.mu.Unlock()
 		return t, Granted
 	}
@@ -204,7 +215,7 @@ func (g *Gate) wait(ctx context.Context, s *sender, now int64, most time.Duratio
 	t := Ticket{}
 	if reason == Granted {
 		g.mu.Lock()
-		t = Ticket{gate: g, sender: s, Waited: time.Duration(time.Now().UnixNano() - now), InProgress: g.used}
+		t = Ticket{gate: g, sender: s, second: w.second, Waited: time.Duration(time.Now().UnixNano() - now), InProgress: g.used}
 		g.mu.Unlock()
 	}
 	w.sender = nil
@@ -233,11 +244,15 @@ func (t *Ticket) Leave() {
 	if t.gate == nil {
 		return
 	}
-	g, s := t.gate, t.sender
+	g, s, second := t.gate, t.sender, t.second
 	*t = Ticket{}
 	now := time.Now().UnixNano()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.age(now)
+	if !g.counts(s, second) {
+		return // its slot was given back long ago
+	}
 	s.lower(now)
 	g.used--
 	if s.used--; s.used < s.keep {
@@ -274,6 +289,9 @@ func (g *Gate) take(s *sender, now int64) {
 	s.peak = max(s.peak, float64(s.used))
 	g.turn++
 	s.turn = g.turn
+	if g.o.Hold > 0 {
+		s.since[g.second%int64(len(s.since))]++
+	}
 }
 
 // lower forgets a part of the peak.

@@ -285,3 +285,61 @@ func BenchmarkEnter(b *testing.B) {
 		t.Leave()
 	}
 }
+
+// TestWhatTakesLongGivesItsSlotBack: with a hold, a request counts for no longer, and its
+// end gives nothing back twice.
+func TestWhatTakesLongGivesItsSlotBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := fair.NewGate(fair.Options{Limit: 4, Hold: 10 * time.Second})
+		enter := func(want int) (tickets []fair.Ticket) {
+			t.Helper()
+			for range 8 {
+				if ticket, reason := g.Enter(t.Context(), "", 0); reason == fair.Granted {
+					tickets = append(tickets, ticket)
+				}
+			}
+			if s := g.Status(); len(tickets) != want || s.InProgress > 4 {
+				t.Errorf("%v: %d enter, want %d; %d in progress", time.Now(), len(tickets), want, s.InProgress)
+			}
+			return tickets
+		}
+		end := func(tickets []fair.Ticket) {
+			for i := range tickets {
+				tickets[i].Leave()
+			}
+		}
+		watches := enter(4)
+		time.Sleep(9 * time.Second)
+		enter(0)
+		time.Sleep(2 * time.Second)
+		quick := enter(4)
+		end(watches[:2])
+		enter(0)
+		end(quick)
+		end(watches[2:])
+		if s := g.Status(); s.InProgress != 0 {
+			t.Errorf("%d in progress", s.InProgress)
+		}
+		// Whatever happens when, nothing is lost.
+		random := rand.New(rand.NewPCG(1, 2))
+		var wg sync.WaitGroup
+		for range 2000 {
+			name, takes := fmt.Sprint(random.IntN(3)), time.Duration(random.IntN(30_000))*time.Millisecond
+			wg.Go(func() {
+				ticket, _ := g.Enter(t.Context(), name, 0)
+				time.Sleep(takes)
+				ticket.Leave()
+			})
+			time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
+			if n := g.Status().InProgress; n < 0 || n > 4 {
+				t.Fatalf("%d in progress", n)
+			}
+		}
+		wg.Wait()
+		if n := g.Status().InProgress; n != 0 {
+			t.Errorf("%d are left in progress", n)
+		}
+		time.Sleep(time.Hour)
+		end(enter(4))
+	})
+}

@@ -85,6 +85,7 @@ func (g *Gate) admit(now int64) {
 		}
 		g.remove(next, w)
 		g.take(next, now)
+		w.second = g.second
 		w.answer <- Granted
 	}
 }
