@@ -4,5 +4,5 @@
 // demo and the scenarios have a distance between clusters.
 //
 // Datagrams of one direction keep their order, none is lost unless the bounded
-// queue of that direction is full.
+// queue of that direction is full, or the direction is cut.
 package wan

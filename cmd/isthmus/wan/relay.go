@@ -33,6 +33,9 @@ type Options struct {
 	Target netip.AddrPort
 	// Delay is the one-way delay for datagrams from and to that source.
 	Delay func(source netip.AddrPort) time.Duration
+	// Cut says of each datagram from a source, or back to it, whether it is lost
+	// without a word. It is called by several goroutines; nil loses none.
+	Cut func(source netip.AddrPort, back bool) bool
 }
 
 // Relay carries datagrams between any number of sources and one target.
@@ -60,7 +63,7 @@ func (r *Relay) Addr() netip.AddrPort {
 	return r.conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-// Dropped counts the datagrams that found a full queue.
+// Dropped counts the datagrams that found a full queue, not those of a cut.
 func (r *Relay) Dropped() uint64 { return r.dropped.Load() }
 
 // Run relays until ctx ends; then it closes its sockets, waits for its
@@ -136,7 +139,14 @@ type flow struct {
 
 func (f *flow) forward(b []byte) {
 	f.lastUse.Store(time.Now().UnixNano())
-	if !f.there.push(b) {
+	f.push(f.there, b, false)
+}
+
+func (f *flow) push(l *line, b []byte, back bool) {
+	if cut := f.relay.opts.Cut; cut != nil && cut(f.source, back) {
+		return
+	}
+	if !l.push(b) {
 		f.relay.dropped.Add(1)
 	}
 }
@@ -157,9 +167,7 @@ func (f *flow) readBack(ctx context.Context) {
 		switch {
 		case err == nil:
 			f.lastUse.Store(time.Now().UnixNano())
-			if !f.back.push(buf[:n]) {
-				f.relay.dropped.Add(1)
-			}
+			f.push(f.back, buf[:n], true)
 		case errors.As(err, &ne) && ne.Timeout():
 			if time.Since(time.Unix(0, f.lastUse.Load())) >= flowIdle {
 				return
