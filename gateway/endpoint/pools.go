@@ -121,6 +121,8 @@ func (p *Pools) RoundTrip(e *catalog.Endpoint, protocol catalog.Protocol, req *h
 	transport := p.http1
 	if protocol == catalog.GRPC || IsGRPC(req) {
 		transport = p.http2
+	} else {
+		once(out)
 	}
 	resp, err := transport.RoundTrip(out)
 	if err != nil {
