@@ -79,7 +79,7 @@ const MaxRefusal = 300 * time.Second
 // failure, but as expensive as one, or as long as after, when to come again. The
 // fastest to refuse would attract the most calls otherwise.
 func (c *Counters) Refuse(nowNanos int64, d, after time.Duration) {
-	c.inFlight.Add(-1)
+	c.count(-1)
 	d = max(d, FailureLatency, min(after, MaxRefusal))
 	c.penalty.sample(nowNanos, d)
 	c.ewma.sample(nowNanos, d)

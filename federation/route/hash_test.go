@@ -266,6 +266,17 @@ func TestBoundedLoads(t *testing.T) {
 					t.Hashing = &policy.Hashing{BoundPercent: &bound, BoundLeast: 1, TableSize: 65537}
 				}))
 				p := w.compile()
+				for i := range 1000 { // calls that have ended count no more, however they did
+					c, _ := p.Pick(request(i))
+					c.EndpointCounters.Begin(0)
+					end := []func(){
+						func() { c.EndpointCounters.End(0, time.Millisecond, true) },
+						func() { c.EndpointCounters.End(0, time.Millisecond, false) },
+						func() { c.EndpointCounters.Refuse(0, time.Millisecond, 0) },
+						c.EndpointCounters.Cancel,
+					}
+					end[i%len(end)]()
+				}
 				loads := map[string]int64{}
 				var open []*route.Counters
 				for i := range 3000 {
