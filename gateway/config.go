@@ -103,6 +103,8 @@ type Listen struct {
 	TCP []TCPListener `yaml:"tcp,omitempty"`
 	// MTLS are listeners of one service each, for workloads that prove who they are.
 	MTLS []MTLSListener `yaml:"mtls,omitempty"`
+	// SNI are listeners for TLS that is carried as it is, by its server name.
+	SNI []SNIListener `yaml:"sni,omitempty"`
 	// Admin serves metrics and readiness; default DefaultAdmin.
 	Admin string `yaml:"admin,omitempty"`
 	// Control lets the own federation reach its peers; default DefaultControl.
@@ -194,6 +196,7 @@ func (c Config) Validate() error {
 		seen[l.Address] = i
 	}
 	c.validateMTLS(&p)
+	c.validateSNI(&p)
 	if c.DrainTimeout < 0 {
 		p.add("drain_timeout", c.DrainTimeout.String(), "must not be negative")
 	}

@@ -6,9 +6,11 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/gateway/admin"
+	"github.com/isthmus-mesh/isthmus/gateway/carry"
 	"github.com/isthmus-mesh/isthmus/gateway/control"
 	"github.com/isthmus-mesh/isthmus/gateway/httpway"
 	"github.com/isthmus-mesh/isthmus/gateway/outbound"
+	"github.com/isthmus-mesh/isthmus/gateway/sniway"
 	"github.com/isthmus-mesh/isthmus/gateway/tcpway"
 	"github.com/isthmus-mesh/isthmus/gateway/workload"
 )
@@ -29,8 +31,9 @@ func (g *Gateway) buildWays() error {
 	if err != nil {
 		return err
 	}
-	for _, build := range []func(*outbound.Dialer) error{g.buildTCP, g.buildMTLS, g.buildHTTP} {
-		if err := build(dialer); err != nil {
+	carrier := &carry.Carrier{Dialer: dialer, Splicer: g.splicer}
+	for _, build := range []func(*carry.Carrier) error{g.buildTCP, g.buildMTLS, g.buildSNI, g.buildHTTP} {
+		if err := build(carrier); err != nil {
 			return err
 		}
 	}
@@ -54,7 +57,7 @@ func (g *Gateway) buildWays() error {
 	return err
 }
 
-func (g *Gateway) buildTCP(dialer *outbound.Dialer) error {
+func (g *Gateway) buildTCP(carrier *carry.Carrier) error {
 	for i, l := range g.config.TCP {
 		accepted, err := g.listeners.tcpListener(g, i)
 		if err != nil {
@@ -65,7 +68,7 @@ func (g *Gateway) buildTCP(dialer *outbound.Dialer) error {
 			return err
 		}
 		if err := g.enterTCP(fmt.Sprintf("listen.tcp[%d]", i), tcpway.Options{
-			Listener: accepted, Service: name, Port: l.Port, Caller: l.Caller, Dialer: dialer,
+			Listener: accepted, Service: name, Port: l.Port, Caller: l.Caller, Carrier: carrier,
 		}); err != nil {
 			return err
 		}
@@ -74,7 +77,7 @@ func (g *Gateway) buildTCP(dialer *outbound.Dialer) error {
 }
 
 // buildMTLS makes the ways in of workloads that prove who they are.
-func (g *Gateway) buildMTLS(dialer *outbound.Dialer) error {
+func (g *Gateway) buildMTLS(carrier *carry.Carrier) error {
 	for i, l := range g.config.MTLS {
 		field := fmt.Sprintf("listen.mtls[%d]", i)
 		accepted, err := g.listeners.mtlsListener(g, i)
@@ -90,7 +93,7 @@ func (g *Gateway) buildMTLS(dialer *outbound.Dialer) error {
 			return err
 		}
 		if l.Service == "" {
-			if err := g.enterHTTP(field, httpway.Options{Listener: accepted, Door: door, Dialer: dialer}); err != nil {
+			if err := g.enterHTTP(field, httpway.Options{Listener: accepted, Door: door, Dialer: carrier.Dialer}); err != nil {
 				return err
 			}
 			continue
@@ -99,14 +102,37 @@ func (g *Gateway) buildMTLS(dialer *outbound.Dialer) error {
 		if err != nil {
 			return err
 		}
-		if err := g.enterTCP(field, tcpway.Options{Listener: accepted, Service: name, Port: l.Port, Door: door, Dialer: dialer}); err != nil {
+		if err := g.enterTCP(field, tcpway.Options{Listener: accepted, Service: name, Port: l.Port, Door: door, Carrier: carrier}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (g *Gateway) buildHTTP(dialer *outbound.Dialer) error {
+// buildSNI makes the ways in for TLS that is carried as it is.
+func (g *Gateway) buildSNI(carrier *carry.Carrier) error {
+	for i, l := range g.config.SNI {
+		accepted, err := g.listeners.sniListener(g, i)
+		if err != nil {
+			return err
+		}
+		fallback, err := l.fallback()
+		if err != nil {
+			return err
+		}
+		way, err := sniway.New(sniway.Options{
+			Listener: accepted, Caller: l.Caller, Names: l.Names, Default: fallback, Plan: g.board.Plan,
+			Carrier: carrier, Account: g.account, Sample: g.trails.Sample,
+		})
+		if err != nil {
+			return err
+		}
+		g.entrances = append(g.entrances, entrance{fmt.Sprintf("listen.sni[%d]", i), way})
+	}
+	return nil
+}
+
+func (g *Gateway) buildHTTP(carrier *carry.Carrier) error {
 	if g.config.HTTP == "" {
 		return nil
 	}
@@ -114,12 +140,12 @@ func (g *Gateway) buildHTTP(dialer *outbound.Dialer) error {
 	if err != nil {
 		return err
 	}
-	return g.enterHTTP("listen.http", httpway.Options{Listener: accepted, Caller: g.config.HTTPCaller, Dialer: dialer})
+	return g.enterHTTP("listen.http", httpway.Options{Listener: accepted, Caller: g.config.HTTPCaller, Dialer: carrier.Dialer})
 }
 
 // enterTCP adds a way in with what all of its kind share.
 func (g *Gateway) enterTCP(field string, o tcpway.Options) error {
-	o.Splicer, o.Account, o.Sample = g.splicer, g.account, g.trails.Sample
+	o.Account, o.Sample = g.account, g.trails.Sample
 	way, err := tcpway.New(o)
 	if err != nil {
 		return err

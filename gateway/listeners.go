@@ -21,7 +21,7 @@ const (
 type listeners struct {
 	link                 net.PacketConn
 	http, admin, control net.Listener // http may be nil
-	tcp, mtls            []net.Listener
+	tcp, mtls, sni       []net.Listener
 	addrs                Addrs
 }
 
@@ -72,6 +72,10 @@ func bind(c Config, o Options) (l *listeners, err error) {
 	for i := range c.MTLS {
 		open(fmt.Sprintf("listen.mtls[%d]", i), c.MTLS[i].Address, &l.mtls[i], &l.addrs.MTLS[i])
 	}
+	l.sni, l.addrs.SNI = make([]net.Listener, len(c.SNI)), make([]netip.AddrPort, len(c.SNI))
+	for i := range c.SNI {
+		open(fmt.Sprintf("listen.sni[%d]", i), c.SNI[i].Address, &l.sni[i], &l.addrs.SNI[i])
+	}
 	open("listen.http", c.HTTP, &l.http, &l.addrs.HTTP)
 	open("listen.control", c.Control, &l.control, &l.addrs.Control)
 	open("listen.admin", c.Admin, &l.admin, &l.addrs.Admin)
@@ -85,7 +89,7 @@ func unmapped(a netip.AddrPort) netip.AddrPort {
 
 // close closes what is open.
 func (l *listeners) close() {
-	for _, t := range slices.Concat(l.tcp, l.mtls, []net.Listener{l.http, l.control, l.admin}) {
+	for _, t := range slices.Concat(l.tcp, l.mtls, l.sni, []net.Listener{l.http, l.control, l.admin}) {
 		if t != nil {
 			_ = t.Close() // nothing was accepted that could be lost
 		}
@@ -97,7 +101,7 @@ func (l *listeners) close() {
 
 // own are the addresses that no endpoint may have.
 func (l *listeners) own() []netip.AddrPort {
-	own := slices.Concat([]netip.AddrPort{l.addrs.HTTP, l.addrs.Control, l.addrs.Admin}, l.addrs.TCP, l.addrs.MTLS)
+	own := slices.Concat([]netip.AddrPort{l.addrs.HTTP, l.addrs.Control, l.addrs.Admin}, l.addrs.TCP, l.addrs.MTLS, l.addrs.SNI)
 	valid := own[:0]
 	for _, a := range own {
 		if a.IsValid() {
@@ -122,6 +126,10 @@ func (l *listeners) tcpListener(g *Gateway, i int) (net.Listener, error) {
 
 func (l *listeners) mtlsListener(g *Gateway, i int) (net.Listener, error) {
 	return g.limited(l.mtls[i], account.WayMTLS, g.slots.Child(g.config.Limits.ConnectionsPerListener), g.config.MTLS[i].Sources)
+}
+
+func (l *listeners) sniListener(g *Gateway, i int) (net.Listener, error) {
+	return g.limited(l.sni[i], account.WaySNI, g.slots.Child(g.config.Limits.ConnectionsPerListener), g.config.SNI[i].Sources)
 }
 
 func (l *listeners) httpListener(g *Gateway) (net.Listener, error) {

@@ -71,6 +71,6 @@ type Options struct {
 // system chose for port 0. Those of listeners that are off are not valid.
 type Addrs struct {
 	Link, HTTP, Admin, Control netip.AddrPort
-	// TCP is in the order of Config.TCP, MTLS in that of Config.MTLS.
-	TCP, MTLS []netip.AddrPort
+	// Each is in the order of its listeners in Config.
+	TCP, MTLS, SNI []netip.AddrPort
 }

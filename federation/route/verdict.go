@@ -148,6 +148,19 @@ func (p *Plan) CarriesHTTP(service catalog.ServiceName, port string) bool {
 	return s != nil && s.carriesHTTP(port)
 }
 
+// Protocol is what the port speaks; false of a service or port that is not in the table.
+func (p *Plan) Protocol(service catalog.ServiceName, port string) (catalog.Protocol, bool) {
+	s := p.services[service]
+	if s == nil {
+		return "", false
+	}
+	pp := s.port(port)
+	if pp == nil {
+		return "", false
+	}
+	return pp.port.Protocol, true
+}
+
 // carriesHTTP reports whether gateways carry the port's connections as HTTP.
 func (s *servicePlan) carriesHTTP(port string) bool {
 	p := s.port(port)

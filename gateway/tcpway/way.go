@@ -9,9 +9,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/gateway/account"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
-	"github.com/isthmus-mesh/isthmus/gateway/outbound"
+	"github.com/isthmus-mesh/isthmus/gateway/carry"
 	"github.com/isthmus-mesh/isthmus/gateway/relay"
-	"github.com/isthmus-mesh/isthmus/gateway/splice"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 	"github.com/isthmus-mesh/isthmus/gateway/workload"
 )
@@ -33,8 +32,7 @@ type Options struct {
 	Caller  string
 	// Door takes the place of Caller: who connects proves who it is.
 	Door    *workload.Door
-	Dialer  *outbound.Dialer
-	Splicer *splice.Splicer
+	Carrier *carry.Carrier
 	Account *account.Account
 	// Sample decides which ordinary connections are kept to be explained; nil: none.
 	Sample func() bool
@@ -50,7 +48,7 @@ type Way struct {
 
 // New returns a Way. It serves nothing before Run.
 func New(o Options) (*Way, error) {
-	if o.Listener == nil || o.Service.IsZero() || (o.Caller == "") == (o.Door == nil) || o.Dialer == nil || o.Splicer == nil || o.Account == nil {
+	if o.Listener == nil || o.Service.IsZero() || (o.Caller == "") == (o.Door == nil) || !o.Carrier.Valid() || o.Account == nil {
 		return nil, errors.New("tcp way: an option is missing")
 	}
 	return &Way{
@@ -105,84 +103,9 @@ func (w *Way) serve(ctx context.Context, c net.Conn) {
 		call.Caller, call.Assurance = guest.Caller, wire.AssuranceMTLS
 		e.Caller = guest.Caller
 	}
-	if from, _, err := net.SplitHostPort(c.RemoteAddr().String()); err == nil {
-		call.Source = from
-	}
-	near := splice.TCP(c)
-
-	sent, received := e.Counters()
-	far, err := w.dial(ctx, c, call, e, sent)
-	if err != nil {
-		e.Reason, e.Err = reasonOf(err), err
-		near.Reset(wire.Refused)
-		return
-	}
-	ctx, release := far.Guard(ctx)
-	defer release()
-	result := w.o.Splicer.Run(ctx, near, &answering{Conn: far, entry: e}, splice.Counters{AB: sent, BA: received}, ending(ctx))
-	served := far.Served()
-	e.Cluster, e.Gateway, e.Endpoint, e.Attempts = served.Cluster, served.Gateway, served.Endpoint, far.Attempts()
-	if result.Status == wire.OK {
-		return
-	}
-	e.Reason, e.Err = result.Status.String(), result.Err
-	if result.FromA {
-		e.Reason = wire.Canceled.String() // the caller reset it
-	}
-	if failed, ok := errors.AsType[*attempt.Error](result.Err); ok {
-		e.Reason = failed.Reason
-	}
-}
-
-// ending is why a connection's context ended.
-func ending(ctx context.Context) func() wire.Status {
-	return func() wire.Status {
-		if attempt.Withdrawn(ctx) != nil {
-			return wire.Denied
-		}
-		if workload.Revoked(ctx) != nil {
-			return wire.Revoked
-		}
-		return wire.Draining
-	}
-}
-
-// dial opens the connection to the service with what the caller has sent already.
-func (w *Way) dial(ctx context.Context, c net.Conn, call attempt.Call, e *account.Entry, sent splice.Counter) (*outbound.Conn, error) {
 	buffer := w.first.Get().(*[firstBytes]byte)
-	defer w.first.Put(buffer)
 	n := available(c, buffer[:])
-	far, err := w.o.Dialer.Dial(ctx, outbound.Request{
-		Call: call, First: buffer[:n], TraceParent: e.Trace.String(), Started: func(s *attempt.Sequence) { e.Sequence = s },
+	w.o.Carrier.Carry(ctx, carry.Passage{
+		Near: c, Call: call, First: buffer[:n], Taken: func() { w.first.Put(buffer) }, Entry: e,
 	})
-	if err == nil && n > 0 {
-		sent.Add(float64(n))
-	}
-	return far, err
-}
-
-func reasonOf(err error) string {
-	if failed, ok := errors.AsType[*attempt.Error](err); ok {
-		return failed.Reason
-	}
-	return wire.Internal.String()
-}
-
-// answering tells the account when the service has accepted.
-type answering struct {
-	*outbound.Conn
-	entry *account.Entry
-	done  bool
-}
-
-// Read implements io.Reader.
-func (a *answering) Read(p []byte) (int, error) {
-	if !a.done {
-		if err := a.Confirm(); err != nil {
-			return 0, err
-		}
-		a.done = true
-		a.entry.Answered()
-	}
-	return a.Conn.Read(p)
 }

@@ -1,0 +1,4 @@
+// Package carry takes an accepted connection to a service and accounts for it: what
+// every way in does that carries bytes of any protocol, once it knows where the
+// connection goes and who calls.
+package carry
