@@ -12,6 +12,10 @@ type Choice struct {
 	// Mode is for metrics and for care: a choice in SuspectSelf or Panic mode is
 	// likely to fail.
 	Mode Mode
+	// Drill is the part in a drill, Spared why a call of its share is routed as ever: the
+	// text of a Status, or SparedPanic. Both are set whatever Status is.
+	Drill  DrillSide
+	Spared string
 	// Target is what outcomes are charged to.
 	Target Target
 	// Name is the service's name in Target.Cluster (an import may rename it) and

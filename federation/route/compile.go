@@ -32,6 +32,7 @@ type Plan struct {
 	live       *Live
 	authorizer *policy.Authorizer
 	defaults   *policy.Traffic
+	drill      *drilling // nil: none
 }
 
 // servicePlan is one service's part.
@@ -51,7 +52,9 @@ type servicePlan struct {
 type portPlan struct {
 	port      catalog.Port
 	near, far *layout
-	meter     *Meter
+	// drilled is what near is in a drill; nil where that is the same.
+	drilled *layout
+	meter   *Meter
 	// ruled are the clusters that rules leave out of near.
 	ruled []exclusion
 	// variants are what some calls see of it; nil where none can ask.
@@ -75,6 +78,7 @@ func Compile(t *Table, e *Evidence, live *Live) *Plan {
 		peers:      make(map[catalog.ClusterName]*Peer, len(t.Peers)),
 		authorizer: policy.NewAuthorizer(t.Intentions),
 		defaults:   policy.DefaultTraffic(),
+		drill:      drillOf(t, e),
 	}}
 	if c.plan.self == (catalog.Locality{}) {
 		c.plan.self = t.Cluster.Locality
@@ -164,6 +168,7 @@ func (c *compiler) port(sp *servicePlan, port catalog.Port) portPlan {
 	pp := portPlan{port: port, meter: obtain(c.live.meters, PortKey{s.Name, port.Name}), far: c.farLayout(sp, port, local)}
 	if len(s.Remote) == 0 && !ruled(sp.traffic) && !c.ownWithheld(local) {
 		pp.near = pp.far
+		pp.drilled = c.drilled(sp, port, local)
 		return pp
 	}
 	all := make([]candidate, 0, len(local)+len(s.Remote))
@@ -195,6 +200,7 @@ func (c *compiler) port(sp *servicePlan, port catalog.Port) portPlan {
 	slices.SortFunc(pp.ruled, func(a, b exclusion) int {
 		return cmp.Or(cmp.Compare(a.cluster, b.cluster), cmp.Compare(a.zone, b.zone))
 	})
+	pp.drilled = c.drilled(sp, port, all)
 	pp.near = c.layout(sp, port, "near", all)
 	return pp
 }

@@ -37,7 +37,7 @@ func (p *Plan) ledger(rec *Record, d *decision) *Ledger {
 			Epoch: p.table.Epoch, Version: p.table.Version, Cluster: p.table.Cluster.Name,
 			From: p.self, EvidenceAt: p.evidence.Now, Alone: p.alone,
 		},
-		Status: d.status, Mode: d.mode,
+		Status: d.status, Mode: d.mode, Drill: p.ledgerDrill(d),
 	}
 	if p.evidence.Switches != (Switches{}) {
 		l.Plan.Switches = new(p.evidence.Switches)

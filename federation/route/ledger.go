@@ -21,7 +21,9 @@ type Ledger struct {
 	// Excluded are clusters and own endpoints that could not be drawn.
 	Excluded []Exclusion `json:"excluded,omitempty"`
 	// Draws are in order: the tier, the candidate, the endpoint.
-	Draws  []LedgerDraw  `json:"draws,omitempty"`
+	Draws []LedgerDraw `json:"draws,omitempty"`
+	// Drill is the part in a drill; nil is none.
+	Drill  *LedgerDrill  `json:"drill,omitempty"`
 	Status Status        `json:"status"`
 	Mode   Mode          `json:"mode"`
 	Choice *LedgerChoice `json:"choice,omitempty"`

@@ -27,6 +27,8 @@ type Live struct {
 	// the plans.
 	hashes map[tableKey]*hashTable
 	gen    uint64
+	// drill is the one that decisions take part in.
+	drill atomic.Pointer[string]
 }
 
 // rotationKey names one round-robin position: a tier of a port, or the

@@ -56,6 +56,9 @@ type decision struct {
 	draw uint64
 	// candidate and member are indexes, -1 if none.
 	candidate, member int
+	// drill is the part in a drill, spared why a call of it is routed as ever.
+	drill  DrillSide
+	spared Status
 	// outer and inner are the turns among candidates and endpoints.
 	outer, inner turn
 }
@@ -83,6 +86,7 @@ func (p *Plan) decide(rec *Record, d *decision) {
 	d.mode = d.layout.mode
 	switch {
 	case d.status != OK:
+	case d.port.drilled != nil && p.drilledPart(d, rec, rnd):
 	case req.Pin != "":
 		d.pinned(rec, &rnd)
 	case d.probation(rec, &rnd):
@@ -238,6 +242,7 @@ func (d *decision) take(i int, byHealth bool, tried *Tried, rec *Record, rnd *dr
 // fill makes the choice of a decision.
 func (d *decision) fill(p *Plan, out *Choice) {
 	out.Status, out.Mode, out.Traffic = d.status, d.mode, p.defaults
+	out.Drill, out.Spared = d.drill, d.sparedText()
 	if d.service != nil {
 		out.Traffic = d.service.traffic
 	}

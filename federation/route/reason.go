@@ -16,6 +16,8 @@ const (
 	ControlLostDataDead Reason = "control_lost_data_dead"
 	// Withdrawn: as before, for longer than WithdrawAfter.
 	Withdrawn Reason = "withdrawn"
+	// InDrill: a drill counts it as lost, for the calls of its share.
+	InDrill Reason = "drill"
 	// Ejected: too many failures in a row.
 	Ejected Reason = "ejected"
 	// OnProbation: the ejection is over, one request at a time may show whether
@@ -53,7 +55,7 @@ const (
 // down reports whether the reason is that no stream can be opened.
 func (r Reason) down() bool {
 	switch r {
-	case LinkDown, LinkDraining, ControlLostDataDead, Withdrawn:
+	case LinkDown, LinkDraining, ControlLostDataDead, Withdrawn, InDrill:
 		return true
 	default:
 		return false

@@ -26,6 +26,9 @@ type Record struct {
 	hashed, hashedBack uint8
 	// probe is the index plus one of the probation that was taken.
 	probe uint8
+	// drill is the part in a drill, spared why the call was spared.
+	drill  DrillSide
+	spared Status
 	// fulls are the answers to "is there no slot left?", in order, as bits; asked is
 	// how many there are, answered how many a replay has used. met says that one was
 	// yes.

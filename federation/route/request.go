@@ -19,6 +19,8 @@ type Request struct {
 	Hash uint64
 	// Tried holds the candidates that this request already failed on.
 	Tried Tried
+	// Again says that it is not the first attempt, whether or not that was made.
+	Again bool
 	// Priority says how early the call is refused where not all fit.
 	Priority Priority
 	// Bytes is the size of the request, where it is known before it is sent; 0 takes

@@ -61,7 +61,9 @@ type Table struct {
 	Joining bool `json:"joining,omitempty"`
 	// Gateways is how many gateways the own cluster has: each uses an even part of a
 	// budget that they share until it is told its share. 0 is not known.
-	Gateways int       `json:"gateways,omitempty"`
+	Gateways int `json:"gateways,omitempty"`
+	// Drill is the one that is under way. A gateway that knows none drills nothing.
+	Drill    *Drill    `json:"drill,omitempty"`
 	Peers    []Peer    `json:"peers,omitempty"`
 	Services []Service `json:"services,omitempty"`
 	// Intentions fail closed where they have fields that this build does not know.

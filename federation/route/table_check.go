@@ -93,6 +93,9 @@ func (t *Table) ValidateAfter(good *Table) error {
 	if err := (policy.Set{Intentions: t.Intentions}).Validate(); err != nil {
 		c.fail("intentions", err)
 	}
+	if t.Drill != nil {
+		c.fail("drill", t.Drill.Validate())
+	}
 	c.format(t)
 	if c.dropped > 0 {
 		c.errs = append(c.errs, fmt.Errorf("and %d more problems", c.dropped))

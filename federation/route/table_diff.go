@@ -42,6 +42,8 @@ type TableDiff struct {
 	// Intentions and Cluster (its place, identity, federation or that it is being joined) changed.
 	Intentions bool `json:"intentions,omitempty"`
 	Cluster    bool `json:"cluster,omitempty"`
+	// Drill: one began or ended.
+	Drill bool `json:"drill,omitempty"`
 }
 
 // IsEmpty reports whether nothing changed.
@@ -67,6 +69,7 @@ func DiffTables(a, b *Table) TableDiff {
 		func(s *Service) catalog.ServiceName { return s.Name }, catalog.ServiceName.Compare,
 		func(x, y Service) bool { return reflect.DeepEqual(x, y) })
 	d.Intentions = len(a.Intentions)+len(b.Intentions) > 0 && !reflect.DeepEqual(a.Intentions, b.Intentions)
+	d.Drill = !reflect.DeepEqual(a.Drill, b.Drill)
 	d.Cluster = !a.Cluster.Equal(b.Cluster) || a.Federation != b.Federation || a.Joining != b.Joining
 	return d
 }

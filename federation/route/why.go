@@ -54,6 +54,10 @@ func (p *Plan) why(rec *Record, d *decision) string {
 		b.WriteString("; ")
 		b.WriteString(text)
 	}
+	if text := p.drillText(d); text != "" {
+		b.WriteString("; ")
+		b.WriteString(text)
+	}
 	return b.String()
 }
 
@@ -255,6 +259,8 @@ func healthCondition(c *candidate) string {
 			return fmt.Sprintf("one of its %d endpoints there became ready (%s)", c.total, reasonsOf(c.endpoints))
 		}
 		return fmt.Sprintf("one of its %d endpoints became ready", c.total)
+	case InDrill:
+		return "the drill did not count it as lost"
 	default:
 		return "it were in service (" + string(c.reason) + ")"
 	}
