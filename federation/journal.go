@@ -42,6 +42,7 @@ const (
 	eventCatalogPartial  eventKind = "catalog_partial"
 	eventExporterChanged eventKind = "exporter_changed"
 	eventReloaded        eventKind = "reloaded"
+	eventDrill           eventKind = "drill"
 	eventTableNotPublish eventKind = "table_not_published"
 )
 
@@ -57,7 +58,7 @@ func (k eventKind) cause() string {
 		return "peer"
 	case eventPolicyChanged, eventPeerAdded, eventPeerChanged, eventPeerRefused, eventPeerRemoved:
 		return "rule"
-	case eventSourceReleased:
+	case eventSourceReleased, eventDrill:
 		return "operator"
 	case eventReloaded:
 		return "config"

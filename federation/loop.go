@@ -183,7 +183,7 @@ func (p *plane) publishTable() {
 	in := tables.Input{
 		Cluster:    route.Cluster{Name: p.opts.Cluster, Locality: p.opts.Locality, ID: p.id.String(), Labels: p.opts.Labels},
 		Federation: p.federationAddress(), Joining: p.peering.Open(), View: p.loop.view, Policy: p.loop.index,
-		Gateways: p.sharing(), Epoch: p.loop.epoch, Version: p.loop.version + 1,
+		Drill: p.drills.inTable(), Gateways: p.sharing(), Epoch: p.loop.epoch, Version: p.loop.version + 1,
 	}
 	for _, q := range p.peers.all() {
 		in.Peers = append(in.Peers, q.entry())
@@ -247,6 +247,7 @@ func (p *plane) look() {
 		p.log.Warn("invitations cannot be looked at", "err", err)
 	}
 	p.notePeers()
+	p.drills.look(p.peers.context())
 	if now.Sub(p.loop.lastBundleLook) >= bundleLook {
 		p.loop.lastBundleLook = now
 		p.rereadBundles()

@@ -11,7 +11,7 @@ import (
 // newHistory puts the history between the rulebook and the store.
 func (p *plane) newHistory(ctx context.Context, base uint64) (err error) {
 	p.history, err = history.New(ctx, history.Options{
-		Store: p.store, Kinds: rulebook.Kinds(), Now: p.opts.Now, Base: base, Log: p.log, Registerer: p.registry,
+		Store: p.store, Kinds: append(rulebook.Kinds(), drillKind), Now: p.opts.Now, Base: base, Log: p.log, Registerer: p.registry,
 	})
 	return err
 }
@@ -48,7 +48,11 @@ func (p *plane) noteChanges(ctx context.Context) error {
 			if c.Item.Reason != "" {
 				reason += ": " + c.Item.Reason
 			}
-			p.events.note(eventPolicyChanged, c.Item.Kind+"/"+c.Item.Name, reason)
+			kind := eventPolicyChanged
+			if c.Item.Kind == drillKind {
+				kind = eventDrill
+			}
+			p.events.note(kind, c.Item.Kind+"/"+c.Item.Name, reason)
 		}
 		select {
 		case <-more:

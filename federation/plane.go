@@ -72,6 +72,8 @@ type plane struct {
 	// The loop's own: nobody else touches it.
 	loop loopState
 
+	drills drills
+
 	// demand is what own callers asked for of late.
 	demand demand
 
@@ -95,6 +97,7 @@ func newPlane(ctx context.Context, opts Options, log *slog.Logger, registry *pro
 		refusals:   make(map[catalog.ClusterName]string),
 		sightings:  route.NewSightings(callersWindow, maxCallers),
 	}
+	p.drills.p = p
 	p.inbox.wake = make(chan struct{}, 1)
 	p.speaker.Store(&speaker{})
 	if err = p.openStore(ctx); err != nil {

@@ -22,6 +22,7 @@ func (p *plane) takeReport(r *route.Report) error {
 	if err != nil {
 		return err
 	}
+	p.drills.take(r)
 	if joined {
 		p.events.note(eventGatewayJoined, r.Gateway.Name, "")
 	}

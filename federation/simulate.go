@@ -21,6 +21,7 @@ func (p *plane) Recording() (*simulate.Recording, error) {
 		}
 		flows, window := p.demand.of(h)
 		report := *h.report
+		report.Drill = nil
 		report.Flows, report.Callers = nil, nil // what counts of them is the demand
 		rec.Gateways = append(rec.Gateways, simulate.Gateway{Table: edition.Table(), Report: &report, Demand: flows, Window: window})
 	}

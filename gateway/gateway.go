@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/board"
 	"github.com/isthmus-mesh/isthmus/gateway/control"
 	"github.com/isthmus-mesh/isthmus/gateway/decisions"
+	"github.com/isthmus-mesh/isthmus/gateway/drill"
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
 	"github.com/isthmus-mesh/isthmus/gateway/flow"
 	"github.com/isthmus-mesh/isthmus/gateway/flow/fair"
@@ -58,6 +59,7 @@ type Gateway struct {
 	board     *board.Board
 	checker   *health.Checker
 	flow      *flow.Controller
+	drill     *drill.Monitor
 	router    *attempt.Router
 	endpoints *endpoint.Pools
 	splicer   *splice.Splicer
@@ -168,8 +170,14 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	if g.flow, err = flow.New(flow.Options{Random: rand.Uint64, Registerer: reg, Log: g.log}); err != nil {
 		return err
 	}
+	if g.drill, err = drill.New(drill.Options{
+		Gateway: g.config.Name, StartedAt: g.started, Drills: g.board.Live().Drills, Ended: func() { g.reports.soon() },
+		Log: g.log, Registerer: reg,
+	}); err != nil {
+		return err
+	}
 	if g.router, err = attempt.New(attempt.Options{
-		Flow: g.flow, Board: g.board, Reachable: g.reachable, Judged: g.judged, Random: rand.Uint64, Log: g.log, Registerer: reg,
+		Flow: g.flow, Drill: g.drill, Board: g.board, Reachable: g.reachable, Judged: g.judged, Random: rand.Uint64, Log: g.log, Registerer: reg,
 	}); err != nil {
 		return err
 	}

@@ -30,17 +30,28 @@ const (
 type reports struct {
 	g        *Gateway
 	woken    chan struct{}
+	urgent   chan struct{} // the federation is to hear of something now
 	draining atomic.Bool
 	heard    atomic.Int64 // Unix nanoseconds of the last report that was taken
 	listed   time.Time    // when the callers were told last
 }
 
-func newReports(g *Gateway) *reports { return &reports{g: g, woken: make(chan struct{}, 1)} }
+func newReports(g *Gateway) *reports {
+	return &reports{g: g, woken: make(chan struct{}, 1), urgent: make(chan struct{}, 1)}
+}
 
 // wake asks for a report soon.
 func (r *reports) wake() {
 	select {
 	case r.woken <- struct{}{}:
+	default:
+	}
+}
+
+// soon asks for a report to the federation now.
+func (r *reports) soon() {
+	select {
+	case r.urgent <- struct{}{}:
 	default:
 	}
 }
@@ -136,7 +147,14 @@ func (r *reports) toFederation(ctx context.Context) error {
 			r.g.conditions.Set(conditionFederation, false, err.Error())
 			r.g.log.Debug("federation does not take reports", "err", err)
 		}
-		if !pause(ctx, reportInterval) {
+		timer := time.NewTimer(reportInterval)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-r.urgent:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
 			return nil
 		}
 	}
@@ -189,6 +207,7 @@ func (r *reports) report() *route.Report {
 		if s := g.switched.Load(); s.Any() {
 			report.Switches, report.Frozen, report.SwitchedBy = s.Routing(), s.Freeze != nil, s.String()
 		}
+		report.TakesDrills, report.Drill = true, g.drill.Report()
 		report.Flows = g.account.Flows()
 		report.Fill(g.board.Evidence(), g.board.Live(), now.UnixNano())
 	}

@@ -87,6 +87,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	core.run("streams", g.origin.Run)
 	core.run("tables", g.tables.follow)
 	core.run("switches", g.switchboard.follow)
+	core.run("drills", g.followDrills)
 	core.run("table store", g.tables.keep)
 	core.run("withdrawals", g.tables.sweep)
 	core.run("reports to peers", g.reports.toPeers)
@@ -131,6 +132,7 @@ func (g *Gateway) drain(base context.Context, ways, talk *group) {
 	// Not ready first: balancers before the ways should send nobody new.
 	g.conditions.Set(conditionServing, false, "draining")
 	g.reports.draining.Store(true)
+	g.drill.Stop()
 	// The peers know within half a round trip, whatever takes its time here.
 	g.node.AnnounceDrain()
 	// The own federation tells the peers' ones, which tell their gateways.

@@ -132,6 +132,7 @@ func (t *tables) apply(table *route.Table) {
 	g.account.SetServices(known)
 	g.flow.SetTable(table)
 	g.board.SetTable(table)
+	g.drill.SetTable(table, g.overDrills())
 	g.checker.SetTargets(checks(table))
 	g.router.Retire(func(n catalog.ServiceName) bool { return known[n] })
 	if err := g.node.SetPeers(peersOf(table)); err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 	"github.com/isthmus-mesh/isthmus/federation/audit"
 	"github.com/isthmus-mesh/isthmus/federation/client"
+	"github.com/isthmus-mesh/isthmus/federation/drill"
 	"github.com/isthmus-mesh/isthmus/federation/history"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
@@ -245,6 +246,7 @@ type backend struct {
 	calls    atomic.Pointer[resource.CallQuery]
 	change   atomic.Pointer[simulate.Change]
 	notReady atomic.Pointer[[]string]
+	drilling atomic.Bool
 }
 
 func (b *backend) Version() resource.Version {
@@ -295,6 +297,53 @@ func (b *backend) Release(_ context.Context, source string) (int, error) {
 }
 
 func (b *backend) Degraded() []string { return nil }
+
+// Drills know one drill, which is under way once it was ordered.
+func (b *backend) StartDrill(_ context.Context, r *resource.DrillRequest, dryRun bool) (*resource.Drill, error) {
+	o, err := drill.OrderOf(r)
+	if err != nil {
+		return nil, err
+	}
+	out := drillOf("", resource.DrillPlanned)
+	out.Share, out.For = float64(o.Share)/100, o.For
+	if dryRun {
+		out.Simulation = &resource.Simulation{Cluster: "east", Clusters: []resource.SimulatedCluster{}, Services: []resource.SimulatedService{}}
+		return out, nil
+	}
+	if b.drilling.Swap(true) {
+		return nil, fmt.Errorf("drill 1: %w", api.ErrDrillRuns)
+	}
+	out.ID, out.State = "20261130t120000-3f6c", resource.DrillRunning
+	return out, nil
+}
+
+func drillOf(id, state string) *resource.Drill {
+	part := resource.DrillPart{Cluster: "north", Predicted: 100, Observed: 99, PredictedTook: time.Millisecond, DrillCalls: resource.DrillCalls{Calls: 9, Failed: 1, Late: 1, Took: time.Millisecond}}
+	return &resource.Drill{
+		ID: id, Cluster: "east", State: state, Down: []catalog.ClusterName{"west"}, Zones: []string{"aws/us-east-1/a"}, Share: 5, For: time.Minute, Moment: "settled",
+		Gateways: []resource.DrillGateway{{Name: "gw-1", State: "running", Calls: 9}},
+		Report: resource.DrillReport{
+			Drilled: part.DrillCalls, Spared: []resource.DrillSpared{{Reason: "residency", Calls: 1}}, Split: []resource.DrillPart{part}, Error: 1, Noise: 0.5,
+			Services: []resource.DrillService{{Service: catalog.MustServiceName("web"), Port: "http", Split: []resource.DrillPart{part}}},
+		},
+	}
+}
+
+func (b *backend) Drill(_ context.Context, id string) (*resource.Drill, error) {
+	if id != "20261130t120000-3f6c" {
+		return nil, fmt.Errorf("drill %s: %w", id, store.ErrNotFound)
+	}
+	return drillOf(id, resource.DrillRunning), nil
+}
+
+func (b *backend) StopDrill(ctx context.Context, id string) (*resource.Drill, error) {
+	b.drilling.Store(false)
+	return b.Drill(ctx, id)
+}
+
+func (b *backend) Drills(context.Context) (resource.Drills, error) {
+	return resource.Drills{Items: []resource.Drill{*drillOf("20261130t120000-3f6c", resource.DrillOver)}}, nil
+}
 
 // Would counts what differs: what it means is tested in package federation.
 func (b *backend) Would(_ context.Context, o rulebook.Outlook) (resource.Impact, error) {

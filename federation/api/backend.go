@@ -27,6 +27,7 @@ type Lists struct {
 
 // Backend is what the API asks of the federation besides lists and rules.
 type Backend interface {
+	Drills
 	// Version describes the process.
 	Version() resource.Version
 	// Trust lists the roots in force and who hangs below them.

@@ -24,6 +24,7 @@ func exampleBodies() map[string]string {
 		"create-peer": peer, "replace-peer": peer,
 		"remember-applied-rule": export,
 		"simulate":              `{"down":["west"],"capacity":["north=50%"]}`,
+		"create-drill":          `{"down":["west"],"services":["web.default"],"share":"5%","for":"10m"}`,
 		"create-invitation":     `{"to":"north","ttl":"10m"}`,
 		"accept-invitation":     `{"token":"isthmus-peer-1.eyJ2IjoxfQ"}`,
 	}
@@ -36,7 +37,7 @@ func exampleNames() map[string]string {
 		"exports/name": "shop", "imports/name": "from-west", "intentions/name": "web-may-pay", "traffic-policies/name": "pay-stays-close",
 		"peers/name": "north", "clusters/name": "east", "services/name": "web.default", "gateways/name": "gw-1", "sources/name": "consul",
 		"applied/set": "shop-team", "applied/kind": "exports", "applied/name": "shop",
-		"history/seq": "1", "peering/id": "3f6c1a",
+		"history/seq": "1", "drills/id": "20261130t120000-3f6c", "peering/id": "3f6c1a",
 	}
 }
 

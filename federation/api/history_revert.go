@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -76,6 +77,8 @@ func (s *Server) undo(ctx context.Context, sequence uint64, force bool) (ruleboo
 	switch {
 	case r.Action == history.Checkpoint:
 		return rulebook.Change{}, &catalog.FieldError{Field: "seq", Value: sequence, Rule: "is a checkpoint: there is nothing to take back"}
+	case !slices.Contains(rulebook.Kinds(), r.Kind):
+		return rulebook.Change{}, &catalog.FieldError{Field: "seq", Value: sequence, Rule: fmt.Sprintf("is of %s: there is nothing to take back", r.Kind)}
 	case r.Origin == history.Config:
 		return rulebook.Change{}, fmt.Errorf("%s/%s: %w", r.Kind, r.Name, rulebook.ErrConfigOwned)
 	}

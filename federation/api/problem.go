@@ -50,6 +50,8 @@ const (
 	// CodeIssuerUnavailable: a token cannot be judged, since its issuer's keys are
 	// not known.
 	CodeIssuerUnavailable Code = "issuer-unavailable"
+	// CodeDrillRuns: there is one drill at a time.
+	CodeDrillRuns Code = "drill-runs"
 )
 
 // problem is an error with its answer.
@@ -107,6 +109,7 @@ func answerTo(err error, location string) error {
 		{store.ErrNotFound, http.StatusNotFound, CodeNotFound},
 		{history.ErrFuture, http.StatusNotFound, CodeNotFound},
 		{history.ErrCompacted, http.StatusGone, CodeExpired},
+		{ErrDrillRuns, http.StatusConflict, CodeDrillRuns},
 		{ErrUnknownSource, http.StatusNotFound, CodeNotFound},
 		{store.ErrNotWritable, http.StatusServiceUnavailable, CodeNotWritable},
 		{store.ErrTooLarge, http.StatusRequestEntityTooLarge, CodeTooLarge},

@@ -36,6 +36,11 @@ type Report struct {
 	Frozen     bool     `json:"frozen,omitempty"`
 	SwitchedBy string   `json:"switched_by,omitempty"`
 
+	// TakesDrills says that the gateway takes part in drills that name it; Drill is the
+	// last that it took part in.
+	TakesDrills bool         `json:"takes_drills,omitempty"`
+	Drill       *DrillReport `json:"drill,omitempty"`
+
 	Links    []LinkReport    `json:"links,omitempty"`
 	Clusters []ClusterReport `json:"clusters,omitempty"`
 	Targets  []TargetReport  `json:"targets,omitempty"`

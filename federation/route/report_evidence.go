@@ -100,6 +100,9 @@ func EvidenceFromReport(r *Report) (*Evidence, *Live) {
 	}
 	l := NewLive()
 	l.reported = true
+	if r.Drill != nil && r.Drill.Running {
+		l.Drills(r.Drill.ID)
+	}
 	at := r.At.UnixNano()
 	for _, t := range r.Targets {
 		ev := TargetEvidence{

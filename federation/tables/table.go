@@ -21,6 +21,8 @@ type Input struct {
 	Joining bool
 	// Gateways is how many gateways share budgets; 0 where there is none.
 	Gateways int
+	// Drill is the one that is under way, nil for none. It is not changed.
+	Drill *route.Drill
 	// Peers are all configured peers, in any order. The view's offers of other
 	// clusters are left out: a peer that is removed is gone at once.
 	Peers  []route.Peer
@@ -51,7 +53,7 @@ func Build(in Input) *route.Table {
 func head(in Input) *route.Table {
 	t := &route.Table{
 		Format: route.FormatOf(in.Policy.Set().Intentions, in.Policy.Set().Traffic), Epoch: in.Epoch, Version: in.Version,
-		Cluster: in.Cluster, Federation: in.Federation, Joining: in.Joining, Gateways: in.Gateways,
+		Cluster: in.Cluster, Federation: in.Federation, Joining: in.Joining, Gateways: in.Gateways, Drill: in.Drill,
 		Peers:      slices.Clone(in.Peers),
 		Intentions: in.Policy.Set().Intentions,
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/drill"
 	"github.com/isthmus-mesh/isthmus/gateway/flow"
 	"github.com/isthmus-mesh/isthmus/gateway/retry"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
@@ -33,6 +34,8 @@ type Options struct {
 	// but for connections that only bring requests which are judged one by one. Nil:
 	// nobody is told.
 	Judged func(*Judgement)
+	// Drill follows calls that a drill concerns; nil follows none.
+	Drill *drill.Monitor
 	// Flow holds the limits; nil limits nothing.
 	Flow *flow.Controller
 	// Random drives choices and jitter.

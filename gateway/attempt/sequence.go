@@ -10,6 +10,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/drill"
 	"github.com/isthmus-mesh/isthmus/gateway/flow"
 	"github.com/isthmus-mesh/isthmus/gateway/retry"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
@@ -28,6 +29,7 @@ type Sequence struct {
 	most     int                                 // extra attempts, beyond what the policy says
 	tried    route.Tried
 	attempts int
+	picked   bool                // a choice was made
 	refused  int                 // choices that a limit of this gateway refused
 	own      int                 // failures of own endpoints
 	exposed  bool                // an attempt may have been executed
@@ -73,6 +75,7 @@ func (s *Sequence) begin(a *Attempt, now time.Time) {
 		choice.ZoneCounters.Begin(now.UnixNano())
 	}
 	choice.Meter.Begin(s.call.Priority, s.local)
+	a.drill = s.router.o.Drill.Begin(s.call.Service, s.call.Port, choice, a.delay.prediction.First, now)
 }
 
 // ownPatience is how many endpoints of the own cluster may fail a call before it
@@ -87,6 +90,7 @@ func (s *Sequence) pick(now time.Time) *Attempt {
 	s.choose(a, plan, now)
 	if a.Choice.Status != route.OK {
 		a.passOver(a.Choice.Status.String(), now)
+		s.router.o.Drill.Begin(s.call.Service, s.call.Port, &a.Choice, 0, now).End(route.Refusal, now)
 	}
 	return a
 }
@@ -94,8 +98,9 @@ func (s *Sequence) pick(now time.Time) *Attempt {
 func (s *Sequence) choose(a *Attempt, plan *route.Plan, now time.Time) {
 	req := route.Request{
 		Service: s.call.Service, Port: s.call.Port, Pin: s.call.Pin, Subset: s.call.Subset, Hash: s.call.Hash,
-		Bytes: s.call.Bytes, Tried: s.tried, Priority: s.call.Priority, Random: s.router.o.Random(), NowNanos: now.UnixNano(),
+		Bytes: s.call.Bytes, Tried: s.tried, Again: s.picked, Priority: s.call.Priority, Random: s.router.o.Random(), NowNanos: now.UnixNano(),
 	}
+	s.picked = true
 	if s.local {
 		plan.PickLocalInto(&req, &a.Choice, &a.Record)
 		return
@@ -129,6 +134,7 @@ type Attempt struct {
 	answered time.Time
 	ended    bool
 	delay    delay
+	drill    *drill.Call
 	outcome  string
 	gateway  string
 	err      error
@@ -299,10 +305,12 @@ func (a *Attempt) observe(outcome route.Outcome, certain bool) {
 		endpoint = &a.endpoint
 	}
 	a.sequence.router.o.Board.Observe(a.Choice.Target, endpoint, outcome, certain)
+	a.drill.End(outcome, a.answered)
 }
 
 func (a *Attempt) end(outcome route.Outcome) {
 	a.ended = true
+	a.drill.End(outcome, a.sequence.router.o.Now())
 	a.pass.End()
 	a.Choice.Meter.End(a.sequence.call.Priority, a.sequence.local)
 	now := a.sequence.router.o.Now()
