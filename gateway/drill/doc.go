@@ -19,7 +19,7 @@
 // zero, so that a region that breaks after an hour is found as fast as in the first minute.
 // It ends the drill at Limit. Both errors are bounded by that: while no more than Usual of
 // the drilled calls are bad, an end for no reason comes once in e^Limit = a million drilled
-// calls or more seldom; if all fail, Limit/ln(Worse/Usual) = 6 calls are harmed, and those
+// calls or more seldom by each score (there are two: of the port, and of all calls); if all fail, Limit/ln(Worse/Usual) = 6 calls are harmed, and those
 // that are under way meanwhile. What lies between Usual and about half of Worse may go on.
 //
 // Undrilled calls have a score of the same kind with coarser marks: a drill has no place
