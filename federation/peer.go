@@ -144,7 +144,7 @@ func (q *peer) entry() route.Peer {
 	status, spec := q.importer.Status(), q.spec.Load()
 	e := route.Peer{
 		Name: q.name, Locality: spec.Locality(), ID: spec.ID, Labels: labelsOf(spec, q.importer.Snapshot()),
-		Gateways: q.importer.Snapshot().Gateways(), Asserts: spec.Asserts,
+		Gateways: q.importer.Snapshot().Gateways(), Asserts: spec.Asserts, MaxPriority: spec.MaxPriority,
 		ControlLost: status.ControlLost, HeardAt: status.HeardAt,
 	}
 	if len(e.Gateways) == 0 {

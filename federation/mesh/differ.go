@@ -97,7 +97,7 @@ func (s *state) advancePeers(p *Patch, next *route.Table) {
 
 func samePeer(a, b *route.Peer) bool {
 	return a.Name == b.Name && a.Locality == b.Locality && a.ID == b.ID && slices.EqualFunc(a.Gateways, b.Gateways, catalog.Gateway.Equal) &&
-		bytes.Equal(a.Bundle, b.Bundle) && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Asserts, b.Asserts) && a.ControlLost == b.ControlLost && a.HeardAt.Equal(b.HeardAt)
+		bytes.Equal(a.Bundle, b.Bundle) && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Asserts, b.Asserts) && a.MaxPriority == b.MaxPriority && a.ControlLost == b.ControlLost && a.HeardAt.Equal(b.HeardAt)
 }
 
 func (s *state) advanceService(p *Patch, sets *sets, was, is *route.Service) error {

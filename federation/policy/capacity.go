@@ -72,10 +72,14 @@ func (r *PriorityRule) validate(p problems) {
 		}
 	}
 	validateHTTP(p, r.HTTP)
-	switch r.Priority {
+	r.Priority.validate(p, "priority")
+}
+
+func (c CallPriority) validate(p problems, field string) {
+	switch c {
 	case "", CriticalPriority, DefaultPriority, LowPriority:
 	default:
-		p.add("priority", r.Priority, "must be %s, %s or %s", CriticalPriority, DefaultPriority, LowPriority)
+		p.add(field, c, "must be %s, %s or %s", CriticalPriority, DefaultPriority, LowPriority)
 	}
 }
 

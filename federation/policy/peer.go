@@ -50,6 +50,9 @@ type Peer struct {
 	// Labels are what traffic policies may rank the cluster by (label_priorities);
 	// they go before those that its own federation tells.
 	Labels map[string]string `json:"labels,omitempty" yaml:"labels"`
+	// MaxPriority is the highest priority that calls of the peer's callers are given
+	// here, whatever its gateways say of them: critical ("" means it), default or low.
+	MaxPriority CallPriority `json:"max_priority,omitempty" yaml:"max_priority"`
 	// Quota bounds what the peer may make this cluster hold and do.
 	Quota PeerQuota `json:"quota,omitzero" yaml:"quota"`
 }
@@ -91,7 +94,7 @@ func (p Peer) Locality() catalog.Locality { return catalog.Locality{Cloud: p.Clo
 
 // Equal reports whether both say the same.
 func (p Peer) Equal(o Peer) bool {
-	return p.Name == o.Name && p.ID == o.ID && p.Bundle == o.Bundle && p.Quota == o.Quota && p.Cloud == o.Cloud && p.Region == o.Region &&
+	return p.Name == o.Name && p.ID == o.ID && p.Bundle == o.Bundle && p.Quota == o.Quota && p.MaxPriority == o.MaxPriority && p.Cloud == o.Cloud && p.Region == o.Region &&
 		maps.Equal(p.Labels, o.Labels) && slices.Equal(p.Gateways, o.Gateways) && slices.Equal(p.Asserts, o.Asserts)
 }
 
@@ -127,6 +130,7 @@ func (p Peer) validate(v problems) {
 		v.add("region", p.Region, "%v", err)
 	}
 	validateClusterLabels(v, p.Labels)
+	p.MaxPriority.validate(v, "max_priority")
 }
 
 func (b PeerBundle) validate(v problems) {

@@ -105,6 +105,8 @@ type Peer struct {
 	// Asserts are the caller IDs that the peer's gateways may assert; disjoint
 	// between peers.
 	Asserts []policy.IDPattern `json:"asserts,omitempty"`
+	// MaxPriority is the highest priority that the peer's calls are given; "" is any.
+	MaxPriority policy.CallPriority `json:"max_priority,omitempty"`
 	// ControlLost is set when the peer's federation has not been heard for its
 	// lease (30 s): the catalog is kept, age-stamped by HeardAt.
 	ControlLost bool      `json:"control_lost,omitempty"`

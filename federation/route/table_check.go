@@ -183,6 +183,9 @@ func (c *tableCheck) peers(t *Table) {
 		}
 		c.fail(place+".locality", p.Locality.Validate())
 		c.fail(place+".labels", policy.CheckClusterLabels(p.Labels))
+		if _, ok := priorityOf(p.MaxPriority); !ok && p.MaxPriority != "" {
+			c.add(place+".max_priority", "%q is no priority", p.MaxPriority)
+		}
 		c.fail(place+".id", checkClusterID(p.ID))
 		if ids[p.ID] {
 			c.add(place+".id", "%q speaks for two clusters", p.ID)

@@ -103,8 +103,8 @@ func (x *Digester) endpoint(e *catalog.Endpoint) {
 	}
 }
 
-// Peer is the part of one peer, but for its labels: a gateway that knows none would
-// refuse every table for what only ranks clusters.
+// Peer is the part of one peer, but for its labels and its highest priority: a gateway
+// that knows none would refuse every table for what only ranks clusters and calls.
 func (x *Digester) Peer(p *Peer) Digest {
 	x.begin('p')
 	x.text(string(p.Name))

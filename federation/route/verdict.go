@@ -118,14 +118,35 @@ func (p *Plan) PriorityOf(ask *Ask) Priority {
 		return PriorityDefault
 	}
 	id, _ := spiffeid.FromString(ask.Caller) // zero: rules for some callers do not cover it
-	switch s.priorities.Of(id, ask.HTTP) {
+	priority, _ := priorityOf(s.priorities.Of(id, ask.HTTP))
+	return priority
+}
+
+// priorityOf is a policy's word as a number.
+func priorityOf(word policy.CallPriority) (p Priority, ok bool) {
+	switch word {
 	case policy.CriticalPriority:
-		return PriorityCritical
+		return PriorityCritical, true
 	case policy.LowPriority:
-		return PriorityLow
+		return PriorityLow, true
 	case policy.DefaultPriority:
+		return PriorityDefault, true
 	}
-	return PriorityDefault
+	return PriorityDefault, false
+}
+
+// Believed is the priority that a call is given of which a peer's gateway claims one: at
+// most what the own cluster's operators allow that peer.
+func (p *Plan) Believed(peer catalog.ClusterName, claimed Priority) Priority {
+	from := p.peers[peer]
+	if from == nil || from.MaxPriority == "" {
+		return claimed
+	}
+	most, _ := priorityOf(from.MaxPriority)
+	if slices.Index(servedFirst[:], claimed) < slices.Index(servedFirst[:], most) {
+		return most
+	}
+	return claimed
 }
 
 // Hosts reports whether the service is the own cluster's, so that its own intentions

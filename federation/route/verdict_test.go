@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -76,5 +77,40 @@ func TestAuthorizeOutbound(t *testing.T) {
 		if got := p.AuthorizeOutbound(&route.Ask{Service: tt.service, Caller: tt.caller}); got != tt.want {
 			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
 		}
+	}
+}
+
+// TestAPeersPriorityIsBelievedUpToItsBound: what a peer's gateway claims of a call.
+func TestAPeersPriorityIsBelievedUpToItsBound(t *testing.T) {
+	const critical, def, low = route.PriorityCritical, route.PriorityDefault, route.PriorityLow
+	for _, tt := range []struct {
+		most policy.CallPriority
+		want map[route.Priority]route.Priority
+	}{
+		{"", map[route.Priority]route.Priority{critical: critical, def: def, low: low}},
+		{policy.CriticalPriority, map[route.Priority]route.Priority{critical: critical, def: def, low: low}},
+		{policy.DefaultPriority, map[route.Priority]route.Priority{critical: def, def: def, low: low}},
+		{policy.LowPriority, map[route.Priority]route.Priority{critical: low, def: low, low: low}},
+	} {
+		w := authorized()
+		for i := range w.table.Peers {
+			if w.table.Peers[i].Name == "b" {
+				w.table.Peers[i].MaxPriority = tt.most
+			}
+		}
+		p := w.compile()
+		for claimed, want := range tt.want {
+			if got := p.Believed("b", claimed); got != want {
+				t.Errorf("most %q: a call that is claimed to be %s is %s, want %s", tt.most, claimed, got, want)
+			}
+			if got := p.Believed("c", claimed); got != claimed {
+				t.Errorf("a peer without a bound: %s is %s", claimed, got)
+			}
+		}
+	}
+	w := authorized()
+	w.table.Peers[0].MaxPriority = "urgent"
+	if err := w.table.Validate(); err == nil || !strings.Contains(err.Error(), "max_priority") {
+		t.Errorf("a bound that is no priority: %v", err)
 	}
 }

@@ -156,7 +156,7 @@ func sameHead(a, b *route.Table) bool {
 func samePeer(a, b route.Peer) bool {
 	return a.Name == b.Name && a.Locality == b.Locality && a.ID == b.ID &&
 		(sharesList(a.Gateways, b.Gateways) || slices.EqualFunc(a.Gateways, b.Gateways, catalog.Gateway.Equal)) &&
-		bytes.Equal(a.Bundle, b.Bundle) && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Asserts, b.Asserts) && a.ControlLost == b.ControlLost && a.HeardAt.Equal(b.HeardAt)
+		bytes.Equal(a.Bundle, b.Bundle) && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Asserts, b.Asserts) && a.MaxPriority == b.MaxPriority && a.ControlLost == b.ControlLost && a.HeardAt.Equal(b.HeardAt)
 }
 
 func sameIntentions(a, b []policy.Intention) bool {

@@ -125,7 +125,8 @@ type Call struct {
 	// Caller is the SPIFFE ID of who asks.
 	Caller string
 	// Priority says how early the call is refused where not all fit. Start gives it;
-	// of a call that a peer's gateway brings, it is what that gateway says.
+	// of a call that a peer's gateway brings, it is what that gateway says, and
+	// StartInbound lowers it to what is believed of that peer.
 	Priority route.Priority
 	// HTTP is the request as intentions judge it; nil of a connection. It is not
 	// changed while the call lasts.
@@ -192,6 +193,7 @@ func (r *Router) StartInbound(c Call, peer catalog.ClusterName) (*Sequence, erro
 	if limited := r.admit(plan, &c, peer); limited != nil {
 		return nil, limited
 	}
+	c.Priority = plan.Believed(peer, c.Priority)
 	return r.begin(&Sequence{router: r, call: c, peer: peer, table: plan.Table(), local: true, most: 1}), nil
 }
 

@@ -29,6 +29,7 @@ var descriptions = map[string]string{
 	"peer.asserts":                   "Patterns of SPIFFE IDs that the peer's gateways may speak for; none, and no intention can allow its callers.",
 	"peer.cloud":                     "The peer's cloud.",
 	"peer.region":                    "The peer's region.",
+	"peer.max_priority":              "Highest priority that the peer's calls are given here: critical (default), default or low.",
 	"peer.quota":                     "Bounds of what the peer may make this cluster hold and do.",
 	"peer.quota.services":            "Services that it may offer; default 10000.",
 	"peer.quota.rows":                "Rows of their summaries; default 50000.",
