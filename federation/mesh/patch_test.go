@@ -91,6 +91,7 @@ func copied(t *rapid.T, s route.Service) (out route.Service) {
 
 func drawPeer(t *rapid.T, n catalog.ClusterName) route.Peer {
 	p := route.Peer{Name: n, ID: "spiffe://x.test/" + string(n), Asserts: []policy.IDPattern{"spiffe://x.test/*"}}
+	p.MaxPriority = rapid.SampledFrom([]policy.CallPriority{"", policy.DefaultPriority, policy.LowPriority}).Draw(t, "priority")
 	if rapid.Bool().Draw(t, "lost") {
 		p.ControlLost, p.HeardAt = true, time.Unix(1_700_000_000, 17).UTC()
 	}
@@ -347,7 +348,7 @@ func TestALargeTableIsManyLines(t *testing.T) {
 // of (Head) and policies travel as they are.
 func TestEveryFieldTravels(t *testing.T) {
 	for of, known := range map[reflect.Type]int{
-		reflect.TypeFor[route.Peer](): 9, reflect.TypeFor[route.Service](): 8, reflect.TypeFor[route.Remote](): 4,
+		reflect.TypeFor[route.Peer](): 10, reflect.TypeFor[route.Service](): 8, reflect.TypeFor[route.Remote](): 4,
 		reflect.TypeFor[catalog.Endpoint](): 11, reflect.TypeFor[catalog.SummaryRow](): 6, reflect.TypeFor[catalog.Gateway](): 4,
 		reflect.TypeFor[catalog.Port](): 2, reflect.TypeFor[catalog.Locality](): 3,
 	} {

@@ -1,6 +1,9 @@
 package tunnel
 
-import "github.com/quic-go/quic-go"
+import (
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
+	"github.com/quic-go/quic-go"
+)
 
 // The simulated network cannot cut one connection of a link without the others:
 // they share their addresses.
@@ -24,3 +27,7 @@ func (n *Node) WithoutReauthentication() { n.features.Store(0) }
 
 // Connections counts those that the node keeps, of links or on their way to one.
 func (n *Node) Connections() int { return len(n.allConnections()) }
+
+// WithoutSubsets makes the node one of a version that passes over Header.Subset, for links
+// that come up after it.
+func (n *Node) WithoutSubsets() { n.features.Store(wire.FeatureReauth) }
