@@ -12,5 +12,5 @@
 // Counts are asserted; times are printed as figures, and only a gross miss
 // fails, since the machine is shared. To see one of them:
 //
-//	go test -v -run TestBlackHole ./e2e/faults
+//	go test -v -run TestPathsByRelay ./e2e/faults
 package faults

@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"fmt"
 	"syscall"
 	"testing"
 	"time"
@@ -43,10 +44,16 @@ func TestHang(t *testing.T) {
 	})
 }
 
-// TestStarvation: the callers' gateway is held up for 400 ms again and again.
-func TestStarvation(t *testing.T) {
+// TestUnseen: what no check and no probe says, or should say.
+func TestUnseen(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{rate: 100, gateways: 2})
+	w := newWorld(t, options{rate: 100, gateways: 2, instances: 2})
+	t.Run("starvation", w.starve)
+	t.Run("endpoints hang that pass their check", w.hangUnseen)
+}
+
+// starve holds the callers' gateway up for 400 ms, again and again.
+func (w *world) starve(t *testing.T) {
 	g := w.home.Gateways[0]
 	count := func(what string) (n int) {
 		for _, c := range w.Clusters {
@@ -74,5 +81,29 @@ func TestStarvation(t *testing.T) {
 	}
 	if n := rs.Who()[second]; n > 0 {
 		t.Errorf("%d calls were answered by the next cluster", n)
+	}
+}
+
+// hangUnseen stops every endpoint of first, whose connections the kernel still takes,
+// so that the default check finds nothing. Callers that give up are the first sign.
+func (w *world) hangUnseen(t *testing.T) {
+	for _, i := range w.instances[first] {
+		i.Signal(syscall.SIGSTOP)
+		defer i.Signal(syscall.SIGCONT)
+	}
+	began := time.Now()
+	const lasts = patience + 8*time.Second
+	time.Sleep(lasts)
+	stand.Eventually(t, within, "callers have their answers or have given up", func() error {
+		if n := int(lasts.Seconds()*100*0.98) - len(w.load.Sofar().Between(began, began.Add(lasts))); n > 0 {
+			return fmt.Errorf("%d have not", n)
+		}
+		return nil
+	})
+	rs := w.load.Sofar().Between(began, began.Add(lasts))
+	last := rs.Between(began.Add(patience+4*time.Second), began.Add(lasts))
+	stand.Figure(t, "%d calls, %d failed after %s; answered second by second:%s", len(rs), len(rs.Failed()), patience, answered(rs, began))
+	if who := last.Who(); 2*who[second] < len(last) {
+		t.Errorf("long after callers gave up the next cluster answers %d of %d calls: %s", who[second], len(last), last.Errors())
 	}
 }
