@@ -31,9 +31,8 @@ func once(out *http.Request) {
 		}
 		out.Body = &onceBody{out.Body, sent}
 	case out.Method == http.MethodGet || out.Method == http.MethodHead || out.Method == http.MethodOptions:
-		empty := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("")), nil }
-		body, _ := empty()
-		out.Body, again = &onceBody{body, sent}, empty
+		empty := io.NopCloser(strings.NewReader(""))
+		out.Body, again = &onceBody{empty, sent}, func() (io.ReadCloser, error) { return empty, nil }
 		out.ContentLength, out.TransferEncoding = 0, []string{"identity"} // not chunked: there is nothing
 	default:
 		return
