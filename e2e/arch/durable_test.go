@@ -22,6 +22,7 @@ var points = map[string]string{
 	"ca-hosts":          "identity/ca",
 	"ca-roots":          "identity/ca",
 	"consul-copy":       "federation/store/consulkv",
+	"gateway-addresses": "gateway/virtual",
 	"gateway-reset-key": "gateway",
 	"gateway-switches":  "gateway/switches",
 	"gateway-tables":    "gateway/tablestore",

@@ -44,6 +44,8 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Own are the gateway's listeners.
 	Own []netip.AddrPort
+	// Virtual are the addresses that the gateway gives to services; the zero value is none.
+	Virtual netip.Prefix
 	// Secure makes a connection to an endpoint that must prove to be server an mTLS
 	// one, and closes it on errors; *workload.Dialer's. Nil: endpoints that speak mTLS
 	// cannot be reached. They are never spoken to in plaintext.
@@ -52,16 +54,17 @@ type Options struct {
 
 // Pools are the connections to endpoints.
 type Pools struct {
-	dial   func(ctx context.Context, network, address string) (net.Conn, error)
-	secure func(ctx context.Context, c net.Conn, server string) (net.Conn, error)
-	own    []netip.AddrPort
-	http1  *http.Transport
-	http2  *http.Transport
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	secure  func(ctx context.Context, c net.Conn, server string) (net.Conn, error)
+	own     []netip.AddrPort
+	virtual netip.Prefix
+	http1   *http.Transport
+	http2   *http.Transport
 }
 
 // New returns empty pools.
 func New(o Options) *Pools {
-	p := &Pools{dial: o.Dial, secure: o.Secure, own: o.Own}
+	p := &Pools{dial: o.Dial, secure: o.Secure, own: o.Own, virtual: o.Virtual}
 	if p.dial == nil {
 		p.dial = new(net.Dialer).DialContext
 	}
@@ -176,11 +179,14 @@ func (p *Pools) connect(ctx context.Context, t target) (net.Conn, error) {
 	return p.secure(ctx, c, t.server)
 }
 
-// isOwn reports whether a is a listener of this gateway. A listener on all
+// isOwn reports whether a is a listener of this gateway, or would lead to one. A listener on all
 // addresses is met on loopback at least; on others its host would have to be in
 // the catalog as its own workload.
 func (p *Pools) isOwn(a netip.AddrPort) bool {
 	addr := a.Addr().Unmap()
+	if p.virtual.Contains(addr) {
+		return true
+	}
 	for _, own := range p.own {
 		if own.Port() != a.Port() {
 			continue

@@ -129,7 +129,8 @@ func TestASilentEndpointIsGivenUpAfterASecond(t *testing.T) {
 
 func TestTheOwnListenersAreNoEndpoints(t *testing.T) {
 	p := endpoint.New(endpoint.Options{
-		Own: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:7080"), netip.MustParseAddrPort("0.0.0.0:5432")},
+		Own:     []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:7080"), netip.MustParseAddrPort("0.0.0.0:5432")},
+		Virtual: netip.MustParsePrefix("127.77.0.0/16"),
 		Dial: func(context.Context, string, string) (net.Conn, error) {
 			return nil, errors.New("dialed")
 		},
@@ -137,6 +138,7 @@ func TestTheOwnListenersAreNoEndpoints(t *testing.T) {
 	for address, own := range map[string]bool{
 		"127.0.0.1:7080": true, "[::ffff:127.0.0.1]:7080": true, "127.0.0.2:7080": false, "127.0.0.1:7081": false,
 		"127.0.0.1:5432": true, "127.9.9.9:5432": true, "[::1]:5432": true, "10.0.0.1:5432": false,
+		"127.77.1.2:80": true, "[::ffff:127.77.1.2]:80": true, "127.78.1.2:80": false,
 	} {
 		_, err := p.Connect(t.Context(), &catalog.Endpoint{ID: "e", Address: netip.MustParseAddrPort(address)})
 		if errors.Is(err, endpoint.ErrOwnListener) != own {
