@@ -105,6 +105,8 @@ type Listen struct {
 	MTLS []MTLSListener `yaml:"mtls,omitempty"`
 	// SNI are listeners for TLS that is carried as it is, by its server name.
 	SNI []SNIListener `yaml:"sni,omitempty"`
+	// DNS answers for names of the mesh with addresses that it listens on.
+	DNS *DNS `yaml:"dns,omitempty"`
 	// Admin serves metrics and readiness; default DefaultAdmin.
 	Admin string `yaml:"admin,omitempty"`
 	// Control lets the own federation reach its peers; default DefaultControl.
@@ -154,6 +156,9 @@ func (c Config) WithDefaults() Config {
 	if c.Consul != nil {
 		c.Consul = new(c.Consul.withDefaults())
 	}
+	if c.DNS != nil {
+		c.DNS = new(c.DNS.withDefaults())
+	}
 	return c
 }
 
@@ -197,6 +202,7 @@ func (c Config) Validate() error {
 	}
 	c.validateMTLS(&p)
 	c.validateSNI(&p)
+	c.validateDNS(&p)
 	if c.DrainTimeout < 0 {
 		p.add("drain_timeout", c.DrainTimeout.String(), "must not be negative")
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/control"
 	"github.com/isthmus-mesh/isthmus/gateway/decisions"
 	"github.com/isthmus-mesh/isthmus/gateway/drill"
+	"github.com/isthmus-mesh/isthmus/gateway/dnsway"
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
 	"github.com/isthmus-mesh/isthmus/gateway/flow"
 	"github.com/isthmus-mesh/isthmus/gateway/flow/fair"
@@ -68,6 +69,7 @@ type Gateway struct {
 	origin    *origin.Handler
 	node      *tunnel.Node
 	entrances []entrance
+	dns       *dnsway.Way // may be nil
 	control   *control.Server
 	admin     *admin.Server
 	reports   *reports
@@ -181,7 +183,7 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	}); err != nil {
 		return err
 	}
-	g.endpoints = endpoint.New(endpoint.Options{Dial: g.o.Dial, Secure: g.secure.Secure, Own: g.listeners.own()})
+	g.endpoints = endpoint.New(endpoint.Options{Dial: g.o.Dial, Secure: g.secure.Secure, Own: g.listeners.own(), Virtual: g.config.virtualRange()})
 	peers := fair.NewGate(fair.Options{Limit: g.config.Limits.Streams})
 	if g.origin, err = origin.New(origin.Options{
 		Peers:   peers,

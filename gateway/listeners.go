@@ -17,11 +17,16 @@ const (
 	controlConnections = 64
 )
 
+// dnsTries is how many free ports of TCP are tried for one that is free for UDP, too.
+const dnsTries = 8
+
 // listeners are the bound sockets of a gateway.
 type listeners struct {
 	link                 net.PacketConn
 	http, admin, control net.Listener // http may be nil
 	tcp, mtls, sni       []net.Listener
+	dns                  net.Listener   // may be nil
+	queries              net.PacketConn // with dns
 	addrs                Addrs
 }
 
@@ -79,7 +84,31 @@ func bind(c Config, o Options) (l *listeners, err error) {
 	open("listen.http", c.HTTP, &l.http, &l.addrs.HTTP)
 	open("listen.control", c.Control, &l.control, &l.addrs.Control)
 	open("listen.admin", c.Admin, &l.admin, &l.addrs.Admin)
+	if c.DNS != nil {
+		for i := range dnsTries {
+			open("listen.dns", c.DNS.Address, &l.dns, &l.addrs.DNS)
+			if err != nil {
+				break
+			}
+			if l.queries, err = listenQueries(l.addrs.DNS); err == nil || !ephemeral(c.DNS.Address) {
+				break
+			}
+			_ = l.dns.Close() // nobody knows its port yet
+			if i < dnsTries-1 {
+				err = nil
+			}
+		}
+	}
 	return l, err
+}
+
+// listenQueries opens the UDP socket of a DNS listener, on the port of its TCP one.
+func listenQueries(at netip.AddrPort) (net.PacketConn, error) {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, fmt.Errorf("listen.dns: %w", err)
+	}
+	return conn, nil
 }
 
 // unmapped writes an IPv4 address as one.
@@ -89,19 +118,21 @@ func unmapped(a netip.AddrPort) netip.AddrPort {
 
 // close closes what is open.
 func (l *listeners) close() {
-	for _, t := range slices.Concat(l.tcp, l.mtls, l.sni, []net.Listener{l.http, l.control, l.admin}) {
+	for _, t := range slices.Concat(l.tcp, l.mtls, l.sni, []net.Listener{l.http, l.control, l.admin, l.dns}) {
 		if t != nil {
 			_ = t.Close() // nothing was accepted that could be lost
 		}
 	}
-	if l.link != nil {
-		_ = l.link.Close() // nothing more is to be sent
+	for _, c := range []net.PacketConn{l.link, l.queries} {
+		if c != nil {
+			_ = c.Close() // nothing more is to be sent
+		}
 	}
 }
 
 // own are the addresses that no endpoint may have.
 func (l *listeners) own() []netip.AddrPort {
-	own := slices.Concat([]netip.AddrPort{l.addrs.HTTP, l.addrs.Control, l.addrs.Admin}, l.addrs.TCP, l.addrs.MTLS, l.addrs.SNI)
+	own := slices.Concat([]netip.AddrPort{l.addrs.HTTP, l.addrs.Control, l.addrs.Admin, l.addrs.DNS}, l.addrs.TCP, l.addrs.MTLS, l.addrs.SNI)
 	valid := own[:0]
 	for _, a := range own {
 		if a.IsValid() {

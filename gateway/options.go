@@ -71,6 +71,8 @@ type Options struct {
 // system chose for port 0. Those of listeners that are off are not valid.
 type Addrs struct {
 	Link, HTTP, Admin, Control netip.AddrPort
+	// DNS is for UDP and TCP.
+	DNS netip.AddrPort
 	// Each is in the order of its listeners in Config.
 	TCP, MTLS, SNI []netip.AddrPort
 }

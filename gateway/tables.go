@@ -140,6 +140,9 @@ func (t *tables) apply(table *route.Table) {
 	}
 	g.distrust(table)
 	t.sweepSoon()
+	if g.dns != nil {
+		g.dns.Changed()
+	}
 	g.metrics.epoch.Set(float64(table.Epoch))
 	g.metrics.version.Set(float64(table.Version))
 	g.conditions.Set(conditionTable, true, fmt.Sprintf("epoch %d, version %d", table.Epoch, table.Version))

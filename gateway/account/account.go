@@ -26,6 +26,8 @@ const (
 	WayRequest = "request"
 	WayControl = "control"
 	WayAdmin   = "admin"
+	// WayDNS only counts connections that were refused.
+	WayDNS = "dns"
 	// WayJoin is a stranger who comes to join, and an own federation that goes to.
 	WayJoin = "join"
 )

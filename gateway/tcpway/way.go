@@ -7,10 +7,12 @@ import (
 	"sync"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/account"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
 	"github.com/isthmus-mesh/isthmus/gateway/carry"
 	"github.com/isthmus-mesh/isthmus/gateway/relay"
+	"github.com/isthmus-mesh/isthmus/gateway/splice"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 	"github.com/isthmus-mesh/isthmus/gateway/workload"
 )
@@ -19,8 +21,16 @@ import (
 // what fits into the first packets of a flight.
 const firstBytes = 4 << 10
 
-// Options configure a Way. All fields but Port and Sample are required, and of Caller and Door
-// one.
+// Target is where a connection goes.
+type Target struct {
+	Service catalog.ServiceName
+	Port    string
+	// Pin restricts it to one cluster.
+	Pin catalog.ClusterName
+}
+
+// Options configure a Way. All fields but Port and Sample are required, of Service and Find
+// one, and of Caller and Door one.
 type Options struct {
 	// Listener is what connections come from; its Accept gives only those that
 	// may be served (accept.Listener).
@@ -30,6 +40,9 @@ type Options struct {
 	Service catalog.ServiceName
 	Port    string
 	Caller  string
+	// Find takes the place of Service and Port: it says where a connection goes, by the
+	// address that it came in on. One that goes nowhere is reset.
+	Find func(local net.Addr) (Target, bool)
 	// Door takes the place of Caller: who connects proves who it is.
 	Door    *workload.Door
 	Carrier *carry.Carrier
@@ -48,7 +61,7 @@ type Way struct {
 
 // New returns a Way. It serves nothing before Run.
 func New(o Options) (*Way, error) {
-	if o.Listener == nil || o.Service.IsZero() || (o.Caller == "") == (o.Door == nil) || !o.Carrier.Valid() || o.Account == nil {
+	if o.Listener == nil || o.Service.IsZero() == (o.Find == nil) || (o.Caller == "") == (o.Door == nil) || !o.Carrier.Valid() || o.Account == nil {
 		return nil, errors.New("tcp way: an option is missing")
 	}
 	return &Way{
@@ -82,12 +95,22 @@ func (w *Way) Run(ctx context.Context) error {
 }
 
 func (w *Way) serve(ctx context.Context, c net.Conn) {
-	way, call := account.WayTCP, attempt.Call{Service: w.o.Service, Port: w.o.Port, Caller: w.o.Caller}
+	target, address := Target{Service: w.o.Service, Port: w.o.Port}, w.address
+	if w.o.Find != nil {
+		var ok bool
+		address = c.LocalAddr().String()
+		if target, ok = w.o.Find(c.LocalAddr()); !ok { // it has gone a moment ago
+			w.o.Account.Refuse(account.WayTCP, address, route.ReasonUnknownService, c.RemoteAddr().String())
+			splice.TCP(c).Reset(wire.Refused)
+			return
+		}
+	}
+	way, call := account.WayTCP, attempt.Call{Service: target.Service, Port: target.Port, Pin: target.Pin, Caller: w.o.Caller}
 	if w.o.Door != nil {
 		way = account.WayMTLS
 	}
 	e := w.o.Account.Begin(way)
-	e.Listener, e.Service, e.Port, e.Caller = w.address, w.o.Service, w.o.Port, w.o.Caller
+	e.Listener, e.Service, e.Port, e.Caller = address, target.Service, target.Port, w.o.Caller
 	e.Sampled = w.o.Sample != nil && w.o.Sample()
 	e.Trace = relay.NewTrace(e.Sampled) // the bytes tell of none
 	defer e.End()

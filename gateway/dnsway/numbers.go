@@ -1,0 +1,71 @@
+package dnsway
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/policy"
+	"github.com/isthmus-mesh/isthmus/federation/route"
+)
+
+// Rule gives a port of services a number at their virtual addresses.
+type Rule struct {
+	Number uint16
+	// Port is a port's name; "" the only port, or the one named default.
+	Port string
+	// Services are those that it is for; none means all.
+	Services []policy.ServicePattern
+}
+
+func (r *Rule) fits(s catalog.ServiceName) bool {
+	return len(r.Services) == 0 || slices.ContainsFunc(r.Services, func(p policy.ServicePattern) bool { return p.Match(s) })
+}
+
+// numbered is a port and its number.
+type numbered struct {
+	number uint16
+	port   string
+}
+
+// wellKnown are numbers by the names that people give to ports: those of IANA's
+// registry, and what is as common.
+var wellKnown = map[string]uint16{ //nolint:gochecknoglobals // a constant
+	"ssh": 22, "smtp": 25, "http": 80, "web": 80, "ldap": 389, "https": 443, "submission": 587, "ldaps": 636,
+	"mssql": 1433, "mqtt": 1883, "etcd": 2379, "mysql": 3306, "mariadb": 3306, "nats": 4222, "postgres": 5432,
+	"postgresql": 5432, "amqp": 5672, "redis": 6379, "cassandra": 9042, "prometheus": 9090, "kafka": 9092,
+	"elasticsearch": 9200, "memcached": 11211, "mongodb": 27017, "mongo": 27017,
+}
+
+// numbersOf are the numbers of a service's ports, the first of a port being the one
+// that SRV records tell. Rules come first, in their order; a port that no rule knows has
+// the number that it is named by, or that is well known by its name, or that its
+// protocol has by default. A number is given once. UDP has no virtual listeners.
+func numbersOf(rules []Rule, s *route.Service) []numbered {
+	var out []numbered
+	add := func(number uint16, port string) {
+		if number != 0 && !slices.ContainsFunc(out, func(n numbered) bool { return n.number == number }) {
+			out = append(out, numbered{number, port})
+		}
+	}
+	for i := range rules {
+		r := &rules[i]
+		if p, ok := catalog.FindPort(s.Ports, r.Port); ok && p.Protocol != catalog.UDP && r.fits(s.Name) {
+			add(r.Number, p.Name)
+		}
+	}
+	unnamed, _ := catalog.FindPort(s.Ports, "")
+	for _, p := range s.Ports {
+		if p.Protocol == catalog.UDP || slices.ContainsFunc(out, func(n numbered) bool { return n.port == p.Name }) {
+			continue
+		}
+		byName, _ := strconv.ParseUint(p.Name, 10, 16) // 0 of what is no number
+		byProtocol := uint16(0)
+		if p.Name == unnamed.Name {
+			byProtocol = map[catalog.Protocol]uint16{catalog.HTTP: 80, catalog.GRPC: 80, catalog.TLS: 443}[p.Protocol]
+		}
+		add(cmp.Or(uint16(byName), wellKnown[p.Name], byProtocol), p.Name)
+	}
+	return out
+}
