@@ -117,6 +117,9 @@ func (p *Plan) ledgerCandidate(rec *Record, d *decision, k int) LedgerCandidate 
 		ControlLost: c.controlLost && !c.reason.down(), Quarantined: c.quarantined,
 		Share: percent(c.share), Reason: c.reason, Room: ledgerRoom(rec, k, c),
 	}
+	if rec.state != replaying {
+		out.Forecast = c.forecast.Report(rec.request.NowNanos, c.counters)
+	}
 	if !c.own() {
 		return out
 	}

@@ -127,6 +127,9 @@ type LedgerCandidate struct {
 	// Reason is why it is out of service, "" if it is not.
 	Reason Reason `json:"reason,omitempty"`
 	Score  *Score `json:"score,omitempty"`
+	// Forecast is how predictions of it came true lately; nil before the first call, and
+	// in a replay.
+	Forecast *ForecastReport `json:"forecast,omitempty"`
 	// Room is what is known of its capacity; nil is nothing.
 	Room *LedgerRoom `json:"room,omitempty"`
 	// Endpoints are the own cluster's, at most MaxLedgerEndpoints.

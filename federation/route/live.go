@@ -1,6 +1,7 @@
 package route
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -72,6 +73,13 @@ func (l *Live) Forecast(t Target) *Forecast {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return obtain(l.forecasts, t)
+}
+
+// Forecasts are those of all targets that are in use.
+func (l *Live) Forecasts() map[Target]*Forecast {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.forecasts)
 }
 
 // Sizes returns those of a port of a service, made at first use.

@@ -68,6 +68,9 @@ type TrailAttempt struct {
 	Began    time.Time           `json:"began"`
 	// Took is the time to the first word of the service, or to the failure.
 	Took time.Duration `json:"took_ns"`
+	// Predicted is what the time to the first word was predicted to be when the attempt
+	// was chosen; 0 where nothing was.
+	Predicted time.Duration `json:"predicted_ns,omitempty"`
 	// Outcome is "ok", a word of the wire's statuses, or of the decision's.
 	Outcome string `json:"outcome"`
 	Error   string `json:"error,omitempty"`

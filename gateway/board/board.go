@@ -98,12 +98,13 @@ func New(o Options) (*Board, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	m, err := newMetrics(o.Registerer)
+	live := route.NewLive()
+	m, err := newMetrics(o.Registerer, live)
 	if err != nil {
 		return nil, err
 	}
 	return &Board{
-		o: o, log: log, metrics: m, live: route.NewLive(), dirty: make(chan struct{}, 1),
+		o: o, log: log, metrics: m, live: live, dirty: make(chan struct{}, 1),
 		clusters:  make(map[catalog.ClusterName]*clusterState),
 		ramps:     make(map[route.Target]*serviceRamp),
 		reports:   make(map[catalog.ClusterName]map[string]farReport),

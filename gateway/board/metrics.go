@@ -19,7 +19,7 @@ type metrics struct {
 	granted        *prometheus.GaugeVec
 }
 
-func newMetrics(r prometheus.Registerer) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, live *route.Live) (*metrics, error) {
 	m := &metrics{
 		compiles: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "isthmus_gateway_plans_total", Help: "Plans compiled.",
@@ -50,7 +50,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.compiles, m.compileSeconds, m.ejections, m.up, m.withheld, m.slots, m.spare, m.granted} {
+	for _, c := range []prometheus.Collector{m.compiles, m.compileSeconds, m.ejections, m.up, m.withheld, m.slots, m.spare, m.granted, newForecastMetrics(live)} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("board metrics: %w", err)
 		}

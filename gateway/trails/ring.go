@@ -182,7 +182,7 @@ func (r *Ring) keep(e *account.Entry, a *attempt.Attempt) kept {
 	of := a.Kept()
 	k := kept{
 		plan: r.plans.hold(of.Plan, e.Service), record: a.Record, choice: a.Choice,
-		attempt: route.TrailAttempt{Began: of.Began, Took: of.Took, Outcome: of.Outcome},
+		attempt: route.TrailAttempt{Began: of.Began, Took: of.Took, Predicted: a.Prediction().First, Outcome: of.Outcome},
 	}
 	k.choice.Counters, k.choice.EndpointCounters, k.choice.Traffic = nil, nil, nil
 	if k.attempt.Outcome == "" {

@@ -116,6 +116,10 @@ func explainCandidate(b *strings.Builder, c route.LedgerCandidate) {
 			ms(c.Score.Predicted), ms(c.Score.EWMA), ms(c.Score.RTT), c.Score.InFlight)
 	}
 	b.WriteString("\n")
+	if f := c.Forecast; f != nil && f.Calls > 0 {
+		fmt.Fprintf(b, "    lately predicted %s, observed %s to the first byte, off by %s (%.0f %%) on average, over %d calls\n",
+			ms(f.Predicted), ms(f.Observed), ms(f.Error), 100*f.RelativeError, f.Calls)
+	}
 	for _, ep := range c.Endpoints {
 		fmt.Fprintf(b, "    %s %s weight %d%s\n", ep.ID, ep.Address, ep.Weight, flags(map[string]bool{string(ep.Reason): ep.Reason != ""}))
 	}

@@ -200,6 +200,9 @@ func trailText(b *strings.Builder, t *route.Trail) {
 			fmt.Fprintf(b, " by its gateway %s", a.Gateway)
 		}
 		fmt.Fprintf(b, ": %s after %s", a.Outcome, ms(a.Took))
+		if a.Predicted > 0 {
+			fmt.Fprintf(b, ", predicted %s", ms(a.Predicted))
+		}
 		if a.Error != "" {
 			fmt.Fprintf(b, " (%s)", a.Error)
 		}
