@@ -18,6 +18,7 @@ type candidate struct {
 	// zoneCounters are those of the own endpoints' zone alone.
 	zoneCounters *Counters
 	forecast     *Forecast
+	backlog      *Backlog // of a peer
 
 	// locality is that of the own endpoints, or of the peer as this cluster's
 	// configuration has it; rank is its distance.

@@ -44,6 +44,7 @@ type Choice struct {
 	Traffic *policy.Traffic
 
 	candidate *candidate
+	bytes     int64 // that Begin counted
 }
 
 // Lanes is how many calls at once the target takes without waiting.
@@ -62,6 +63,6 @@ func (c *Choice) Predict(rec *Record) Prediction {
 	}
 	terms := c.candidate.delay()
 	var r reading
-	r.look(c.Counters, rec.request.NowNanos)
+	r.look(c.Counters, c.candidate.backlog, rec.request.NowNanos, terms.out)
 	return terms.predict(&r, rec.size(c.Sizes))
 }

@@ -14,7 +14,7 @@ func (c *compiler) remote(s *Service, port catalog.Port, r *Remote, peer *Peer, 
 	te, link := c.evidence.Targets[target], c.evidence.Links[r.Cluster]
 	cand := candidate{
 		target: target, name: r.Name, port: theirs,
-		counters: obtain(c.live.targets, target), forecast: obtain(c.live.forecasts, target),
+		counters: obtain(c.live.targets, target), forecast: obtain(c.live.forecasts, target), backlog: obtain(c.live.backlogs, r.Cluster),
 		rtt: link.RTT, perByteOut: perByte(link.BandwidthOut), perByteIn: perByte(link.BandwidthIn),
 		processing: te.Processing, others: te.Others,
 		distance: link.Distance, heardAt: peer.HeardAt,

@@ -31,6 +31,9 @@ type Counters struct {
 	// peak EWMA of failures alone: both in nanoseconds, for the delay model.
 	bias    average
 	penalty peak
+	// busy is when, in Unix nanoseconds, the target has done what this gateway has begun,
+	// by what was predicted of it.
+	busy atomic.Int64
 	// probed is the Unix time in nanoseconds of the last probation request.
 	probed atomic.Int64
 	// crowd also counts the calls in flight, with those of others; nil where nobody asks.
@@ -155,11 +158,17 @@ func decayFactor(then, now uint32) float32 {
 // another one is let through: it may have been given up before it began.
 const probeLease = 10 * time.Second
 
+// mostSurprise is how far, in parts of what was expected, one call counts that took
+// longer: a call may be a hundred times the work of others, which says nothing of the
+// place that it went to.
+const mostSurprise = 1
+
 // Correct takes how long a call took to its first byte that was predicted by terms:
 // what they did not say corrects the predictions to come.
 func (c *Counters) Correct(nowNanos int64, p *Prediction, first time.Duration) {
 	if p.Modelled {
-		c.bias.sample(nowNanos, float64(first-(p.First-p.Correction-p.Penalty)))
+		expected := p.First - p.Penalty
+		c.bias.sample(nowNanos, float64(p.Correction+min(first-expected, mostSurprise*max(expected, p.RTT))))
 	}
 }
 

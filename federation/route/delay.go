@@ -51,14 +51,22 @@ func queued(inFlight, others, service, lanes, way float64) float64 {
 
 // waits are how long a call waits in the queues on its way: for the link, at the
 // service, and for the link back. The calls before it are of mean size.
+//
+// What is in progress is thought to be spread over its way, which it is not after a
+// burst: all of that is still before the call. So the queues are at least what was
+// predicted to be left of it, and at most what there is.
 func (t *terms) waits(r *reading, s *sizing) (out, service, in float64) {
-	if r.inFlight <= 0 && t.others <= 0 {
+	if r.inFlight <= 0 && t.others <= 0 && r.link <= 0 && r.back <= 0 {
 		return 0, 0, 0
 	}
 	n, o, i, p := float64(r.inFlight), float64(t.out)*s.mean, float64(t.in)*s.in, float64(t.processing)
 	whole := float64(t.rtt) + o + i + p
-	service = queued(n, float64(t.others), p, float64(t.lanes), whole-p)
-	return queued(n, 0, o, 1, whole-o), service, queued(n, 0, i, 1, whole-i)
+	out = max(queued(n, 0, o, 1, whole-o), float64(r.link))
+	arrival := float64(t.rtt)/2 + out + t.upload(s)
+	left := min(float64(r.busy)-arrival, (n+float64(t.others))*p/float64(t.lanes))
+	service = max(queued(n, float64(t.others), p, float64(t.lanes), whole-p), left)
+	answered := arrival + max(service, 0) + p + float64(t.rtt)/2
+	return out, service, max(queued(n, 0, i, 1, whole-i), min(float64(r.back)-answered, n*i))
 }
 
 // predict is the delay of a call, term by term.
@@ -72,6 +80,7 @@ func (t *terms) predict(r *reading, s *sizing) Prediction {
 		p.Modelled = true
 		p.Processing = time.Duration(t.processing)
 		p.Queueing = time.Duration(out + service)
+		p.link, p.answer = time.Duration(out), time.Duration(t.download(s))
 		p.Download += time.Duration(in)
 		p.Correction = time.Duration(r.bias)
 		p.First = time.Duration(t.first(r, s, out+service))
@@ -83,10 +92,13 @@ func (t *terms) predict(r *reading, s *sizing) Prediction {
 }
 
 // first is the time to the first byte of the answer by the terms. What calls took
-// beyond what was predicted for them corrects it, and failures count on top.
+// beyond what was predicted for them corrects it, and failures count on top. A queue that
+// was thought longer than it was makes the correction negative, and is soon gone: then
+// there is nothing to be corrected but part of the processing.
 func (t *terms) first(r *reading, s *sizing, waiting float64) float64 {
 	base := float64(t.rtt) + t.upload(s) + waiting + float64(t.processing)
-	return max(base+float64(r.bias), float64(t.rtt), leastEstimate) + float64(r.penalty)
+	bias := max(float64(r.bias), -waiting-float64(t.processing)/2)
+	return max(base+bias, float64(t.rtt), leastEstimate) + float64(r.penalty)
 }
 
 // whole is the time to its last byte.
@@ -149,4 +161,10 @@ type Prediction struct {
 	// less. Penalty is what failures count for.
 	Correction time.Duration `json:"correction_ns"`
 	Penalty    time.Duration `json:"penalty_ns"`
+
+	link   time.Duration // the part of Queueing before the link
+	answer time.Duration // Download without its queue
 }
+
+// arrival is when the last byte of the request is at the target, in nanoseconds.
+func (p *Prediction) arrival() int64 { return int64(p.RTT/2 + p.link + p.Upload) }

@@ -158,7 +158,7 @@ func (d *decision) score(rec *Record, w *wheel, n int, t *turn, here bool) *Scor
 	case rec.state == replaying:
 		return nil
 	default:
-		r.look(it.counters, rec.request.NowNanos)
+		r.look(it.counters, it.backlog, rec.request.NowNanos, it.terms.out)
 	}
 	return scoreOf(it, &r, rec.size(w.sizes))
 }

@@ -78,7 +78,11 @@ func (f *Forecast) Processed(nowNanos int64, took time.Duration, inFlight int64,
 	if took <= 0 {
 		return
 	}
-	f.processing.sample(nowNanos, float64(took)/max(1, float64(inFlight)/max(lanes, 1)))
+	alone := float64(took) / max(1, float64(inFlight)/max(lanes, 1))
+	if mean, known, _ := f.processing.read(nowNanos); known {
+		alone = min(alone, (1+mostSurprise)*float64(mean))
+	}
+	f.processing.sample(nowNanos, alone)
 }
 
 // processingLife is how long a measured processing time is told.

@@ -152,7 +152,7 @@ func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier, list string) *
 			w.algorithm = policy.Weighted // the policy's split is exact
 		}
 		it := item{
-			counters: cand.counters, weight: cand.load(byHealth, sums), terms: cand.delay(),
+			counters: cand.counters, backlog: cand.backlog, weight: cand.load(byHealth, sums), terms: cand.delay(),
 			cluster: cand.target.Cluster, index: int32(i), sound: cand.usable(), gate: cand.gate,
 		}
 		if byHealth {

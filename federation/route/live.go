@@ -22,6 +22,7 @@ type Live struct {
 	endpoints map[EndpointKey]*Counters
 	forecasts map[Target]*Forecast
 	sizes     map[Target]*Sizes // of a port, wherever it is served: without a cluster
+	backlogs  map[catalog.ClusterName]*Backlog
 	rotations map[rotationKey]*atomic.Uint64
 	crowds    map[rotationKey]*atomic.Int64
 	// hashes are the tables of consistent hashes, by what they are made of; gen counts
@@ -55,6 +56,7 @@ func NewLive() *Live {
 		endpoints: make(map[EndpointKey]*Counters),
 		forecasts: make(map[Target]*Forecast),
 		sizes:     make(map[Target]*Sizes),
+		backlogs:  make(map[catalog.ClusterName]*Backlog),
 		rotations: make(map[rotationKey]*atomic.Uint64),
 		crowds:    make(map[rotationKey]*atomic.Int64),
 		hashes:    make(map[tableKey]*hashTable),
@@ -129,6 +131,11 @@ func (l *Live) Prune(p *Plan) {
 	for t := range l.sizes {
 		if !p.knows(t) {
 			delete(l.sizes, t)
+		}
+	}
+	for name := range l.backlogs {
+		if p.peers[name] == nil {
+			delete(l.backlogs, name)
 		}
 	}
 	for k := range l.meters {

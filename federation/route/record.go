@@ -62,11 +62,15 @@ type reading struct {
 	ewma float32 // nanoseconds, decayed
 	// bias and penalty are what the delay model adds, in nanoseconds.
 	bias, penalty float32
-	inFlight      int32
-	known         bool // false before the first sample
+	// link is how long calls occupy the links yet, busy how long the target and back how
+	// long their answers the links, by what was predicted; in nanoseconds.
+	link, busy, back float32
+	inFlight         int32
+	known            bool // false before the first sample
 }
 
-func (r *reading) look(c *Counters, nowNanos int64) {
+func (r *reading) look(c *Counters, backlog *Backlog, nowNanos int64, perByte float32) {
+	r.link, r.back, r.busy = backlog.ahead(nowNanos, perByte), backlog.behind(nowNanos), float32(max(c.busy.Load()-nowNanos, 0))
 	r.ewma, r.known = c.ewma.estimate(nowNanos)
 	r.inFlight = int32(min(c.InFlight(), math.MaxInt32))
 	r.bias = c.bias.faded(nowNanos)
@@ -87,7 +91,7 @@ func (r *Record) size(s *Sizes) *sizing {
 	return &r.sizing
 }
 
-func (r *Record) look(c *Counters, into *reading) {
+func (r *Record) look(it *item, into *reading) {
 	if r.state == replaying {
 		if r.seen < r.read { // else a record of another plan
 			*into = r.reads[r.seen]
@@ -95,7 +99,7 @@ func (r *Record) look(c *Counters, into *reading) {
 		}
 		return
 	}
-	into.look(c, r.request.NowNanos)
+	into.look(it.counters, it.backlog, r.request.NowNanos, it.terms.out)
 	if r.read < maxReads {
 		r.reads[r.read] = *into
 		r.read++

@@ -1,9 +1,12 @@
 package route_test
 
 import (
+	"cmp"
 	"container/heap"
+	"iter"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -21,18 +24,21 @@ type site struct {
 	out, in    func(at float64) float64 // bytes per second
 	processing func(at float64) float64 // seconds, the mean
 	servers    int
-	others     float64 // calls per second of other callers
+	others     float64  // calls per second of other callers
+	recorded   []demand // theirs, where they are recorded
 }
 
 // siteState is what is in progress there.
 type siteState struct {
 	site
-	freeOut, freeIn float64   // when the link has sent what it has
-	busy            []float64 // until when, each server
-	forecast        route.Forecast
-	known           struct{ out, in float64 } // measured by bulk
-	theirs, ours    []float64                 // ends of calls that arrived
-	load            float64                   // the mean of what others have there, as it is told
+	freeOut      float64   // when the link has sent what it has
+	back         []span    // when answers occupy the link back, in order
+	busy         []float64 // until when, each server
+	forecast     route.Forecast
+	known        struct{ out, in float64 } // measured by bulk
+	theirs, ours []float64                 // ends of calls that arrived
+	load         float64                   // the mean of what others have there, as it is told
+	next         int                       // of recorded
 }
 
 // request is one call: when, how large, and how heavy.
@@ -40,6 +46,20 @@ type demand struct{ at, out, in, weight float64 }
 
 // outcome is when the parts of a call are over.
 type outcome struct{ arrived, begun, processed, first, whole float64 }
+
+type span struct{ begin, end float64 }
+
+// answer is when an answer that is ready at a time has been sent: answers go in the order
+// in which they are ready, not in that of the calls.
+func (s *siteState) answer(ready, took float64) float64 {
+	for _, x := range s.back {
+		if ready+took <= x.begin {
+			break
+		}
+		ready = max(ready, x.end)
+	}
+	return ready + took
+}
 
 // serve is what a call would take; the state is not changed.
 func (s *siteState) serve(d demand) (o outcome, server int) {
@@ -53,7 +73,7 @@ func (s *siteState) serve(d demand) (o outcome, server int) {
 	o.begun = max(o.arrived, s.busy[server])
 	o.processed = o.begun + d.weight*s.processing(o.begun)
 	o.first = o.processed + half
-	o.whole = max(o.processed, s.freeIn) + d.in/s.in(d.at) + half
+	o.whole = s.answer(o.processed, d.in/s.in(d.at)) + half
 	return o, server
 }
 
@@ -61,7 +81,11 @@ func (s *siteState) take(d demand) outcome {
 	o, server := s.serve(d)
 	s.busy[server] = o.processed
 	s.freeOut = max(d.at, s.freeOut) + d.out/s.out(d.at)
-	s.freeIn = max(o.processed, s.freeIn) + d.in/s.in(d.at)
+	took := d.in / s.in(d.at)
+	end := s.answer(o.processed, took)
+	s.back = slices.DeleteFunc(s.back, func(x span) bool { return x.end < d.at })
+	at, _ := slices.BinarySearchFunc(s.back, end, func(x span, t float64) int { return cmp.Compare(x.end, t) })
+	s.back = slices.Insert(s.back, at, span{end - took, end})
 	s.ours = append(s.ours, o.processed)
 	const bulk = 64 << 10 // what fills a link for long enough to be a sample
 	if d.out > bulk {
@@ -75,20 +99,31 @@ func (s *siteState) take(d demand) outcome {
 
 // background lets the other callers do what they do until at.
 func (s *siteState) background(from, at float64, rnd *rand.Rand) {
-	for t := from + rnd.ExpFloat64()/s.others; t < at; t += rnd.ExpFloat64() / s.others {
-		server := 0
-		for i, b := range s.busy {
-			if b < s.busy[server] {
-				server = i
-			}
-		}
-		begun := max(t, s.busy[server])
-		took := weight(rnd) * s.processing(begun)
-		s.busy[server] = begun + took
-		inside := s.inside(t)
-		s.theirs = append(s.theirs, begun+took)
-		s.processed(begun+took, begun+took-t, inside)
+	for ; s.next < len(s.recorded) && s.recorded[s.next].at < at; s.next++ {
+		s.takeOthers(s.recorded[s.next].at, s.recorded[s.next].weight)
 	}
+	if s.others == 0 {
+		return
+	}
+	for t := from + rnd.ExpFloat64()/s.others; t < at; t += rnd.ExpFloat64() / s.others {
+		s.takeOthers(t, weight(rnd))
+	}
+}
+
+// takeOthers serves a call of another caller.
+func (s *siteState) takeOthers(t, weight float64) {
+	server := 0
+	for i, b := range s.busy {
+		if b < s.busy[server] {
+			server = i
+		}
+	}
+	begun := max(t, s.busy[server])
+	took := weight * s.processing(begun)
+	s.busy[server] = begun + took
+	inside := s.inside(t)
+	s.theirs = append(s.theirs, begun+took)
+	s.processed(begun+took, begun+took-t, inside)
 }
 
 // processed is what the far gateway measures.
@@ -132,7 +167,32 @@ type scene struct {
 	rate    float64 // our calls per second
 	seconds float64
 	out, in func(*rand.Rand) float64
-	unsized bool // requests do not say their size
+	unsized bool     // requests do not say their size
+	calls   []demand // where they are recorded
+}
+
+// demands are the calls of a scene.
+func (sc *scene) demands(rnd *rand.Rand) iter.Seq[demand] {
+	if sc.calls != nil {
+		return slices.Values(sc.calls)
+	}
+	return func(yield func(demand) bool) {
+		for at := rnd.ExpFloat64() / sc.rate; at < sc.seconds; at += rnd.ExpFloat64() / sc.rate {
+			if !yield(demand{at: at, out: sc.out(rnd), in: sc.in(rnd), weight: weight(rnd)}) {
+				return
+			}
+		}
+	}
+}
+
+// means are those of a scene's calls.
+func (sc *scene) means(seed uint64) (m demand) {
+	n := 0.0
+	for d := range sc.demands(rand.New(rand.NewPCG(seed, 1))) {
+		m.out, m.in, m.weight, n = m.out+d.out, m.in+d.in, m.weight+d.weight, n+1
+	}
+	m.out, m.in, m.weight = m.out/n, m.in/n, m.weight/n
+	return m
 }
 
 // chooser is what is judged. begin and end are of the chosen one.
@@ -144,7 +204,11 @@ type chooser interface {
 
 // verdict is what a chooser made of a scene.
 type verdict struct {
-	regret      float64 // of the best in the same state, in parts of it
+	regret float64 // of the best in the same state, in parts of it
+	// blind is what of it no chooser can avoid that does not know what a call will turn
+	// out to be, but all else: the regret of the best choice for a call of mean size and
+	// weight, in the same states.
+	blind       float64
 	mean, worst float64
 	shares      []float64
 }
@@ -178,10 +242,12 @@ func (sc *scene) run(seed uint64, c chooser) verdict {
 		states[i] = &siteState{site: sc.sites[i], busy: make([]float64, sc.sites[i].servers)}
 	}
 	var open finishes
-	var best, got, calls float64
+	var best, blind, got, calls float64
+	mean := sc.means(seed)
 	v := verdict{shares: make([]float64, len(states))}
 	last, told := 0.0, -1.0
-	for at := rnd.ExpFloat64() / sc.rate; at < sc.seconds; at += rnd.ExpFloat64() / sc.rate {
+	for d := range sc.demands(rnd) {
+		at := d.at
 		for len(open) > 0 && open[0].at <= at {
 			f := heap.Pop(&open).(finish)
 			c.end(f.site, nanos(f.at), f.first, f.full, f.d)
@@ -194,12 +260,19 @@ func (sc *scene) run(seed uint64, c chooser) verdict {
 			c.refresh(at, states)
 			told = at
 		}
-		d := demand{at: at, out: sc.out(rnd), in: sc.in(rnd), weight: weight(rnd)}
-		least := math.Inf(1)
+		least, ofMean, bet := math.Inf(1), math.Inf(1), 0.0
 		for _, s := range states {
 			o, _ := s.serve(d)
 			least = min(least, o.whole-at)
+			known := demand{at: at, out: mean.out, in: mean.in, weight: mean.weight}
+			if !sc.unsized {
+				known.out = d.out
+			}
+			if m, _ := s.serve(known); m.whole < ofMean {
+				ofMean, bet = m.whole, o.whole-at
+			}
 		}
+		blind += bet
 		i := c.pick(nanos(at), d, states)
 		inside := states[i].inside(at)
 		o := states[i].take(d)
@@ -209,7 +282,7 @@ func (sc *scene) run(seed uint64, c chooser) verdict {
 		v.worst = max(v.worst, o.whole-at)
 		v.shares[i]++
 	}
-	v.regret, v.mean = (got-best)/best, got/calls
+	v.regret, v.blind, v.mean = (got-best)/best, (blind-best)/best, got/calls
 	for i := range v.shares {
 		v.shares[i] /= calls
 	}

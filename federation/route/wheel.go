@@ -66,9 +66,10 @@ const maxCompared = 4
 // item holds what a draw reads, side by side in memory.
 type item struct {
 	counters *Counters
-	// terms are what is known of its delay.
-	terms  terms
-	weight uint64
+	// backlog is what is on its way there, of a peer; terms are what is known of its delay.
+	backlog *Backlog
+	terms   terms
+	weight  uint64
 	// held is the part that a ramp holds back, in units of 1/whole.
 	held uint64
 	// cluster and endpoint ("" for a peer) are what Tried remembers.
@@ -217,8 +218,8 @@ func (w *wheel) better(rec *Record, d *draws, t *turn) int {
 		return t.first
 	}
 	s := rec.size(w.sizes)
-	rec.look(a.counters, &t.a)
-	rec.look(b.counters, &t.b)
+	rec.look(a, &t.a)
+	rec.look(b, &t.b)
 	t.costA, t.costB = w.costs(a, b, &t.a, &t.b, s)
 	if w.small && len(w.items) > 2 {
 		w.compareRest(rec, d, t, s)
@@ -243,7 +244,7 @@ func (w *wheel) compareRest(rec *Record, d *draws, t *turn, s *sizing) {
 			continue
 		}
 		var r reading
-		rec.look(x.counters, &r)
+		rec.look(x, &r)
 		t.order[t.others+2] = int32(i)
 		best, read := t.first, &t.a
 		if t.costB < t.costA {

@@ -66,7 +66,7 @@ func (s *Sequence) begin(a *Attempt, now time.Time) {
 	}
 	s.at.Store(&a.Choice.Target.Cluster)
 	a.delay.prediction = choice.Predict(&a.Record)
-	choice.Counters.Begin(now.UnixNano())
+	choice.Begin(now.UnixNano(), &a.delay.prediction, &a.Record)
 	a.delay.before = choice.Counters.InFlight()
 	if choice.EndpointCounters != nil {
 		choice.EndpointCounters.Begin(now.UnixNano())
@@ -312,6 +312,7 @@ func (a *Attempt) end(outcome route.Outcome) {
 	a.ended = true
 	a.drill.End(outcome, a.sequence.router.o.Now())
 	a.pass.End()
+	a.Choice.End()
 	a.Choice.Meter.End(a.sequence.call.Priority, a.sequence.local)
 	now := a.sequence.router.o.Now()
 	for _, c := range []*route.Counters{a.Choice.Counters, a.Choice.EndpointCounters, a.Choice.ZoneCounters} {
