@@ -39,15 +39,12 @@ type candidate struct {
 	// cluster, which a policy's weight is for as a whole.
 	clusterReady, clusterTotal uint32
 	source                     string // of the counts
-	sourceAt                   time.Time
 
-	reason Reason
-	detail string
-	since  time.Time // of the reason
-	until  time.Time // of the ejection
-	// controlLost with a link up: kept, at the age of heardAt.
-	controlLost bool
-	heardAt     time.Time
+	reason      Reason
+	detail      string
+	since       time.Time // of the reason
+	until       time.Time // of the ejection
+	controlLost bool      // with a link up: kept
 
 	rtt, distance time.Duration
 	// perByte are the nanoseconds of a byte over the link; processing and others are
@@ -69,6 +66,13 @@ type candidate struct {
 	place place
 	tier  int
 }
+
+// The sources of counts.
+const (
+	sourceDataPath = "data path"
+	sourceSummary  = "summary"
+	sourceReport   = "report of its gateway"
+)
 
 // place orders candidates into tiers: those of equal places share one.
 type place struct {

@@ -26,8 +26,13 @@ type Plan struct {
 	evidence *Evidence
 	self     catalog.Locality
 	// alone: not one link is up, so that the fault may be this gateway's.
-	alone      bool
-	services   map[catalog.ServiceName]*servicePlan
+	alone bool
+	// timed are the services whose plans time alone can change.
+	timed []int32
+	// names are where services are in list. Plans that follow each other share the map
+	// while the names stay the same, and all that did not change of the list.
+	names      map[catalog.ServiceName]int32
+	list       []*servicePlan
 	peers      map[catalog.ClusterName]*Peer
 	live       *Live
 	authorizer *policy.Authorizer
@@ -45,6 +50,10 @@ type servicePlan struct {
 	// subsets are the policy's, subsetSum the sum of their weights.
 	subsets   []subsetPlan
 	subsetSum uint64
+	// gated: what is asked of it counts, since a capacity is known. timed: an ejection or
+	// a slow start is under way. tables are those that it draws keys by.
+	gated, timed bool
+	tables       []*hashTable
 }
 
 // portPlan is one port of it: near is what Pick draws from, far what PickLocal
@@ -66,19 +75,42 @@ type portPlan struct {
 // changed, and neither may be changed afterwards. The same input gives the same
 // plan, whatever the order of the table's lists.
 func Compile(t *Table, e *Evidence, live *Live) *Plan {
-	if e == nil {
-		e = new(Evidence)
-	}
 	if live == nil {
 		live = NewLive()
 	}
+	c := newCompiler(t, e, live)
+	c.plan.names, c.plan.list = namesOf(t), make([]*servicePlan, len(t.Services))
+	c.plan.authorizer = policy.NewAuthorizer(t.Intentions)
+	live.mu.Lock() // once, rather than per counter
+	defer live.mu.Unlock()
+	live.gen++
+	for i := range t.Services {
+		c.compile(i)
+	}
+	return c.plan
+}
+
+// compile makes service i of the table. Of two of one name, which a checked table has
+// not, the last goes.
+func (c *compiler) compile(i int) {
+	c.tables = nil
+	sp := c.service(&c.table.Services[i])
+	sp.tables = c.tables
+	c.plan.list[i] = sp
+	if sp.timed {
+		c.plan.timed = append(c.plan.timed, int32(i))
+	}
+}
+
+func newCompiler(t *Table, e *Evidence, live *Live) *compiler {
+	if e == nil {
+		e = new(Evidence)
+	}
 	c := &compiler{table: t, evidence: e, live: live, plan: &Plan{
 		table: t, evidence: e, self: e.Self, live: live,
-		services:   make(map[catalog.ServiceName]*servicePlan, len(t.Services)),
-		peers:      make(map[catalog.ClusterName]*Peer, len(t.Peers)),
-		authorizer: policy.NewAuthorizer(t.Intentions),
-		defaults:   policy.DefaultTraffic(),
-		drill:      drillOf(t, e),
+		peers:    make(map[catalog.ClusterName]*Peer, len(t.Peers)),
+		defaults: policy.DefaultTraffic(),
+		drill:    drillOf(t, e),
 	}}
 	if c.plan.self == (catalog.Locality{}) {
 		c.plan.self = t.Cluster.Locality
@@ -91,20 +123,30 @@ func Compile(t *Table, e *Evidence, live *Live) *Plan {
 			c.plan.alone = false
 		}
 	}
-	live.mu.Lock() // once, rather than per counter
-	defer live.mu.Unlock()
-	live.gen++
-	for i := range t.Services {
-		s := &t.Services[i]
-		c.plan.services[s.Name] = c.service(s)
+	return c
+}
+
+// of is the plan of a service; nil if there is none.
+func (p *Plan) of(name catalog.ServiceName) *servicePlan {
+	if i, ok := p.names[name]; ok {
+		return p.list[i]
 	}
-	return c.plan
+	return nil
+}
+
+// namesOf says where each service of a table is.
+func namesOf(t *Table) map[catalog.ServiceName]int32 {
+	names := make(map[catalog.ServiceName]int32, len(t.Services))
+	for i := range t.Services {
+		names[t.Services[i].Name] = int32(i)
+	}
+	return names
 }
 
 // Traffic is the policy of a service, with every default; never nil, and not to be
 // changed.
 func (p *Plan) Traffic(service catalog.ServiceName) *policy.Traffic {
-	if s := p.services[service]; s != nil {
+	if s := p.of(service); s != nil {
 		return s.traffic
 	}
 	return p.defaults
@@ -119,11 +161,14 @@ type compiler struct {
 	live     *Live // locked
 	plan     *Plan
 	weights  []uint64 // scratch
+	tables   []*hashTable
 	// subset restricts what is compiled; nil of a plan.
 	subset *selector
 }
 
-func (c *compiler) service(s *Service) *servicePlan {
+func (c *compiler) service(row *Service) *servicePlan {
+	// A copy: what is kept of a plan must not hold the rows of a table that is gone.
+	s := new(*row)
 	sp := &servicePlan{service: s, traffic: c.plan.defaults, ports: make([]portPlan, 0, len(s.Ports))}
 	if s.Traffic != nil {
 		sp.traffic = new(s.Traffic.Filled())
@@ -140,6 +185,7 @@ func (c *compiler) service(s *Service) *servicePlan {
 		sp.ports = append(sp.ports, pp)
 	}
 	slices.SortFunc(sp.ports, func(a, b portPlan) int { return cmp.Compare(a.port.Name, b.port.Name) })
+	sp.note()
 	return sp
 }
 

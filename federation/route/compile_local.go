@@ -73,7 +73,7 @@ func (c *compiler) ownCandidate(target Target, port catalog.Port, key zoneKey, s
 		zone:      key.locality.Zone,
 		endpoints: set, quarantined: key.quarantined,
 		known: uint32(set.ready), ready: uint32(set.ready), total: uint32(len(set.members)),
-		source: "data path", sourceAt: c.evidence.Now, share: whole,
+		source: sourceDataPath, share: whole,
 		place: place{list: c.ownRank(key.locality)},
 	}
 	if t.Algorithm.Hashes() && cand.place.list == rankRegion {

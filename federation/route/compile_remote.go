@@ -17,8 +17,8 @@ func (c *compiler) remote(s *Service, port catalog.Port, r *Remote, peer *Peer, 
 		counters: obtain(c.live.targets, target), forecast: obtain(c.live.forecasts, target), backlog: obtain(c.live.backlogs, r.Cluster),
 		rtt: link.RTT, perByteOut: perByte(link.BandwidthOut), perByteIn: perByte(link.BandwidthIn),
 		processing: te.Processing, others: te.Others,
-		distance: link.Distance, heardAt: peer.HeardAt,
-		share: min(shareOf(te.Withheld), shareOf(link.Withheld)),
+		distance: link.Distance,
+		share:    min(shareOf(te.Withheld), shareOf(link.Withheld)),
 	}
 	if cand.distance <= 0 {
 		cand.distance = link.RTT
@@ -30,10 +30,10 @@ func (c *compiler) remote(s *Service, port catalog.Port, r *Remote, peer *Peer, 
 	if c.subset != nil {
 		// Reports are of the whole service: they can only lower what the summary says.
 		if te.Reported && c.age(te.ReportedAt) <= ReportFresh && te.Ready < cand.known {
-			cand.known, cand.source, cand.sourceAt = te.Ready, "report of its gateway", te.ReportedAt
+			cand.known, cand.source = te.Ready, sourceReport
 		}
 	} else if te.Reported && c.age(te.ReportedAt) <= ReportFresh {
-		cand.known, cand.source, cand.sourceAt = te.Ready, "report of its gateway", te.ReportedAt
+		cand.known, cand.source = te.Ready, sourceReport
 		if te.Total > 0 { // else the summary still tells how many there should be
 			cand.total = te.Total
 		}
@@ -48,7 +48,7 @@ func (c *compiler) remote(s *Service, port catalog.Port, r *Remote, peer *Peer, 
 		c.eject(&cand, te)
 	}
 	if cand.reason == "" && cand.known == 0 {
-		cand.exclude(NoReadyEndpoints, cand.sourceAt, "")
+		cand.exclude(NoReadyEndpoints, time.Time{}, "") // since what its source says (sourceAt)
 	}
 	cand.clusterReady, cand.clusterTotal = cand.ready, cand.total
 	return cand
@@ -78,7 +78,7 @@ func (c *compiler) count(cand *candidate, rows []catalog.SummaryRow, port string
 	}
 	const most = 1<<32 - 1
 	cand.known, cand.total = uint32(min(ready, most)), uint32(min(max(ready, total), most))
-	cand.source, cand.sourceAt = "summary", peer.HeardAt
+	cand.source = sourceSummary
 	return rank
 }
 

@@ -113,7 +113,7 @@ func (p *Plan) ledgerCandidate(rec *Record, d *decision, k int) LedgerCandidate 
 	c := &d.layout.candidates[k]
 	out := LedgerCandidate{
 		Cluster: c.target.Cluster, Zone: c.zone, Service: c.name, Port: c.port,
-		Ready: c.ready, Total: c.total, Source: c.source, Age: p.ageOf(c.sourceAt),
+		Ready: c.ready, Total: c.total, Source: c.source, Age: p.ageOf(p.sourceAt(c)),
 		ControlLost: c.controlLost && !c.reason.down(), Quarantined: c.quarantined,
 		Share: percent(c.share), Reason: c.reason, Room: ledgerRoom(rec, k, c),
 	}
@@ -263,7 +263,7 @@ func (p *Plan) exclusions(rec *Record, d *decision) []Exclusion {
 		if r := excludedBy(rec, i, c); r != "" {
 			e := Exclusion{Cluster: c.target.Cluster, Zone: c.zone, Reason: r}
 			if r == c.reason {
-				e.Evidence, e.Age, e.Until = c.detail, p.ageOf(c.since), c.until
+				e.Evidence, e.Age, e.Until = c.detail, p.ageOf(p.since(c)), c.until
 			}
 			if r == AtCapacity {
 				e.Evidence = c.gate.text(rec.request.Priority)
@@ -321,6 +321,29 @@ func excludedBy(rec *Record, i int, c *candidate) Reason {
 	default:
 		return c.reason
 	}
+}
+
+// sourceAt is when what a candidate counts was said.
+func (p *Plan) sourceAt(c *candidate) time.Time {
+	switch c.source {
+	case sourceReport:
+		return p.evidence.Targets[c.target].ReportedAt
+	case sourceSummary:
+		if peer := p.peers[c.target.Cluster]; peer != nil {
+			return peer.HeardAt
+		}
+		return time.Time{}
+	default:
+		return p.evidence.Now
+	}
+}
+
+// since when a candidate is out of service.
+func (p *Plan) since(c *candidate) time.Time {
+	if c.reason == NoReadyEndpoints && !c.own() {
+		return p.sourceAt(c)
+	}
+	return c.since
 }
 
 func (p *Plan) ageOf(t time.Time) time.Duration {

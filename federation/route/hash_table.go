@@ -90,6 +90,7 @@ func (c *compiler) hashTable(t *policy.Traffic, who []belonging) *hashTable {
 		c.live.hashes[key] = table
 	}
 	table.gen = c.live.gen
+	c.tables = append(c.tables, table)
 	return table
 }
 

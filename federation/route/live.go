@@ -159,10 +159,10 @@ func (l *Live) Prune(p *Plan) {
 		}
 	}
 	known := make(map[EndpointKey]struct{}, len(l.endpoints))
-	for name, s := range p.services {
+	for _, s := range p.list {
 		for i := range s.service.Endpoints {
 			ep := &s.service.Endpoints[i]
-			known[EndpointKey{Service: name, Port: ep.Port, ID: ep.ID}] = struct{}{}
+			known[EndpointKey{Service: s.service.Name, Port: ep.Port, ID: ep.ID}] = struct{}{}
 		}
 	}
 	for k := range l.endpoints {
@@ -175,7 +175,7 @@ func (l *Live) Prune(p *Plan) {
 // knows reports whether t is a port of a service in a cluster that hosts it; the
 // cluster "" stands for any.
 func (p *Plan) knows(t Target) bool {
-	s := p.services[t.Service]
+	s := p.of(t.Service)
 	if s == nil || s.port(t.Port) == nil {
 		return false
 	}

@@ -69,7 +69,7 @@ func (p *Plan) decide(rec *Record, d *decision) {
 	d.drawn, d.tier, d.candidate, d.member, d.subset = -1, -1, -1, -1, -1
 	d.outer.first, d.outer.second, d.inner.first, d.inner.second = -1, -1, -1, -1
 	req := &rec.request
-	if d.service = p.services[req.Service]; d.service == nil {
+	if d.service = p.of(req.Service); d.service == nil {
 		d.status = UnknownService
 		return
 	}

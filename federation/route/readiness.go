@@ -25,7 +25,7 @@ type Readiness struct {
 // not, in no order.
 func (p *Plan) Capacities() iter.Seq[Readiness] {
 	return func(yield func(Readiness) bool) {
-		for _, s := range p.services {
+		for _, s := range p.list {
 			for i := range s.ports {
 				if r := p.readiness(s, i); r.Capacity > 0 && !yield(r) {
 					return
@@ -37,7 +37,7 @@ func (p *Plan) Capacities() iter.Seq[Readiness] {
 
 // HasOnePort reports whether a service of the table has no more than one port.
 func (p *Plan) HasOnePort(name catalog.ServiceName) bool {
-	s := p.services[name]
+	s := p.of(name)
 	return s != nil && len(s.ports) == 1
 }
 
@@ -45,8 +45,8 @@ func (p *Plan) HasOnePort(name catalog.ServiceName) bool {
 // port. Quarantined endpoints do not count: nobody should be drawn to them.
 func (p *Plan) Readiness() iter.Seq[Readiness] {
 	return func(yield func(Readiness) bool) {
-		exported := make([]*servicePlan, 0, len(p.services))
-		for _, s := range p.services {
+		exported := make([]*servicePlan, 0, len(p.list))
+		for _, s := range p.list {
 			if len(s.service.ExportedTo) > 0 {
 				exported = append(exported, s)
 			}

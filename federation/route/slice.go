@@ -12,17 +12,17 @@ import (
 // about what it keeps in memory, in bytes.
 func (p *Plan) Of(name catalog.ServiceName) (of *Plan, size int) {
 	q, e, t := *p, *p.evidence, *p.table
-	q.services = make(map[catalog.ServiceName]*servicePlan, 1)
+	q.names, q.list = nil, nil
 	q.evidence, q.table = &e, &t
 	e.Targets, e.Endpoints, t.Services = nil, nil, nil
 	size = int(unsafe.Sizeof(q)+unsafe.Sizeof(e)+unsafe.Sizeof(t)) + len(e.Links)*int(unsafe.Sizeof(LinkEvidence{}))
-	sp := p.services[name]
+	sp := p.of(name)
 	if sp == nil {
 		return &q, size
 	}
 	kept, service := *sp, *sp.service // a copy: a table's rows are one array
 	kept.service = &service
-	q.services[name] = &kept
+	q.names, q.list = map[catalog.ServiceName]int32{name: 0}, []*servicePlan{&kept}
 	t.Services = []Service{service}
 	e.Targets = make(map[Target]TargetEvidence)
 	e.Endpoints = make(map[EndpointKey]EndpointEvidence)

@@ -64,7 +64,7 @@ func (p *Plan) AuthorizeInbound(peer catalog.ClusterName, ask *Ask) Verdict {
 		}
 		return Verdict{Reason: ReasonUnknownService}
 	}
-	s := p.services[service]
+	s := p.of(service)
 	switch {
 	case s == nil || !s.hosted():
 		return Verdict{Reason: ReasonUnknownService}
@@ -87,7 +87,7 @@ func (p *Plan) AuthorizeInbound(peer catalog.ClusterName, ask *Ask) Verdict {
 // sent to another cluster's instances instead. For one that is only imported
 // the hosting cluster decides, at its gateway.
 func (p *Plan) AuthorizeOutbound(ask *Ask) Verdict {
-	s := p.services[ask.Service]
+	s := p.of(ask.Service)
 	if s == nil {
 		return Verdict{Reason: ReasonUnknownService}
 	}
@@ -113,7 +113,7 @@ func verdictOf(v policy.Verdict) Verdict {
 // PriorityOf is the priority that the service's traffic policy gives to a call of a
 // caller in this cluster.
 func (p *Plan) PriorityOf(ask *Ask) Priority {
-	s := p.services[ask.Service]
+	s := p.of(ask.Service)
 	if s == nil || s.priorities == nil {
 		return PriorityDefault
 	}
@@ -152,26 +152,26 @@ func (p *Plan) Believed(peer catalog.ClusterName, claimed Priority) Priority {
 // Hosts reports whether the service is the own cluster's, so that its own intentions
 // decide about calls to it.
 func (p *Plan) Hosts(service catalog.ServiceName) bool {
-	s := p.services[service]
+	s := p.of(service)
 	return s != nil && s.hosted()
 }
 
 // Offered reports whether the service is imported from cluster.
 func (p *Plan) Offered(service catalog.ServiceName, cluster catalog.ClusterName) bool {
-	s := p.services[service]
+	s := p.of(service)
 	return s != nil && slices.ContainsFunc(s.service.Remote, func(r Remote) bool { return r.Cluster == cluster })
 }
 
 // CarriesHTTP reports whether connections to the port are carried as HTTP, so that each
 // request is judged by itself.
 func (p *Plan) CarriesHTTP(service catalog.ServiceName, port string) bool {
-	s := p.services[service]
+	s := p.of(service)
 	return s != nil && s.carriesHTTP(port)
 }
 
 // Protocol is what the port speaks; false of a service or port that is not in the table.
 func (p *Plan) Protocol(service catalog.ServiceName, port string) (catalog.Protocol, bool) {
-	s := p.services[service]
+	s := p.of(service)
 	if s == nil {
 		return "", false
 	}

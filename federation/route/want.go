@@ -26,7 +26,7 @@ const wantMargin = 1.1
 func (p *Plan) Wants() iter.Seq[Want] {
 	return func(yield func(Want) bool) {
 		for key, d := range p.evidence.Demands {
-			s := p.services[key.Service]
+			s := p.of(key.Service)
 			if s == nil {
 				continue
 			}

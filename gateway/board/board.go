@@ -249,7 +249,7 @@ func earlier(a, b time.Time) time.Time {
 func (b *Board) compile(now time.Time) *route.Plan {
 	b.readLinks(now)
 	e := b.evidence(now)
-	plan := route.Compile(b.table, e, b.live)
+	plan := route.Recompile(b.plan.Load(), b.table, e, b.live)
 	b.latest.Store(e)
 	b.plan.Store(plan)
 	b.metrics.compiles.Inc()

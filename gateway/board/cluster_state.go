@@ -87,8 +87,8 @@ func (c *clusterState) read(b *Board, name catalog.ClusterName, l Link, now time
 		}
 		e.Up, e.Draining, e.Since = l.Up, draining, now
 	}
-	c.evidence.RTT, c.evidence.Loss = l.RTT, l.Loss
-	c.evidence.BandwidthOut, c.evidence.BandwidthIn = l.BandwidthOut, l.BandwidthIn
+	c.evidence.RTT, c.evidence.Loss = steady(c.evidence.RTT, l.RTT), l.Loss
+	c.evidence.BandwidthOut, c.evidence.BandwidthIn = steady(c.evidence.BandwidthOut, l.BandwidthOut), steady(c.evidence.BandwidthIn, l.BandwidthIn)
 	switch {
 	case l.Up:
 		c.ramp.Back(now)
@@ -104,6 +104,19 @@ func (c *clusterState) read(b *Board, name catalog.ClusterName, l Link, now time
 	}
 	c.evidence.Distance = c.distance.Held()
 	b.metrics.reach(name, l.Up, c.evidence.Withheld)
+}
+
+// steadyPart is how far a measured figure may move before it is evidence, in parts of
+// itself: each change makes the plans of all services anew that it is read for, and no
+// choice between two clusters should hang on a fiftieth.
+const steadyPart = 50
+
+// steady is the figure that was told, or the new one where it has moved.
+func steady[T time.Duration | uint64](told, now T) T {
+	if told > 0 && now > 0 && max(told, now)-min(told, now) <= told/steadyPart {
+		return told
+	}
+	return now
 }
 
 // measure feeds the distance with the least RTT of the last readings.

@@ -95,6 +95,11 @@ func (b *Board) target(e *route.Evidence, t route.Target, ev route.TargetEvidenc
 	if ramp != nil {
 		ev.Withheld, ramp.next = ramp.ramp.Withheld(now, b.o.Ramp)
 	}
+	if ev.Processing > 0 {
+		if last := b.latest.Load(); last != nil {
+			ev.Processing = steady(last.Targets[t].Processing, ev.Processing)
+		}
+	}
 	if ev != (route.TargetEvidence{}) {
 		e.Targets[t] = ev
 	}
