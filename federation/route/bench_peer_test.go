@@ -3,7 +3,7 @@ package route_test
 import (
 	"encoding/json"
 	"fmt"
-	"sync/atomic"
+	"sync"
 	"testing"
 
 	"google.golang.org/grpc/balancer"
@@ -38,8 +38,11 @@ func grpcPicker(tb testing.TB, n int) balancer.Picker {
 		tb.Fatal(err)
 	}
 	b.ExitIdle()
-	if cc.state.ConnectivityState != connectivity.Ready || int(cc.connected.Load()) != n {
-		tb.Fatalf("gRPC has %d of %d connections, %v", cc.connected.Load(), n, cc.state.ConnectivityState)
+	cc.said.Wait()
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	if cc.state.ConnectivityState != connectivity.Ready || cc.connected != n {
+		tb.Fatalf("gRPC has %d of %d connections, %v", cc.connected, n, cc.state.ConnectivityState)
 	}
 	return cc.state.Picker
 }
@@ -47,8 +50,11 @@ func grpcPicker(tb testing.TB, n int) balancer.Picker {
 // readyConn is a channel whose connections are all there.
 type readyConn struct {
 	balancer.ClientConn
+	said sync.WaitGroup // what connections have to say, which a balancer hears without its locks
+
+	mu        sync.Mutex
 	state     balancer.State
-	connected atomic.Int64
+	connected int
 }
 
 type readySubConn struct {
@@ -60,18 +66,39 @@ type readySubConn struct {
 func (c *readyConn) NewSubConn(_ []resolver.Address, o balancer.NewSubConnOptions) (balancer.SubConn, error) {
 	return &readySubConn{of: c, listen: o.StateListener}, nil
 }
-func (c *readyConn) UpdateState(s balancer.State)           { c.state = s }
+
+func (c *readyConn) UpdateState(s balancer.State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = s
+}
 func (c *readyConn) ResolveNow(resolver.ResolveNowOptions)  {}
 func (c *readyConn) MetricsRecorder() stats.MetricsRecorder { return nil }
 
 func (s *readySubConn) Connect() {
-	s.of.connected.Add(1)
-	s.listen(balancer.SubConnState{ConnectivityState: connectivity.Connecting})
-	s.listen(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+	s.of.said.Go(func() {
+		s.listen(balancer.SubConnState{ConnectivityState: connectivity.Connecting})
+		s.listen(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+		s.of.mu.Lock()
+		defer s.of.mu.Unlock()
+		s.of.connected++
+	})
 }
 func (s *readySubConn) Shutdown() {}
 func (s *readySubConn) RegisterHealthListener(f func(balancer.SubConnState)) {
-	f(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+	s.of.said.Go(func() { f(balancer.SubConnState{ConnectivityState: connectivity.Ready}) })
+}
+
+// TestGRPCPicker: the peer of the benchmark works as it does in a channel.
+func TestGRPCPicker(t *testing.T) {
+	p := grpcPicker(t, 10)
+	for range 100 {
+		r, err := p.Pick(balancer.PickInfo{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Done(balancer.DoneInfo{})
+	}
 }
 
 // benchGRPC is a pick of gRPC's, with the end of its call.
