@@ -1,6 +1,6 @@
 # Thin names for what .ci/test and the go command do; nothing is decided here.
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt fuzz-short e2e bench bench-scale release check tools
+.PHONY: help build test race lint fmt fuzz-short e2e bench bench-scale replay regret release check tools
 
 help: ## these lines
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,6 +31,12 @@ bench: ## benchmarks of all packages
 
 bench-scale: ## one federation at 1, 10 and 100 % of its size (minutes, 6 GB)
 	go run ./e2e/bench/scale -memory
+
+replay: ## 10,000 real calls, each decision repeated from its record (minutes)
+	go test ./e2e/explain -count 1 -run TestRealCalls -v -calls 10000
+
+regret: ## the delay model against an oracle, on recorded traces and in scenes
+	go test ./federation/route -count 1 -run TestRegret -v
 
 release: ## binaries, packages, image and chart of the commit, into dist/
 	go run -C deploy/release . -out ../../dist

@@ -227,64 +227,67 @@ func TestRecompileIsCompile(t *testing.T) {
 // BenchmarkServices: a table of 100,000 services, each of three own endpoints and three
 // offers; with evidence of all of them, or of none. The peer is a plan made anew.
 func BenchmarkServices(b *testing.B) {
-	const services, peers = 100_000, 10
 	for _, evidence := range []bool{false, true} {
-		w := crowd(services, peers)
-		if evidence {
-			for i := range w.table.Services {
-				s := &w.table.Services[i]
-				for k := range s.Remote {
-					w.evidence.Targets[route.Target{Service: s.Name, Port: "http", Cluster: s.Remote[k].Cluster}] = route.TargetEvidence{
-						Reported: true, Ready: 2, Total: 3, ReportedAt: epoch, Processing: time.Millisecond,
-					}
+		b.Run(fmt.Sprintf("evidence=%v", evidence), func(b *testing.B) { benchServices(b, evidence) })
+	}
+}
+
+func benchServices(b *testing.B, evidence bool) {
+	const services, peers = 100_000, 10
+	w := crowd(services, peers)
+	if evidence {
+		for i := range w.table.Services {
+			s := &w.table.Services[i]
+			for k := range s.Remote {
+				w.evidence.Targets[route.Target{Service: s.Name, Port: "http", Cluster: s.Remote[k].Cluster}] = route.TargetEvidence{
+					Reported: true, Ready: 2, Total: 3, ReportedAt: epoch, Processing: time.Millisecond,
 				}
 			}
 		}
-		name := fmt.Sprintf("evidence=%v", evidence)
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		last := w.compile()
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		b.Run(name+"/anew", func(b *testing.B) {
-			for b.Loop() {
-				w.compile()
-			}
-			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/services, "B/service")
-		})
-		b.Run(name+"/one changes", func(b *testing.B) {
-			b.ReportAllocs()
-			e := *w.evidence
-			i := 0
-			for b.Loop() {
-				i++
-				to := route.Target{Service: crowdName(i % services), Port: "http", Cluster: own}
-				e.Targets = maps.Clone(w.evidence.Targets)
-				e.Targets[to] = route.TargetEvidence{Withheld: 0.5}
-				next := e
-				last = route.Recompile(last, w.table, &next, w.live)
-			}
-		})
-		b.Run(name+"/nothing changes", func(b *testing.B) {
-			for b.Loop() {
-				last = route.Recompile(last, w.table, w.evidence, w.live)
-			}
-		})
-		b.Run(name+"/pick", func(b *testing.B) {
-			r := request(0)
-			names := make([]catalog.ServiceName, 4096)
-			for i := range names {
-				names[i] = crowdName(i * 23 % services)
-			}
-			b.ReportAllocs()
-			for b.Loop() {
-				r.Random++
-				r.Service = names[r.Random%4096]
-				if c, _ := last.Pick(r); c.Status != route.OK {
-					b.Fatal(c.Status)
-				}
-			}
-		})
 	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	last := w.compile()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.Run("anew", func(b *testing.B) {
+		for b.Loop() {
+			w.compile()
+		}
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/services, "B/service")
+	})
+	b.Run("one changes", func(b *testing.B) {
+		b.ReportAllocs()
+		e := *w.evidence
+		i := 0
+		for b.Loop() {
+			i++
+			to := route.Target{Service: crowdName(i % services), Port: "http", Cluster: own}
+			e.Targets = maps.Clone(w.evidence.Targets)
+			e.Targets[to] = route.TargetEvidence{Withheld: 0.5}
+			next := e
+			last = route.Recompile(last, w.table, &next, w.live)
+		}
+	})
+	b.Run("nothing changes", func(b *testing.B) {
+		for b.Loop() {
+			last = route.Recompile(last, w.table, w.evidence, w.live)
+		}
+	})
+	b.Run("pick", func(b *testing.B) {
+		r := request(0)
+		names := make([]catalog.ServiceName, 4096)
+		for i := range names {
+			names[i] = crowdName(i * 23 % services)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			r.Random++
+			r.Service = names[r.Random%4096]
+			if c, _ := last.Pick(r); c.Status != route.OK {
+				b.Fatal(c.Status)
+			}
+		}
+	})
 }
