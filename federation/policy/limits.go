@@ -8,13 +8,14 @@ import (
 
 // Limits are how much of a service's calls a gateway of this cluster lets through: from
 // workloads here, and from peers' gateways to endpoints here. Each covered service is
-// counted by itself. What is not set limits nothing.
+// counted by itself. What is not set limits nothing, but for requests in progress while a
+// service is overloaded.
 type Limits struct {
 	// Rates are limits of calls per time; every one that matches a call must have room
 	// for it.
 	Rates []RateLimit `json:"rates,omitempty" yaml:"rates,omitempty"`
 	// Concurrency bounds the HTTP requests in progress at endpoints of this cluster,
-	// per gateway.
+	// per gateway. Without it they are bounded only while the service is overloaded.
 	Concurrency *Concurrency `json:"concurrency,omitempty" yaml:"concurrency,omitempty"`
 	// Queue is where requests wait that Concurrency has no room for; nil is the default
 	// queue.

@@ -7,8 +7,9 @@
 // slot of the service, which may take a wait. Both refuse with a Refusal, typed, with a
 // time to stay away. Nothing of it says anything of a service's health.
 //
-// The rules themselves are packages below: bucket, window, gradient, codel, fair,
-// breaker. Here they meet policies, tables and metrics. SetTable compiles the limits of a
+// The rules themselves are packages below: bucket, window, gradient, guard, codel, fair,
+// breaker. A service without a concurrency in its policy is guarded: it has a limit only
+// while it is overloaded. Here they meet policies, tables and metrics. SetTable compiles the limits of a
 // table; what was counted stays where a rule's name and counting stay. Lookups are by an
 // atomic pointer and read locks; a call that no limit matches costs a map read, and no
 // call allocates unless it is the first of its caller or waits.
