@@ -1,16 +1,37 @@
-package board_test
+package budget_test
 
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/budget"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/board"
 )
+
+// hosting is a table with a service of so many endpoints that take each so many calls at
+// once.
+func hosting(endpoints int, each uint32) *route.Table {
+	s := route.Service{
+		Name: pay, Ports: []catalog.Port{{Name: "http", Protocol: catalog.HTTP}},
+		Traffic: &policy.Traffic{Name: "pay", Services: []policy.ServicePattern{"*"}, Capacity: &policy.Capacity{PerEndpoint: each}},
+	}
+	for i := range endpoints {
+		s.Endpoints = append(s.Endpoints, catalog.Endpoint{
+			ID: fmt.Sprint("e", i), Port: "http", Weight: 1, Health: catalog.Passing,
+			Address: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(1000+i)),
+		})
+	}
+	return &route.Table{
+		Format: route.TableFormat, Epoch: 1, Version: 1, Cluster: route.Cluster{Name: "alpha", ID: "spiffe://a.test/isthmus/cluster/alpha"},
+		Services: []route.Service{s},
+	}
+}
 
 // TestACapacityIsSharedByGateways of a cluster, by their demand and through the federation's
 // own allocator: together they never use more than the cluster declares, and the share of
@@ -30,16 +51,12 @@ func TestACapacityIsSharedByGateways(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		with := table()
-		for k := range with.Services {
-			with.Services[k].Traffic = &policy.Traffic{Name: "all", Services: []policy.ServicePattern{"*"}, Capacity: &policy.Capacity{PerEndpoint: capacity / 4}}
-		}
-		b.SetTable(with)
+		b.SetTable(hosting(4, capacity/4))
 		gateways[i] = &gateway{Board: b}
 	}
 	slots := func(g *gateway) uint64 {
 		for own := range g.Plan().Capacities() {
-			if own.Target.Service == web {
+			if own.Target.Service == pay {
 				return own.Slots
 			}
 		}
@@ -47,7 +64,7 @@ func TestACapacityIsSharedByGateways(t *testing.T) {
 	}
 	// load is what callers have under way at a gateway from now on.
 	load := func(g *gateway, calls int) {
-		choice, _ := g.Plan().Pick(&route.Request{Service: web, Pin: "alpha"})
+		choice, _ := g.Plan().Pick(&route.Request{Service: pay, Pin: "alpha"})
 		if choice.Status != route.OK {
 			t.Fatalf("choice %+v", choice)
 		}
