@@ -13,7 +13,7 @@ type Choice struct {
 	// likely to fail.
 	Mode Mode
 	// Drill is the part in a drill, Spared why a call of its share is routed as ever: the
-	// text of a Status, or SparedPanic. Both are set whatever Status is.
+	// text of a Status, SparedPanic or SparedRamp. Both are set whatever Status is.
 	Drill  DrillSide
 	Spared string
 	// Target is what outcomes are charged to.

@@ -131,11 +131,19 @@ func (s *DrillSide) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// SparedPanic is why a call is spared that would go where health does not count.
-const SparedPanic = "panic"
+// Why calls are spared that would be decided about.
+const (
+	// SparedPanic: they would go where health does not count.
+	SparedPanic = "panic"
+	// SparedRamp: they would go, beyond its ramp, to what is only coming back.
+	SparedRamp = "ramp"
+)
 
-// inPanic is the status of what is SparedPanic.
-const inPanic = ^Status(0)
+// inPanic and unramped are the statuses of what is SparedPanic and SparedRamp.
+const (
+	inPanic  = ^Status(0)
+	unramped = inPanic - 1
+)
 
 // sparedText is why the call was spared, "" if it was not.
 func (d *decision) sparedText() string {
@@ -144,6 +152,8 @@ func (d *decision) sparedText() string {
 		return ""
 	case d.spared == inPanic:
 		return SparedPanic
+	case d.spared == unramped:
+		return SparedRamp
 	default:
 		return d.spared.String()
 	}
@@ -323,15 +333,19 @@ func (p *Plan) drilledPart(d *decision, rec *Record, rnd draws) bool {
 	}
 	try.mode = try.layout.mode
 	try.free(rec, &rnd)
-	if try.status == OK && try.mode == Normal {
+	d.spared = try.status
+	switch {
+	case try.status != OK:
+	case try.mode != Normal:
+		d.spared = inPanic
+	case try.layout.tiers[try.tier].unramped:
+		d.spared = unramped
+	default:
 		*d = try
 		return true
 	}
 	*rec = before
-	d.drill, d.spared = DrillSpared, try.status
-	if try.status == OK {
-		d.spared = inPanic
-	}
+	d.drill = DrillSpared
 	rec.drill, rec.spared = d.drill, d.spared
 	return false
 }

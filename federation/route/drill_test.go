@@ -145,6 +145,11 @@ func TestWhatADrillLeavesAlone(t *testing.T) {
 			side: route.DrillSpared, spared: route.SparedPanic, to: string(own),
 		},
 		{
+			name: "what is only coming back", side: route.DrillSpared, spared: route.SparedRamp, to: string(own),
+			world: newWorld().local("az1", 2).peer("c", "gcp/x", time.Millisecond, 4, 4).
+				target("c", route.TargetEvidence{Withheld: 1}).drill(10_000, own),
+		},
+		{
 			name: "no room is granted", side: route.DrillSpared, spared: "shed", to: string(own),
 			world: newWorld().local("az1", 2).peer("c", "gcp/x", time.Millisecond, 4, 4).
 				target("c", route.TargetEvidence{Capacity: 400, Granted: 0, GrantedUntil: epoch.Add(time.Second)}).drill(10_000, own),
