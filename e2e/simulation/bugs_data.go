@@ -87,6 +87,13 @@ func dataBugs() []*Bug {
 				return &hastyProber{Prober: liveness.New(interval, now), heard: now}
 			}
 		}},
+		{"a drill has no end at a gateway", []Invariant{Drilled}, func(s *seams) {
+			s.drills = func(g *gateway, id string, _ time.Time) {
+				if id != "" {
+					g.board.Live().Drills(id, time.Time{})
+				}
+			}
+		}},
 		{"reports wait one behind the other", []Invariant{Bounded}, func(s *seams) {
 			s.sendReport = func(e *end, r wire.Report) {
 				for range 1 + len(r.Services) {

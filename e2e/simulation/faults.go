@@ -45,6 +45,7 @@ func newFaults(s *Sim, from, to time.Duration) *faults {
 		f.weights += k.weight
 	}
 	s.at(from, f.next)
+	s.at(from, f.drills)
 	return f
 }
 

@@ -76,6 +76,7 @@ type federation struct {
 	worked    time.Duration
 	raise     uint64
 	linkUp    map[catalog.ClusterName]bool
+	drill     *route.Drill // nil: none
 }
 
 type gatewayReport struct {
@@ -93,7 +94,7 @@ func (f *federation) boot() {
 	f.builder, f.exports, f.ready = tables.Builder{}, tables.Exports{}, nil
 	f.pending, f.evidence, f.raise = false, true, 0
 	f.gate = start.Open(f.clock(), f.disk.roster, f.disk.peers)
-	f.linkUp = nil
+	f.linkUp, f.drill = nil, nil
 	f.worked = -time.Hour
 	f.reports, f.followers, f.watches = make(map[*gateway]gatewayReport), nil, nil
 	f.peers = make(map[catalog.ClusterName]*listener)
@@ -274,7 +275,7 @@ func (f *federation) merge() {
 func (f *federation) publish() {
 	in := tables.Input{
 		Cluster:    route.Cluster{Name: f.home.name, Locality: f.home.locality, ID: f.home.id},
-		Federation: "127.0.0.1:7483", View: f.view, Policy: f.index, Epoch: f.disk.epoch, Version: f.version + 1,
+		Federation: "127.0.0.1:7483", View: f.view, Policy: f.index, Drill: f.drill, Epoch: f.disk.epoch, Version: f.version + 1,
 	}
 	for _, c := range f.s.clusters {
 		if l := f.peers[c.name]; l != nil {

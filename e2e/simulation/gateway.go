@@ -8,6 +8,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
 	"github.com/isthmus-mesh/isthmus/gateway/board"
+	"github.com/isthmus-mesh/isthmus/gateway/drill"
 	"github.com/isthmus-mesh/isthmus/gateway/health"
 	"github.com/isthmus-mesh/isthmus/gateway/tablestore"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
@@ -46,6 +47,8 @@ type gateway struct {
 	refreshes  int
 	calls      []*call // in progress, near and far
 	streaks    map[*instance]*health.Streak
+	drill      *drill.Monitor
+	heard      time.Time // when the federation took a report last, by the own clock
 
 	oracle *oracle
 	watch  gatewayWatch // the oracle's
@@ -67,7 +70,9 @@ func (g *gateway) boot() {
 	if err != nil {
 		panic(err)
 	}
-	g.router, err = attempt.New(attempt.Options{Board: boardSeam{g}, Reachable: g.reachable, Random: s.rng.Uint64, Now: g.clock})
+	g.heard = time.Time{}
+	g.drill = g.newDrill()
+	g.router, err = attempt.New(attempt.Options{Board: boardSeam{g}, Drill: g.drill, Reachable: g.reachable, Random: s.rng.Uint64, Now: g.clock})
 	if err != nil {
 		panic(err)
 	}
@@ -117,6 +122,7 @@ func (g *gateway) offer(t *route.Table) {
 	g.table, g.applied = t, g.now
 	g.note(g.name, "applies table", t.Epoch<<32|t.Version)
 	g.board.SetTable(t)
+	g.drill.SetTable(t, "")
 	known := make(map[catalog.ServiceName]bool, len(t.Services))
 	for i := range t.Services {
 		known[t.Services[i].Name] = true
@@ -126,6 +132,7 @@ func (g *gateway) offer(t *route.Table) {
 	g.s.seams.sweep(g)
 	g.endWithdrawn()
 	g.oracle.tableApplied(g)
+	g.followDrill()
 	if !g.saving {
 		g.saving = true
 		g.after(saveInterval, func() { g.saving, g.saved = false, g.table })
@@ -260,7 +267,10 @@ func (g *gateway) subscribe() {
 func (g *gateway) reports() {
 	if f := g.home.fed; f.up && !g.home.parted[g] {
 		r := g.report()
-		f.after(localDelay, func() { f.takeReport(g, r) })
+		f.after(localDelay, func() {
+			f.takeReport(g, r)
+			g.after(localDelay, func() { g.heard = g.clock() })
+		})
 	}
 	if g.board.Plan() != nil {
 		own := g.board.OwnReport(g.forAll)

@@ -30,6 +30,7 @@ const (
 	Ramped       Invariant = "I12 ramp"           // what comes back gets nothing while it is on hold and others can take it
 	CauseOfDeath Invariant = "I13 cause of death" // a link dies only where it, or its other end, was silent
 	NotTwice     Invariant = "I14 not twice"      // no attempt goes where the same call has failed
+	Drilled      Invariant = "I15 drilled"        // a drill moves at most its share, and no call after its end
 )
 
 // Violation is an invariant that did not hold.

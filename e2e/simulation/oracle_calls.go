@@ -19,6 +19,7 @@ type gatewayWatch struct {
 	windows        map[catalog.ServiceName]*window
 	failures       map[route.Target]int
 	back           map[catalog.ClusterName]comeback
+	drill          drillWatch
 }
 
 // window counts calls and retries of a service, by second of the gateway's clock,
@@ -82,6 +83,7 @@ func (o *oracle) attempted(c *call, a *attempt.Attempt) {
 		o.violated(NotTwice, "%s sends call %d to %s, where it has failed", g.name, c.id, place)
 	}
 	o.holds(c, a)
+	o.drills(c, a)
 }
 
 // retried is told that one more attempt of a call is going to be made: I6. Budgets

@@ -26,6 +26,7 @@ type prober interface {
 type seams struct {
 	prober       func(g *gateway, interval time.Duration, now time.Time) prober
 	judge        func(g *gateway, t *route.Table) (tablestore.Answer, error)
+	drills       func(g *gateway, id string, until time.Time)
 	admits       func(g, other *gateway) bool
 	sweep        func(g *gateway)
 	sendReport   func(e *end, r wire.Report)
@@ -57,6 +58,7 @@ func product() seams {
 		judge: func(g *gateway, t *route.Table) (tablestore.Answer, error) {
 			return tablestore.Judge(t, g.table, g.home.name)
 		},
+		drills:     func(g *gateway, id string, until time.Time) { g.board.Live().Drills(id, until) },
 		admits:     func(g, other *gateway) bool { return g.admits(other) },
 		sweep:      func(g *gateway) { g.router.Sweep() },
 		sendReport: func(e *end, r wire.Report) { e.sendReport(r) },

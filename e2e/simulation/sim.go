@@ -49,6 +49,7 @@ type Stats struct {
 	Calls, Answered, Denied, Failed             uint64
 	Attempts, Executions, Tables, Batches       uint64
 	LinksLost, Ejections, Faults, Held, Refused uint64
+	Drilled, Spared                             uint64
 	Checks                                      uint64
 }
 
@@ -68,6 +69,8 @@ func (s *Stats) Add(o Stats) {
 		{&s.Batches, o.Batches},
 		{&s.LinksLost, o.LinksLost},
 		{&s.Ejections, o.Ejections},
+		{&s.Drilled, o.Drilled},
+		{&s.Spared, o.Spared},
 		{&s.Faults, o.Faults},
 		{&s.Held, o.Held},
 		{&s.Refused, o.Refused},

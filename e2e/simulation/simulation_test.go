@@ -86,10 +86,10 @@ func TestSeeds(t *testing.T) {
 		}
 	})
 	s := sum.Stats
-	t.Logf("figure: %d seeds, %.1f simulated hours, %d steps; %d faults; %d calls, %d attempts, %d executions; %d tables, %d catalogs applied, %d links lost",
-		*seeds, sum.Lasted.Hours(), sum.Steps, s.Faults, s.Calls, s.Attempts, s.Executions, s.Tables, s.Batches, s.LinksLost)
+	t.Logf("figure: %d seeds, %.1f simulated hours, %d steps; %d faults; %d calls, %d attempts, %d executions; %d tables, %d catalogs applied, %d links lost; %d calls drilled, %d spared",
+		*seeds, sum.Lasted.Hours(), sum.Steps, s.Faults, s.Calls, s.Attempts, s.Executions, s.Tables, s.Batches, s.LinksLost, s.Drilled, s.Spared)
 	// A simulation in which nothing happens proves nothing.
-	if s.Answered*10 < s.Calls*7 || s.Denied == 0 || s.LinksLost == 0 || s.Refused == 0 || s.Held == 0 || s.Ejections == 0 {
+	if s.Answered*10 < s.Calls*7 || s.Denied == 0 || s.LinksLost == 0 || s.Refused == 0 || s.Held == 0 || s.Ejections == 0 || s.Drilled == 0 {
 		t.Errorf("too little happens: %+v", s)
 	}
 }

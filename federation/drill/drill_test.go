@@ -74,7 +74,7 @@ func observed(rec *simulate.Recording, o *drill.Order, down []catalog.ClusterNam
 	table := *rec.Gateways[0].Table
 	table.Drill = &route.Drill{ID: "d", Down: down, Zones: o.Zones, AtOnce: o.AtOnce, Share: 10_000, Until: at.Add(time.Minute), For: time.Minute}
 	evidence, live := route.EvidenceFromReport(rec.Gateways[0].Report)
-	live.Drills("d")
+	live.Drills("d", time.Time{})
 	plan := route.Compile(&table, evidence, live)
 	rows := make(map[route.DrillRow]uint64)
 	for i := range n {

@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -305,7 +306,7 @@ func (p *Plan) sideOf(d *decision, rec *Record) DrillSide {
 		return rec.drill
 	case d.port.drilled == nil || rec.local || d.status != OK:
 	case req.Again || req.Tried.last != nil || req.Pin != "" || sticks(d.service.traffic, rec):
-	case req.NowNanos >= p.drill.until || !p.live.drills(p.drill.ID):
+	case req.NowNanos >= p.drill.until || !p.live.drills(p.drill.ID, req.NowNanos):
 	case scale(mix(req.Random^p.drill.salt), whole) < uint64(p.drill.Share):
 		return Drilled
 	default:
@@ -350,12 +351,29 @@ func (p *Plan) drilledPart(d *decision, rec *Record, rnd draws) bool {
 	return false
 }
 
-// Drills names the drill that decisions take part in from now on, "" for none.
-func (l *Live) Drills(id string) { l.drill.Store(&id) }
+// Drills names the drill that decisions take part in from now on, "" for none, and when
+// that ends by the clock of who decides; the zero time leaves it to the drill's own end.
+func (l *Live) Drills(id string, until time.Time) {
+	if id == "" {
+		l.drill.Store(nil)
+		return
+	}
+	a := &armed{id: id, until: math.MaxInt64}
+	if !until.IsZero() {
+		a.until = until.UnixNano()
+	}
+	l.drill.Store(a)
+}
 
-func (l *Live) drills(id string) bool {
-	now := l.drill.Load()
-	return now != nil && *now == id
+// armed is a drill that decisions take part in.
+type armed struct {
+	id    string
+	until int64
+}
+
+func (l *Live) drills(id string, nowNanos int64) bool {
+	a := l.drill.Load()
+	return a != nil && a.id == id && nowNanos < a.until
 }
 
 // LedgerDrill is the part of a decision in a drill.

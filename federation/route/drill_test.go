@@ -15,7 +15,7 @@ import (
 // drill puts a drill of the given share (of 10,000) into force.
 func (w *world) drill(share uint32, down ...catalog.ClusterName) *world {
 	w.table.Drill = &route.Drill{ID: "d1", Down: down, Share: share, Until: epoch.Add(time.Minute), For: time.Minute}
-	w.live.Drills("d1")
+	w.live.Drills("d1", time.Time{})
 	return w
 }
 
@@ -111,8 +111,9 @@ func TestWhatADrillLeavesAlone(t *testing.T) {
 		to     string
 	}{
 		{name: "an armed drill", world: peers().drill(10_000, own), side: route.Drilled, to: "b"},
-		{name: "not armed", world: func() *world { w := peers().drill(10_000, own); w.live.Drills(""); return w }(), to: string(own)},
-		{name: "another is armed", world: func() *world { w := peers().drill(10_000, own); w.live.Drills("d2"); return w }(), to: string(own)},
+		{name: "not armed", world: func() *world { w := peers().drill(10_000, own); w.live.Drills("", time.Time{}); return w }(), to: string(own)},
+		{name: "another is armed", world: func() *world { w := peers().drill(10_000, own); w.live.Drills("d2", time.Time{}); return w }(), to: string(own)},
+		{name: "its time is over by the own clock", world: func() *world { w := peers().drill(10_000, own); w.live.Drills("d1", epoch); return w }(), to: string(own)},
 		{name: "its time is over", world: peers().drill(10_000, own), change: func(r *route.Request) { r.NowNanos = epoch.Add(time.Minute).UnixNano() }, to: string(own)},
 		{name: "a retry", world: peers().drill(10_000, own), change: func(r *route.Request) { r.Again = true }, to: string(own)},
 		{name: "a caller's pin", world: peers().drill(10_000, own), change: func(r *route.Request) { r.Pin = own }, to: string(own)},

@@ -30,7 +30,7 @@ type Live struct {
 	hashes map[tableKey]*hashTable
 	gen    uint64
 	// drill is the one that decisions take part in.
-	drill atomic.Pointer[string]
+	drill atomic.Pointer[armed]
 }
 
 // rotationKey names one round-robin position: a tier of a port, or the

@@ -101,7 +101,7 @@ func EvidenceFromReport(r *Report) (*Evidence, *Live) {
 	l := NewLive()
 	l.reported = true
 	if r.Drill != nil && r.Drill.Running {
-		l.Drills(r.Drill.ID)
+		l.Drills(r.Drill.ID, time.Time{})
 	}
 	at := r.At.UnixNano()
 	for _, t := range r.Targets {

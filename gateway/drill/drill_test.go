@@ -29,6 +29,7 @@ type stand struct {
 	now   time.Time
 	heard time.Time
 	armed string
+	until time.Time
 	ended int
 	// evidence is what Judge is shown.
 	evidence *route.Evidence
@@ -46,7 +47,7 @@ func newStand(t *testing.T) *stand {
 	var err error
 	s.m, err = drill.New(drill.Options{
 		Gateway: "gw-1", StartedAt: started, Now: func() time.Time { return s.now },
-		Drills: func(id string) { s.armed = id }, Ended: func() { s.ended++ }, Registerer: prometheus.NewRegistry(),
+		Drills: func(id string, until time.Time) { s.armed, s.until = id, until }, Ended: func() { s.ended++ }, Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -69,8 +70,8 @@ func table(change func(*route.Drill)) *route.Table {
 func (s *stand) begin() *stand {
 	s.t.Helper()
 	s.m.SetTable(table(nil), "")
-	if s.armed != "d1" {
-		s.t.Fatalf("the drill is not in force: %q", s.armed)
+	if s.armed != "d1" || !s.until.Equal(epoch.Add(10*time.Minute)) {
+		s.t.Fatalf("the drill is not in force: %q until %v", s.armed, s.until)
 	}
 	s.judge()
 	return s

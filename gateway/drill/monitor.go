@@ -24,8 +24,8 @@ type Options struct {
 	// Gateway and StartedAt are this process, as its reports name it.
 	Gateway   string
 	StartedAt time.Time
-	// Drills puts a drill into force for decisions, "" none: route.Live.Drills.
-	Drills func(id string)
+	// Drills puts a drill into force for decisions until a time, "" none: route.Live.Drills.
+	Drills func(id string, until time.Time)
 	// Ended is told when a drill ends; nil: nobody is.
 	Ended func()
 	// Now is the clock; nil means the real one.
@@ -119,7 +119,7 @@ func (m *Monitor) SetTable(t *route.Table, why string) {
 	}
 	m.metrics.running.Set(1)
 	m.log.Warn("drill begins", "drill", d.ID, "duration", d.For, "reason", fmt.Sprintf("%.2f %% of calls as if %v %v were lost", float64(d.Share)/100, d.Down, d.Zones))
-	m.o.Drills(d.ID)
+	m.o.Drills(d.ID, m.run.deadline)
 	select {
 	case m.started <- struct{}{}:
 	default:
@@ -191,7 +191,7 @@ func (m *Monitor) running() bool { return m.run != nil && m.run.report.Running }
 
 // end ends the drill, for decisions before for anybody else. m.mu is held.
 func (m *Monitor) end(now time.Time, reason route.DrillEnd, detail string) {
-	m.o.Drills("")
+	m.o.Drills("", time.Time{})
 	r := &m.run.report
 	r.Running, r.EndedAt, r.Reason, r.Detail = false, now.UTC(), reason, detail
 	m.metrics.running.Set(0)
