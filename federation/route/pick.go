@@ -58,7 +58,7 @@ type decision struct {
 	candidate, member int
 	// drill is the part in a drill, spared why a call of it is routed as ever.
 	drill  DrillSide
-	spared Status
+	spared sparing
 	// outer and inner are the turns among candidates and endpoints.
 	outer, inner turn
 }

@@ -28,7 +28,7 @@ type Record struct {
 	probe uint8
 	// drill is the part in a drill, spared why the call was spared.
 	drill  DrillSide
-	spared Status
+	spared sparing
 	// fulls are the answers to "is there no slot left?", in order, as bits; asked is
 	// how many there are, answered how many a replay has used. met says that one was
 	// yes.

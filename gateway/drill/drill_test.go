@@ -1,6 +1,7 @@
 package drill_test
 
 import (
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -170,9 +171,7 @@ func TestADrillEnds(t *testing.T) {
 
 func (s *stand) see(change func(*route.Evidence)) {
 	e := &route.Evidence{Now: s.now, Links: map[catalog.ClusterName]route.LinkEvidence{}, Targets: map[route.Target]route.TargetEvidence{}}
-	for k, v := range s.evidence.Links {
-		e.Links[k] = v
-	}
+	maps.Copy(e.Links, s.evidence.Links)
 	change(e)
 	s.evidence = e
 	s.judge()
