@@ -107,6 +107,12 @@ type Listen struct {
 	SNI []SNIListener `yaml:"sni,omitempty"`
 	// DNS answers for names of the mesh with addresses that it listens on.
 	DNS *DNS `yaml:"dns,omitempty"`
+	// Proxy are listeners for HTTP CONNECT and SOCKS5.
+	Proxy []ProxyListener `yaml:"proxy,omitempty"`
+	// Ports are the numbers by which callers of DNS and Proxy know ports, the first that
+	// fits; default the number that a port is named by or that is well known by its name, 80
+	// for http and grpc, 443 for tls.
+	Ports []PortNumber `yaml:"ports,omitempty"`
 	// Admin serves metrics and readiness; default DefaultAdmin.
 	Admin string `yaml:"admin,omitempty"`
 	// Control lets the own federation reach its peers; default DefaultControl.
@@ -203,6 +209,8 @@ func (c Config) Validate() error {
 	c.validateMTLS(&p)
 	c.validateSNI(&p)
 	c.validateDNS(&p)
+	c.validateProxy(&p)
+	c.validatePorts(&p)
 	if c.DrainTimeout < 0 {
 		p.add("drain_timeout", c.DrainTimeout.String(), "must not be negative")
 	}

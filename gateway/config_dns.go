@@ -11,6 +11,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/gateway/dnsway"
+	"github.com/isthmus-mesh/isthmus/gateway/ports"
 	"github.com/isthmus-mesh/isthmus/gateway/virtual"
 )
 
@@ -22,7 +23,8 @@ const (
 	maxUpstreams = 8
 	maxDNSTTL    = time.Hour
 	maxDNSRate   = 1_000_000
-	maxDNSPorts  = 1024
+	// maxPorts bounds the rules, each of which is tried for each service.
+	maxPorts = 1024
 	// dnsPort is of a resolver that is written without one.
 	dnsPort = 53
 )
@@ -49,7 +51,7 @@ type DNS struct {
 	Virtual Virtual `yaml:"virtual,omitempty"`
 }
 
-// Virtual are the addresses that services get, and the numbers of their ports.
+// Virtual are the addresses that services get.
 type Virtual struct {
 	// Range is what the addresses are of; default DefaultRange. One that is not of
 	// loopback is made the host's own by a local route, which needs the capability
@@ -58,13 +60,10 @@ type Virtual struct {
 	// Retain is how long a service must be gone before its address may become another's;
 	// default virtual.DefaultRetain.
 	Retain time.Duration `yaml:"retain,omitempty"`
-	// Ports are the numbers of ports, the first that fits; default the number that a
-	// port is named by or that is well known by its name, 80 for http and grpc, 443 for tls.
-	Ports []VirtualPort `yaml:"ports,omitempty"`
 }
 
-// VirtualPort is the number of a port at the virtual addresses of services.
-type VirtualPort struct {
+// PortNumber is the number of a port, for callers who know services by name and number.
+type PortNumber struct {
 	Number uint16 `yaml:"number"`
 	// Port is a port name; empty is the only or default port.
 	Port string `yaml:"port,omitempty"`
@@ -127,6 +126,9 @@ func (c Config) taken() map[string]string {
 	for i := range c.SNI {
 		taken[fmt.Sprintf("listen.sni[%d].address", i)] = c.SNI[i].Address
 	}
+	for i := range c.Proxy {
+		taken[fmt.Sprintf("listen.proxy[%d].address", i)] = c.Proxy[i].Address
+	}
 	return taken
 }
 
@@ -149,11 +151,16 @@ func (v Virtual) validate(p *problems, at string, d *DNS, taken map[string]strin
 	if v.Retain < 0 {
 		p.add(at+"retain", v.Retain.String(), "must not be negative")
 	}
-	if len(v.Ports) > maxDNSPorts {
-		p.add(at+"ports", strconv.Itoa(len(v.Ports)), fmt.Sprintf("has more than %d entries", maxDNSPorts))
+}
+
+// validatePorts checks the numbers of ports.
+func (c Config) validatePorts(p *problems) {
+	const at = "listen.ports"
+	if len(c.Ports) > maxPorts {
+		p.add(at, strconv.Itoa(len(c.Ports)), fmt.Sprintf("has more than %d entries", maxPorts))
 	}
-	for i, port := range v.Ports {
-		field := fmt.Sprintf("%sports[%d].", at, i)
+	for i, port := range c.Ports {
+		field := fmt.Sprintf("%s[%d].", at, i)
 		if port.Number == 0 {
 			p.add(field+"number", "0", "must be between 1 and 65535")
 		}
@@ -168,6 +175,15 @@ func (v Virtual) validate(p *problems, at string, d *DNS, taken map[string]strin
 			}
 		}
 	}
+}
+
+// portRules are the numbers of ports, as ways in read them.
+func (c Config) portRules() []ports.Rule {
+	rules := make([]ports.Rule, 0, len(c.Ports))
+	for _, p := range c.Ports {
+		rules = append(rules, ports.Rule{Number: p.Number, Port: p.Port, Services: p.Services})
+	}
+	return rules
 }
 
 // upstream reads a resolver's address.

@@ -39,6 +39,7 @@ func (g *Gateway) buildDNS(carrier *carry.Carrier) error {
 	if err != nil {
 		return err
 	}
+	g.addresses = book
 	hub := virtual.NewHub(virtual.HubOptions{Range: addresses, Listen: g.o.Listen, Log: g.log})
 	slots := g.slots.Child(g.config.Limits.ConnectionsPerListener)
 	queries, err := g.limited(g.listeners.dns, account.WayDNS, g.slots.Child(g.config.Limits.ConnectionsPerListener), d.Sources)
@@ -47,7 +48,7 @@ func (g *Gateway) buildDNS(carrier *carry.Carrier) error {
 	}
 	o := dnsway.Options{
 		PacketConn: g.listeners.queries, Listener: queries, Sources: d.Sources, Plan: g.board.Plan, Caller: d.Caller,
-		Book: book, Hub: hub, TTL: d.TTL, Rate: d.Rate, Log: g.log, Registerer: g.o.Registry,
+		Book: book, Hub: hub, Rules: g.config.portRules(), TTL: d.TTL, Rate: d.Rate, Log: g.log, Registerer: g.o.Registry,
 	}
 	for _, u := range d.Upstreams {
 		a, err := upstream(u)
@@ -55,9 +56,6 @@ func (g *Gateway) buildDNS(carrier *carry.Carrier) error {
 			return err
 		}
 		o.Upstreams = append(o.Upstreams, a)
-	}
-	for _, p := range d.Virtual.Ports {
-		o.Rules = append(o.Rules, dnsway.Rule{Number: p.Number, Port: p.Port, Services: p.Services})
 	}
 	if g.dns, err = dnsway.New(o); err != nil {
 		return err

@@ -15,14 +15,16 @@ import (
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/gateway"
+	"github.com/isthmus-mesh/isthmus/identity/identitytest"
 )
 
 // named gives a node a DNS way, with a number for the ports named main.
 func named(n *node, number uint16, prefix string) {
 	n.config.DNS = &gateway.DNS{
 		Address: "127.0.0.1:0", Caller: n.cluster.caller(),
-		Virtual: gateway.Virtual{Range: prefix, Ports: []gateway.VirtualPort{{Number: number, Port: "main"}}},
+		Virtual: gateway.Virtual{Range: prefix},
 	}
+	n.config.Ports = []gateway.PortNumber{{Number: number, Port: "main"}}
 }
 
 // resolver is Go's own, asking a node.
@@ -147,7 +149,7 @@ func TestEveryProblemOfTheDNSWayIsTold(t *testing.T) {
 	good := gateway.DNS{
 		Address: "10.0.0.5:53", Caller: workload, Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, TTL: time.Minute,
 		Upstreams: []string{"10.0.0.2", "[fd00::1]:5353"}, Rate: 10,
-		Virtual: gateway.Virtual{Range: "198.18.0.0/15", Ports: []gateway.VirtualPort{{Number: 80}, {Number: 5432, Port: "postgres", Services: []policy.ServicePattern{"*.shop", "db.default"}}}},
+		Virtual: gateway.Virtual{Range: "198.18.0.0/15"},
 	}
 	if err := with(good).Validate(); err != nil {
 		t.Fatalf("a good one: %v", err)
@@ -162,11 +164,10 @@ func TestEveryProblemOfTheDNSWayIsTold(t *testing.T) {
 		{gateway.DNS{}, []string{"listen.dns.address", "listen.dns.caller"}},
 		{gateway.DNS{
 			Address: "0.0.0.0:53", Caller: "web", TTL: time.Millisecond, Rate: -1, Upstreams: []string{"dns.example.org", "127.0.0.1"},
-			Virtual: gateway.Virtual{Range: "127.0.0.0/8", Retain: -1, Ports: []gateway.VirtualPort{{Port: "-"}, {Number: 1, Services: []policy.ServicePattern{"web", "a.b.c"}}}},
+			Virtual: gateway.Virtual{Range: "127.0.0.0/8", Retain: -1},
 		}, []string{
 			"listen.dns.caller", "listen.dns.sources", "listen.dns.ttl", "listen.dns.upstreams[0]", "listen.dns.upstreams[1]", "listen.dns.queries_per_second",
 			"listen.dns.virtual.range", "listen.admin", "listen.control", "listen.dns.virtual.retain",
-			"listen.dns.virtual.ports[0].number", "listen.dns.virtual.ports[0].port", "listen.dns.virtual.ports[1].services[0]", "listen.dns.virtual.ports[1].services[1]",
 		}},
 		{gateway.DNS{Address: "127.0.0.1:53", Caller: workload, Virtual: gateway.Virtual{Range: "198.18.0.0/15"}}, []string{"listen.dns.sources"}},
 		{gateway.DNS{Address: "127.77.0.1:53", Caller: workload, Virtual: gateway.Virtual{Range: "127.77.0.0/16"}}, []string{"listen.dns.address"}},
@@ -176,5 +177,46 @@ func TestEveryProblemOfTheDNSWayIsTold(t *testing.T) {
 		if !slices.Equal(got, c.want) {
 			t.Errorf("got  %q\nwant %q", got, c.want)
 		}
+	}
+}
+
+func TestEveryProblemOfTheProxyWayIsTold(t *testing.T) {
+	good := gateway.Config{Name: "gw1", Listen: gateway.Listen{
+		Proxy: []gateway.ProxyListener{
+			{Address: "127.0.0.1:1080", Caller: workload},
+			{Address: "10.0.0.5:1080", Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Users: []gateway.ProxyUser{
+				{Name: "ci", PasswordFile: "/etc/ci", Caller: workload}, {Name: "web", PasswordFile: "/etc/web", Caller: workload},
+			}},
+		},
+		Ports: []gateway.PortNumber{{Number: 80}, {Number: 5432, Port: "postgres", Services: []policy.ServicePattern{"*.shop", "db.default"}}},
+	}}
+	if err := good.Validate(); err != nil {
+		t.Fatalf("a good one: %v", err)
+	}
+	bad := gateway.Config{Name: "gw1", Listen: gateway.Listen{
+		Proxy: []gateway.ProxyListener{
+			{Address: "127.0.0.1:1080"},
+			{Address: "127.0.0.1:1080", Caller: workload, Users: []gateway.ProxyUser{{Name: "a:b", Caller: workload}, {Name: "a:b", PasswordFile: "x", Caller: "web"}}},
+			{Address: "10.0.0.5:1080", Users: []gateway.ProxyUser{{Name: "ci", PasswordFile: "x", Caller: workload}}},
+		},
+		Ports: []gateway.PortNumber{{Port: "-"}, {Number: 1, Services: []policy.ServicePattern{"web", "a.b.c"}}},
+	}}
+	want := []string{
+		"listen.proxy[0].caller", "listen.proxy[1].caller", "listen.proxy[1].users[0].name", "listen.proxy[1].users[0].password_file",
+		"listen.proxy[1].users[1].name", "listen.proxy[1].users[1].name", "listen.proxy[1].users[1].caller", "listen.proxy[1].address", "listen.proxy[2].sources",
+		"listen.ports[0].number", "listen.ports[0].port", "listen.ports[1].services[0]", "listen.ports[1].services[1]",
+	}
+	if got := fields(bad); !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	ca := identitytest.NewCA("a.test")
+	_, err := gateway.New(gateway.Options{Cluster: "alpha", Identity: ca.Source(ca.ID("/x")), Config: gateway.Config{
+		Name: "gw1", DataDir: t.TempDir(), Listen: gateway.Listen{
+			Link: "127.0.0.1:0", Admin: "127.0.0.1:0", Control: "127.0.0.1:0",
+			Proxy: []gateway.ProxyListener{{Address: "127.0.0.1:0", Users: []gateway.ProxyUser{{Name: "ci", PasswordFile: "/nowhere", Caller: workload}}}},
+		},
+	}})
+	if err == nil || !strings.Contains(err.Error(), "listen.proxy[0].users[0].password_file") {
+		t.Errorf("a password that is not there: %v", err)
 	}
 }

@@ -32,7 +32,7 @@ func (g *Gateway) buildWays() error {
 		return err
 	}
 	carrier := &carry.Carrier{Dialer: dialer, Splicer: g.splicer}
-	for _, build := range []func(*carry.Carrier) error{g.buildTCP, g.buildMTLS, g.buildSNI, g.buildHTTP, g.buildDNS} {
+	for _, build := range []func(*carry.Carrier) error{g.buildTCP, g.buildMTLS, g.buildSNI, g.buildHTTP, g.buildDNS, g.buildProxy} {
 		if err := build(carrier); err != nil {
 			return err
 		}

@@ -19,8 +19,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/board"
 	"github.com/isthmus-mesh/isthmus/gateway/control"
 	"github.com/isthmus-mesh/isthmus/gateway/decisions"
-	"github.com/isthmus-mesh/isthmus/gateway/drill"
 	"github.com/isthmus-mesh/isthmus/gateway/dnsway"
+	"github.com/isthmus-mesh/isthmus/gateway/drill"
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
 	"github.com/isthmus-mesh/isthmus/gateway/flow"
 	"github.com/isthmus-mesh/isthmus/gateway/flow/fair"
@@ -31,6 +31,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/tablestore"
 	"github.com/isthmus-mesh/isthmus/gateway/trails"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
+	"github.com/isthmus-mesh/isthmus/gateway/virtual"
 	"github.com/isthmus-mesh/isthmus/gateway/workload"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -69,7 +70,8 @@ type Gateway struct {
 	origin    *origin.Handler
 	node      *tunnel.Node
 	entrances []entrance
-	dns       *dnsway.Way // may be nil
+	dns       *dnsway.Way   // may be nil
+	addresses *virtual.Book // with dns
 	control   *control.Server
 	admin     *admin.Server
 	reports   *reports

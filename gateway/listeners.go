@@ -25,6 +25,7 @@ type listeners struct {
 	link                 net.PacketConn
 	http, admin, control net.Listener // http may be nil
 	tcp, mtls, sni       []net.Listener
+	proxy                []net.Listener
 	dns                  net.Listener   // may be nil
 	queries              net.PacketConn // with dns
 	addrs                Addrs
@@ -81,6 +82,10 @@ func bind(c Config, o Options) (l *listeners, err error) {
 	for i := range c.SNI {
 		open(fmt.Sprintf("listen.sni[%d]", i), c.SNI[i].Address, &l.sni[i], &l.addrs.SNI[i])
 	}
+	l.proxy, l.addrs.Proxy = make([]net.Listener, len(c.Proxy)), make([]netip.AddrPort, len(c.Proxy))
+	for i := range c.Proxy {
+		open(fmt.Sprintf("listen.proxy[%d]", i), c.Proxy[i].Address, &l.proxy[i], &l.addrs.Proxy[i])
+	}
 	open("listen.http", c.HTTP, &l.http, &l.addrs.HTTP)
 	open("listen.control", c.Control, &l.control, &l.addrs.Control)
 	open("listen.admin", c.Admin, &l.admin, &l.addrs.Admin)
@@ -118,7 +123,7 @@ func unmapped(a netip.AddrPort) netip.AddrPort {
 
 // close closes what is open.
 func (l *listeners) close() {
-	for _, t := range slices.Concat(l.tcp, l.mtls, l.sni, []net.Listener{l.http, l.control, l.admin, l.dns}) {
+	for _, t := range slices.Concat(l.tcp, l.mtls, l.sni, l.proxy, []net.Listener{l.http, l.control, l.admin, l.dns}) {
 		if t != nil {
 			_ = t.Close() // nothing was accepted that could be lost
 		}
@@ -132,7 +137,7 @@ func (l *listeners) close() {
 
 // own are the addresses that no endpoint may have.
 func (l *listeners) own() []netip.AddrPort {
-	own := slices.Concat([]netip.AddrPort{l.addrs.HTTP, l.addrs.Control, l.addrs.Admin, l.addrs.DNS}, l.addrs.TCP, l.addrs.MTLS, l.addrs.SNI)
+	own := slices.Concat([]netip.AddrPort{l.addrs.HTTP, l.addrs.Control, l.addrs.Admin, l.addrs.DNS}, l.addrs.TCP, l.addrs.MTLS, l.addrs.SNI, l.addrs.Proxy)
 	valid := own[:0]
 	for _, a := range own {
 		if a.IsValid() {

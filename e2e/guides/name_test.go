@@ -51,6 +51,7 @@ func TestCallByName(t *testing.T) {
 	listen := here.Gateways[0].Section()["listen"].(stand.Object)
 	listen["dns"] = g.Section("config", "gateway", h)["listen"].(stand.Object)["dns"]
 
+	listen["proxy"] = g.Section("proxy", "gateway", h)["listen"].(stand.Object)["proxy"]
 	near, kill := instance(t, "127.0.0.1:0", aws)
 	far, _ := instance(t, "127.0.0.1:0", gcp)
 	redis := stand.FreePort(t)
@@ -105,6 +106,9 @@ func TestCallByName(t *testing.T) {
 		stand.Figure(t, "by name, answered by %s after %v", who, time.Since(start).Round(time.Millisecond))
 	}
 	uses(aws)
+	if out := g.Run("through", h); out != aws+aws {
+		t.Errorf("through the proxy: %q", out)
+	}
 	was := asks("ask")
 	kill()
 	uses(gcp)

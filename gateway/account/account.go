@@ -21,7 +21,9 @@ const (
 	// WayMTLS is a caller that proves who it is.
 	WayMTLS = "mtls"
 	// WaySNI is TLS that is carried as it is, by its server name.
-	WaySNI     = "sni"
+	WaySNI = "sni"
+	// WayProxy is HTTP CONNECT and SOCKS5.
+	WayProxy   = "proxy"
 	WayStream  = "stream"
 	WayRequest = "request"
 	WayControl = "control"
@@ -93,7 +95,7 @@ func New(o Options) (*Account, error) {
 		return nil, err
 	}
 	a := &Account{access: o.Access, ended: o.Ended, log: o.Log, metrics: m, inFlight: make(map[string]*atomic.Int64)}
-	for _, way := range []string{WayTCP, WayHTTP, WayMTLS, WaySNI, WayStream, WayRequest, WayControl, WayJoin} {
+	for _, way := range []string{WayTCP, WayHTTP, WayMTLS, WaySNI, WayProxy, WayStream, WayRequest, WayControl, WayJoin} {
 		a.inFlight[way] = new(atomic.Int64)
 		m.inFlight.WithLabelValues(way).Set(0)
 	}
@@ -229,7 +231,7 @@ func (e *Entry) End() {
 		a.metrics.refused.WithLabelValues(e.Way, e.Reason).Inc()
 	}
 	a.mu.Unlock()
-	if service != unknownService && !e.Service.IsFederation() && (e.Way == WayHTTP || e.Way == WayTCP || e.Way == WayMTLS || e.Way == WaySNI) {
+	if service != unknownService && !e.Service.IsFederation() && (e.Way == WayHTTP || e.Way == WayTCP || e.Way == WayMTLS || e.Way == WaySNI || e.Way == WayProxy) {
 		a.flows.take(e)
 	}
 	if a.ended != nil {

@@ -36,6 +36,9 @@ type Passage struct {
 	// Entry is told where it went, what moved and why it ended; ending it is left to
 	// the caller of Carry.
 	Entry *account.Entry
+	// Accepted, where it is set, tells the caller that the service has taken the
+	// connection, before any byte of the service; its error ends the connection.
+	Accepted func() error
 	// Refused tells the caller why, before any byte of the service has reached it: there
 	// is no way there. Where it is set, the connection is closed then, so that the caller
 	// can read it; else it is reset.
@@ -72,7 +75,7 @@ func (c *Carrier) Carry(ctx context.Context, p Passage) {
 	}
 	ctx, release := far.Guard(ctx)
 	defer release()
-	result := c.Splicer.Run(ctx, near, &answering{Conn: far, near: near, entry: e}, splice.Counters{AB: sent, BA: received}, ending(ctx))
+	result := c.Splicer.Run(ctx, near, &answering{Conn: far, near: near, entry: e, accepted: p.Accepted}, splice.Counters{AB: sent, BA: received}, ending(ctx))
 	served := far.Served()
 	e.Cluster, e.Gateway, e.Endpoint, e.Attempts = served.Cluster, served.Gateway, served.Endpoint, far.Attempts()
 	if result.Status == wire.OK {
@@ -112,7 +115,9 @@ type answering struct {
 	*outbound.Conn
 	near  *nearEnd
 	entry *account.Entry
-	done  bool
+	// accepted may be nil.
+	accepted func() error
+	done     bool
 }
 
 // Read implements io.Reader.
@@ -124,6 +129,11 @@ func (a *answering) Read(p []byte) (int, error) {
 		}
 		a.done = true
 		a.entry.Answered()
+		if a.accepted != nil {
+			if err := a.accepted(); err != nil {
+				return 0, err
+			}
+		}
 	}
 	return a.Conn.Read(p)
 }

@@ -7,9 +7,8 @@
 //	_http._tcp.web.shop.mesh         SRV: the number of the port named http
 //	4.3.77.127.in-addr.arpa          PTR: whose virtual address that is
 //
-// What the listener's caller may not call does not exist here. Numbers of ports come
-// from rules of the configuration, since services of the mesh have named ports and
-// their endpoints' numbers stay at home.
+// What the listener's caller may not call does not exist here. Numbers of ports are
+// those of package ports.
 //
 // Answers over UDP fit the size that the asker has named, at most 1232 bytes, else
 // they say that they were cut. The question's letters come back as they were written

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/ports"
 	"github.com/isthmus-mesh/isthmus/gateway/virtual"
 )
 
@@ -54,7 +55,7 @@ type Options struct {
 	Book   *virtual.Book
 	Hub    *virtual.Hub
 	// Rules give ports their numbers.
-	Rules []Rule
+	Rules []ports.Rule
 	// TTL of what exists, DefaultTTL if 0.
 	TTL time.Duration
 	// Rate is the queries a second of one source, DefaultRate if 0.

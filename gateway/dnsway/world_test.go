@@ -22,6 +22,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/dnsway"
+	"github.com/isthmus-mesh/isthmus/gateway/ports"
 	"github.com/isthmus-mesh/isthmus/gateway/virtual"
 )
 
@@ -95,7 +96,7 @@ func start(t testing.TB, table *route.Table, settings ...setting) *world {
 	o := dnsway.Options{
 		PacketConn: udp, Listener: tcp, Plan: w.plan.Load, Caller: caller, Book: book, Hub: w.hub, Registerer: w.registry,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Rate: 100_000,
-		Rules: []dnsway.Rule{
+		Rules: []ports.Rule{
 			{Number: 18080, Port: "http"}, {Number: 15432, Port: "postgres", Services: []policy.ServicePattern{"db.shop"}}, {Number: 18000},
 		},
 	}

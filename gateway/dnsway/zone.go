@@ -9,6 +9,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/ports"
 	"github.com/isthmus-mesh/isthmus/gateway/virtual"
 )
 
@@ -141,12 +142,12 @@ func (w *Way) leafRecords(a *answer, q *dns.Question, n *name, s *route.Service)
 	if !wanted {
 		return
 	}
-	numbers := numbersOf(w.o.Rules, s)
+	numbers := ports.Of(w.o.Rules, s)
 	if n.port != "" {
 		numbers = ofPort(numbers, n.port)
 	}
 	if len(numbers) == 0 {
-		a.noteCode, a.note = dns.ExtendedErrorCodeOther, "no port of "+n.key.Service.String()+" has a number here: listen.dns.virtual.ports gives it one"
+		a.noteCode, a.note = dns.ExtendedErrorCodeOther, "no port of "+n.key.Service.String()+" has a number here: listen.ports gives it one"
 		return
 	}
 	address, err := w.address(n.key, s)
@@ -163,13 +164,13 @@ func (w *Way) leafRecords(a *answer, q *dns.Question, n *name, s *route.Service)
 		return
 	}
 	target := n.key.String() + "." + zone
-	a.records = []dns.RR{&dns.SRV{Hdr: w.header(q.Name, dns.TypeSRV), Weight: 1, Port: numbers[0].number, Target: target}}
+	a.records = []dns.RR{&dns.SRV{Hdr: w.header(q.Name, dns.TypeSRV), Weight: 1, Port: numbers[0].Number, Target: target}}
 	a.extra = []dns.RR{w.addressRecord(target, address)}
 }
 
-func ofPort(all []numbered, port string) []numbered {
+func ofPort(all []ports.Number, port string) []ports.Number {
 	for i := range all {
-		if all[i].port == port {
+		if all[i].Port == port {
 			return all[i : i+1]
 		}
 	}
@@ -193,10 +194,10 @@ func (w *Way) address(k virtual.Key, s *route.Service) (netip.Addr, error) {
 }
 
 // targets are where the numbers of a service lead.
-func targets(rules []Rule, k virtual.Key, s *route.Service) map[uint16]virtual.Target {
+func targets(rules []ports.Rule, k virtual.Key, s *route.Service) map[uint16]virtual.Target {
 	out := map[uint16]virtual.Target{}
-	for _, n := range numbersOf(rules, s) {
-		out[n.number] = virtual.Target{Key: k, Port: n.port}
+	for _, n := range ports.Of(rules, s) {
+		out[n.Number] = virtual.Target{Key: k, Port: n.Port}
 	}
 	return out
 }

@@ -144,7 +144,7 @@ func (w *Way) fail(out *recorder, r *http.Request, e *account.Entry, err error) 
 	if failed.Attempts > 0 {
 		e.Cluster, e.Attempts = failed.Cluster, failed.Attempts
 	}
-	w.refuse(out, r, e, problemOf(failed))
+	w.refuse(out, r, e, relay.ProblemOf(failed))
 }
 
 // refuse gives the gateway's own answer.

@@ -1,4 +1,4 @@
-package dnsway
+package ports
 
 import (
 	"cmp"
@@ -10,7 +10,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/route"
 )
 
-// Rule gives a port of services a number at their virtual addresses.
+// Rule gives a port of services a number.
 type Rule struct {
 	Number uint16
 	// Port is a port's name; "" the only port, or the one named default.
@@ -23,10 +23,10 @@ func (r *Rule) fits(s catalog.ServiceName) bool {
 	return len(r.Services) == 0 || slices.ContainsFunc(r.Services, func(p policy.ServicePattern) bool { return p.Match(s) })
 }
 
-// numbered is a port and its number.
-type numbered struct {
-	number uint16
-	port   string
+// Number is a port and its number.
+type Number struct {
+	Number uint16
+	Port   string
 }
 
 // wellKnown are numbers by the names that people give to ports: those of IANA's
@@ -38,15 +38,15 @@ var wellKnown = map[string]uint16{ //nolint:gochecknoglobals // a constant
 	"elasticsearch": 9200, "memcached": 11211, "mongodb": 27017, "mongo": 27017,
 }
 
-// numbersOf are the numbers of a service's ports, the first of a port being the one
-// that SRV records tell. Rules come first, in their order; a port that no rule knows has
-// the number that it is named by, or that is well known by its name, or that its
-// protocol has by default. A number is given once. UDP has no virtual listeners.
-func numbersOf(rules []Rule, s *route.Service) []numbered {
-	var out []numbered
+// Of are the numbers of a service's ports, the first of a port being the one that SRV
+// records tell. Rules come first, in their order; a port that no rule knows has the number
+// that it is named by, or that is well known by its name, or that its protocol has by
+// default. A number is given once. Ports of protocol udp have none.
+func Of(rules []Rule, s *route.Service) []Number {
+	var out []Number
 	add := func(number uint16, port string) {
-		if number != 0 && !slices.ContainsFunc(out, func(n numbered) bool { return n.number == number }) {
-			out = append(out, numbered{number, port})
+		if number != 0 && !slices.ContainsFunc(out, func(n Number) bool { return n.Number == number }) {
+			out = append(out, Number{number, port})
 		}
 	}
 	for i := range rules {
@@ -57,10 +57,13 @@ func numbersOf(rules []Rule, s *route.Service) []numbered {
 	}
 	unnamed, _ := catalog.FindPort(s.Ports, "")
 	for _, p := range s.Ports {
-		if p.Protocol == catalog.UDP || slices.ContainsFunc(out, func(n numbered) bool { return n.port == p.Name }) {
+		if p.Protocol == catalog.UDP || slices.ContainsFunc(out, func(n Number) bool { return n.Port == p.Name }) {
 			continue
 		}
-		byName, _ := strconv.ParseUint(p.Name, 10, 16) // 0 of what is no number
+		byName, err := strconv.ParseUint(p.Name, 10, 16)
+		if err != nil {
+			byName = 0 // which is no number
+		}
 		byProtocol := uint16(0)
 		if p.Name == unnamed.Name {
 			byProtocol = map[catalog.Protocol]uint16{catalog.HTTP: 80, catalog.GRPC: 80, catalog.TLS: 443}[p.Protocol]
@@ -68,4 +71,31 @@ func numbersOf(rules []Rule, s *route.Service) []numbered {
 		add(cmp.Or(uint16(byName), wellKnown[p.Name], byProtocol), p.Name)
 	}
 	return out
+}
+
+// Find is the port that a caller means by a number: the one that has it, or the only one
+// whatever the number. A service that is not in the table has whatever port one likes:
+// that it is unknown is for others to say.
+func Find(t *route.Table, rules []Rule, name catalog.ServiceName, number uint16) (port string, ok bool) {
+	i, found := slices.BinarySearchFunc(t.Services, name, func(s route.Service, n catalog.ServiceName) int { return s.Name.Compare(n) })
+	if !found {
+		return "", true
+	}
+	s := &t.Services[i]
+	for _, n := range Of(rules, s) {
+		if n.Number == number {
+			return n.Port, true
+		}
+	}
+	only := ""
+	for _, p := range s.Ports {
+		switch {
+		case p.Protocol == catalog.UDP:
+		case only != "":
+			return "", false
+		default:
+			only = p.Name
+		}
+	}
+	return only, only != ""
 }
