@@ -44,14 +44,31 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	var results []result
 	for _, percent := range p.Shares {
-		res, err := fresh(ctx, percent, args)
-		if err != nil {
-			return fmt.Errorf("%d %%: %w", percent, err)
+		var these, those []result
+		for round := range p.Rounds {
+			res, err := fresh(ctx, self, percent, args)
+			if err != nil {
+				return fmt.Errorf("%d %%: %w", percent, err)
+			}
+			these = append(these, res)
+			fmt.Fprintf(out, "%d %%, round %d: %v\n%s\n", percent, round+1, res.Size, res)
+			if p.Against == "" {
+				continue
+			}
+			if res, err = fresh(ctx, p.Against, percent, args); err != nil {
+				return fmt.Errorf("%d %%, %s: %w", percent, p.Against, err)
+			}
+			those = append(those, res)
+			fmt.Fprintf(out, "%d %%, round %d of %s\n%s\n", percent, round+1, p.Against, res)
 		}
-		fmt.Fprintf(out, "%d %%: %v\n%s\n", percent, res.Size, res)
-		results = append(results, res)
+		fmt.Fprint(out, ratios(these, those))
+		results = append(results, these[len(these)-1])
 	}
 	fmt.Fprint(out, curve(results))
 	if !p.Memory {
@@ -65,11 +82,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 // them.
 func memory(ctx context.Context, percent int, all result, args []string, out io.Writer) error {
 	args = append(slices.Clone(args), "-steady", "0s")
-	fewEndpoints, err := fresh(ctx, percent, append(slices.Clone(args), "-endpoints", strconv.Itoa(all.Size.Services*100/percent)))
+	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	fewRows, err := fresh(ctx, percent, append(slices.Clone(args), "-spread", "1"))
+	fewEndpoints, err := fresh(ctx, self, percent, append(slices.Clone(args), "-endpoints", strconv.Itoa(all.Size.Services*100/percent)))
+	if err != nil {
+		return err
+	}
+	fewRows, err := fresh(ctx, self, percent, append(slices.Clone(args), "-spread", "1"))
 	if err != nil {
 		return err
 	}
@@ -79,13 +100,9 @@ func memory(ctx context.Context, percent int, all result, args []string, out io.
 	return nil
 }
 
-// fresh measures one size in processes of its own.
-func fresh(ctx context.Context, percent int, args []string) (res result, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return res, err
-	}
-	child := exec.CommandContext(ctx, self, append([]string{subjectRole, strconv.Itoa(percent)}, args...)...)
+// fresh measures one size by a build of this program, in processes of its own.
+func fresh(ctx context.Context, build string, percent int, args []string) (res result, err error) {
+	child := exec.CommandContext(ctx, build, append([]string{subjectRole, strconv.Itoa(percent)}, args...)...)
 	child.Stderr = os.Stderr
 	answer, err := child.Output()
 	if err != nil {

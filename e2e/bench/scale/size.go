@@ -55,6 +55,8 @@ type plan struct {
 	Steady  time.Duration // how long changes are made
 	Profile string        // directory of CPU and heap profiles; "" writes none
 	Memory  bool          // tell what an endpoint and a row cost
+	Against string        // another build of this program, to be compared with; "" is none
+	Rounds  int           // how often each size is measured
 }
 
 func parseFlags(args []string) (plan, error) {
@@ -71,8 +73,13 @@ func parseFlags(args []string) (plan, error) {
 	f.BoolVar(&p.Memory, "memory", false, "run the largest size twice more, to tell what an endpoint and a row take")
 	f.StringVar(&shares, "shares", "1,10,100", "sizes to run, in percent")
 	f.StringVar(&p.Profile, "profile", "", "directory for CPU and heap profiles")
+	f.StringVar(&p.Against, "against", "", "another build of this program: measure it in alternation, and print the ratios")
+	f.IntVar(&p.Rounds, "rounds", 1, "how often each size is measured")
 	if err := f.Parse(args); err != nil {
 		return p, err
+	}
+	if p.Rounds < 1 {
+		return p, fmt.Errorf("rounds: value %d: at least 1", p.Rounds)
 	}
 	for s := range strings.SplitSeq(shares, ",") {
 		n, err := strconv.Atoi(s)

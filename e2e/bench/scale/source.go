@@ -14,6 +14,7 @@ const sourceName = "registry"
 type source struct {
 	size    size
 	changes chan uint32 // the weight that the next endpoint gets
+	own     own         // of making the changes
 }
 
 // settle is what the sources of Consul and Kubernetes wait for changes that come
@@ -41,12 +42,15 @@ func (s *source) Run(ctx context.Context, publish discovery.Publish) error {
 		for len(s.changes) > 0 {
 			weights = append(weights, <-s.changes)
 		}
-		changed := make([]*catalog.Service, len(weights))
-		for i, weight := range weights {
-			changed[i] = s.change(snapshot, n, weight)
-			n++
-		}
-		if snapshot, err = snapshot.With(changed, nil); err != nil {
+		s.own.do(func() {
+			changed := make([]*catalog.Service, len(weights))
+			for i, weight := range weights {
+				changed[i] = s.change(snapshot, n, weight)
+				n++
+			}
+			snapshot, err = snapshot.With(changed, nil)
+		})
+		if err != nil {
 			return err
 		}
 		publish(snapshot)

@@ -32,6 +32,10 @@ type result struct {
 	Base, Heap uint64
 	// Idle and Busy are shares of one core: at rest, and under changes.
 	Idle, Busy float64
+	// BusyCPU is the processor time of Busy, Source the part of it in which this
+	// program's source made its changes; Collections are those of garbage.
+	BusyCPU, Source time.Duration
+	Collections     uint32
 	// Kernel is the kernel's part of Busy; Sleeps are how often a thread slept in that
 	// time, and Rested in that of Idle, each a second.
 	Kernel, Sleeps, Rested        float64
@@ -160,21 +164,23 @@ func (u *subject) steady(ctx context.Context, res *result) error {
 	if err := u.talk.say(order{Remote: u.plan.Rate / 2}); err != nil {
 		return err
 	}
-	began := time.Now()
+	began, own, cycles := time.Now(), u.source.own.total(), collections()
 	cpu, kernel, slept := usage()
 	var local []mark
-	for time.Since(began) < u.plan.Steady {
+	for due := began; time.Since(began) < u.plan.Steady; {
 		m, err := u.change()
 		if err != nil {
 			return err
 		}
 		local = append(local, m)
-		if err := pause(ctx, around(2*time.Second/time.Duration(u.plan.Rate))); err != nil {
+		due = due.Add(around(2 * time.Second / time.Duration(u.plan.Rate)))
+		if err := pause(ctx, time.Until(due)); err != nil {
 			return err
 		}
 	}
 	res.BusyFor = time.Since(began)
 	used, ofKernel, sleeps := usage()
+	res.BusyCPU, res.Source, res.Collections = used-cpu, u.source.own.total()-own, collections()-cycles
 	res.Busy, res.Kernel = share(used-cpu, res.BusyFor), share(ofKernel-kernel, res.BusyFor)
 	res.Sleeps = float64(sleeps-slept) / res.BusyFor.Seconds()
 	stopProfile()
@@ -296,7 +302,8 @@ func (u *subject) heapProfile(name string) error {
 func share(used, of time.Duration) float64 { return used.Seconds() / of.Seconds() }
 
 // around is a random time of the given mean. Changes that came by a beat would be in
-// step with the clock that samples profiles.
+// step with the clock that samples profiles. Each change is due so long after the
+// one before was, so that a machine under load makes as many of them as a quiet one.
 func around(mean time.Duration) time.Duration { return rand.N(2 * mean) }
 
 func pause(ctx context.Context, d time.Duration) error {

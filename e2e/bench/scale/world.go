@@ -119,7 +119,7 @@ func (v *world) changeRemotes(ctx context.Context, every time.Duration) (stop fu
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for pause(ctx, around(every)) == nil {
+		for due := time.Now().Add(around(every)); pause(ctx, time.Until(due)) == nil; due = due.Add(around(every)) {
 			if err := v.changeRemote(); err != nil {
 				_ = v.talk.say(word{Err: err.Error()})
 				return
