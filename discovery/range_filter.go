@@ -60,7 +60,8 @@ func (f *rangeFilter) apply(s *catalog.Snapshot) (*catalog.Snapshot, error) {
 func (f *rangeFilter) service(svc *catalog.Service) (*catalog.Service, map[Refusal]int) {
 	var refused map[Refusal]int
 	touched := false
-	for _, e := range svc.Endpoints {
+	for i := range svc.Endpoints {
+		e := &svc.Endpoints[i]
 		touched = touched || e.Quarantined
 		if reason := f.ranges.Check(e.Address.Addr()); reason != None {
 			if refused == nil {

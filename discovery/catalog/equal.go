@@ -6,7 +6,10 @@ import (
 )
 
 // Equal reports whether both endpoints say the same.
-func (e Endpoint) Equal(o Endpoint) bool {
+func (e Endpoint) Equal(o Endpoint) bool { return e.same(&o) }
+
+// same is Equal without a copy of either.
+func (e *Endpoint) same(o *Endpoint) bool {
 	return e.ID == o.ID && e.Port == o.Port && e.Address == o.Address && e.Locality == o.Locality &&
 		e.Weight == o.Weight && e.Health == o.Health && e.Source == o.Source &&
 		e.Transport == o.Transport && e.ServerID == o.ServerID &&
@@ -19,7 +22,24 @@ func (s *Service) Equal(o *Service) bool {
 		return true
 	}
 	return s.Name == o.Name && slices.Equal(s.Ports, o.Ports) && maps.Equal(s.Meta, o.Meta) &&
-		slices.EqualFunc(s.Endpoints, o.Endpoints, Endpoint.Equal)
+		EqualEndpoints(s.Endpoints, o.Endpoints)
+}
+
+// EqualEndpoints reports whether both lists say the same, in one order; lists of one
+// memory do.
+func EqualEndpoints(a, b []Endpoint) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	if len(a) == 0 || &a[0] == &b[0] {
+		return true
+	}
+	for i := range a {
+		if !a[i].same(&b[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // Clone copies the service and its lists. Label and meta maps are shared: they

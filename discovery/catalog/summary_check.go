@@ -45,21 +45,24 @@ func (s Summary) Validate() error {
 		return p.err()
 	}
 	for i, r := range s.Rows {
-		field := fmt.Sprintf("rows[%d]", i)
+		// The path is made where there is a problem: very many rows have none.
+		add := func(field string, value any, rule string) { p.add(fmt.Sprintf("rows[%d]%s", i, field), value, rule) }
 		if !hasPort(s.Ports, r.Port) {
-			p.add(field+".port", r.Port, "is no port of the service")
+			add(".port", r.Port, "is no port of the service")
 		}
 		if r.Zone != "" {
-			p.check(field+".zone", r.Zone, checkLabel(r.Zone))
+			if err := checkLabel(r.Zone); err != nil {
+				add(".zone", r.Zone, err.Error())
+			}
 		}
 		if _, err := ParseSubset(r.Subset); err != nil {
-			p.add(field+".subset", r.Subset, err.Error())
+			add(".subset", r.Subset, err.Error())
 		}
 		if r.Ready > r.Total {
-			p.add(field+".ready", r.Ready, fmt.Sprintf("is above the total of %d", r.Total))
+			add(".ready", r.Ready, fmt.Sprintf("is above the total of %d", r.Total))
 		}
 		if i > 0 && s.Rows[i-1].Compare(r) >= 0 {
-			p.add(field, "", "rows must be sorted by port, zone and subset, each once")
+			add("", "", "rows must be sorted by port, zone and subset, each once")
 		}
 	}
 	return p.err()

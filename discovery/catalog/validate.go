@@ -123,13 +123,15 @@ func validatePorts(p *problems, ports []Port) {
 		return
 	}
 	for i, port := range ports {
-		field := fmt.Sprintf("ports[%d]", i)
-		p.check(field+".name", port.Name, checkLabel(port.Name))
+		add := func(field, value, rule string) { p.add(fmt.Sprintf("ports[%d].%s", i, field), value, rule) }
+		if err := checkLabel(port.Name); err != nil {
+			add("name", port.Name, err.Error())
+		}
 		if !port.Protocol.Valid() {
-			p.add(field+".protocol", string(port.Protocol), fmt.Sprintf("must be one of %v", Protocols()))
+			add("protocol", string(port.Protocol), fmt.Sprintf("must be one of %v", Protocols()))
 		}
 		if slices.ContainsFunc(ports[:i], func(o Port) bool { return o.Name == port.Name }) {
-			p.add(field+".name", port.Name, "is the name of two ports")
+			add("name", port.Name, "is the name of two ports")
 		}
 	}
 }

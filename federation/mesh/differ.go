@@ -201,7 +201,7 @@ func distinct(list []catalog.Endpoint) bool {
 	var seen map[Instance]bool // where the order is not that of IDs within a port
 	for i := 1; i < len(list); i++ {
 		a, b := &list[i-1], &list[i]
-		if a.Compare(*b) >= 0 {
+		if catalog.CompareEndpoints(a, b) >= 0 {
 			return false
 		}
 		if seen == nil && (a.ID < b.ID || a.ID == b.ID && a.Port < b.Port) {
@@ -231,7 +231,7 @@ func (p *ServicePatch) endpoints(was, is []catalog.Endpoint) {
 		case i == len(was):
 			order = 1
 		default:
-			order = was[i].Compare(is[j])
+			order = catalog.CompareEndpoints(&was[i], &is[j])
 		}
 		switch {
 		case order < 0:

@@ -1,10 +1,10 @@
 package mesh
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 )
@@ -19,7 +19,7 @@ func compare[K ordered](a, b K) int {
 	case catalog.ServiceName:
 		return a.Compare(any(b).(catalog.ServiceName))
 	default:
-		return cmp.Compare(any(a).(catalog.ClusterName), any(b).(catalog.ClusterName))
+		return strings.Compare(string(any(a).(catalog.ClusterName)), string(any(b).(catalog.ClusterName)))
 	}
 }
 

@@ -137,7 +137,7 @@ func sharesList[T any](a, b []T) bool {
 }
 
 func sameRow(a, b *route.Service) bool {
-	return a.Name == b.Name && slices.Equal(a.Ports, b.Ports) && slices.EqualFunc(a.Endpoints, b.Endpoints, catalog.Endpoint.Equal) &&
+	return a.Name == b.Name && slices.Equal(a.Ports, b.Ports) && catalog.EqualEndpoints(a.Endpoints, b.Endpoints) &&
 		slices.Equal(a.Quarantined, b.Quarantined) && slices.Equal(a.ExportedTo, b.ExportedTo) &&
 		slices.Equal(a.SubsetLabels, b.SubsetLabels) &&
 		slices.EqualFunc(a.Remote, b.Remote, sameRemote) && (a.Traffic == b.Traffic || reflect.DeepEqual(a.Traffic, b.Traffic))
