@@ -1,7 +1,9 @@
 package merge
 
 import (
+	"cmp"
 	"iter"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -25,11 +27,10 @@ func incremental(prev *View, in Input) (*View, bool) {
 	for i := range in.Sources {
 		u.source(i)
 	}
-	peers := inOrder(in)
-	if !u.peers(peers) {
+	if !u.peers() {
 		return nil, false
 	}
-	return u.view(peers), true
+	return u.view(), true
 }
 
 // alike reports whether two inputs differ in snapshots, summaries and leases
@@ -52,19 +53,43 @@ type updater struct {
 // touch is what may have changed of one service: which sources and peers have
 // other values now, and those that are new or replaced.
 type touch struct {
+	name catalog.ServiceName
+	was  *Service // in the view before; nil: it is new
+	at   int      // where it is there, or would be
+
 	sources map[int]bool
 	own     []contribution // by sources, in their order
 	peers   map[catalog.ClusterName]bool
 	remote  []candidate
 }
 
+// touch finds the service in the view before: once, for such a search reads as many
+// names as there are halves.
 func (u *updater) touch(n catalog.ServiceName) *touch {
 	t := u.touched[n]
 	if t == nil {
-		t = &touch{sources: make(map[int]bool), peers: make(map[catalog.ClusterName]bool)}
+		t = &touch{name: n}
+		var found bool
+		if t.at, found = u.prev.find(n); found {
+			t.was = u.prev.services[t.at]
+		}
 		u.touched[n] = t
 	}
 	return t
+}
+
+func (t *touch) source(i int) {
+	if t.sources == nil {
+		t.sources = make(map[int]bool, 1)
+	}
+	t.sources[i] = true
+}
+
+func (t *touch) peer(c catalog.ClusterName) {
+	if t.peers == nil {
+		t.peers = make(map[catalog.ClusterName]bool, 1)
+	}
+	t.peers[c] = true
 }
 
 // source notes what source i has changed: for every service that it touches, all
@@ -78,7 +103,7 @@ func (u *updater) source(i int) {
 	names := make(map[catalog.ServiceName]bool) // of the source's services
 	note := func(n catalog.ServiceName) {
 		if local, ok := src.Mapping.Apply(n); ok {
-			u.touch(local).sources[i] = true
+			u.touch(local).source(i)
 			names[n] = true
 		}
 	}
@@ -96,15 +121,15 @@ func (u *updater) source(i int) {
 		all[local] = append(all[local], n)
 	}
 	for local, changed := range all {
-		if s := u.prev.Get(local); s != nil {
-			for _, c := range s.own {
+		t := u.touch(local)
+		if t.was != nil {
+			for _, c := range t.was.own {
 				if c.source == src.Name && !names[c.service.Name] {
 					changed = append(changed, c.service.Name)
 				}
 			}
 		}
 		slices.SortFunc(changed, catalog.ServiceName.Compare)
-		t := u.touch(local)
 		for _, n := range changed {
 			if svc := src.Snapshot.Get(n); svc != nil {
 				t.own = append(t.own, contribution{source: src.Name, service: svc})
@@ -114,20 +139,13 @@ func (u *updater) source(i int) {
 }
 
 // peers notes what the peers have changed; false where that cannot be told.
-func (u *updater) peers(peers []placed) bool {
-	before := make(map[catalog.ClusterName]*Peer, len(u.prev.in.Peers))
-	for i := range u.prev.in.Peers {
-		p := &u.prev.in.Peers[i]
-		if before[p.Cluster] == nil {
-			before[p.Cluster] = p
-		}
-	}
-	for i := range peers {
-		p, old := &peers[i], before[peers[i].Cluster]
-		if same := sameList(old.Summaries, p.Summaries); same && old.ControlLost == p.ControlLost {
+func (u *updater) peers() bool {
+	for _, at := range u.prev.order.seats {
+		p, old := placed{Peer: u.in.Peers[at.index], ordered: at.ordered}, &u.prev.in.Peers[at.index]
+		if sameList(old.Summaries, p.Summaries) && old.ControlLost == p.ControlLost {
 			continue
 		}
-		if !u.peer(old, p) {
+		if !u.peer(old, &p) {
 			return false
 		}
 	}
@@ -181,18 +199,21 @@ func (u *updater) peer(old *Peer, p *placed) bool {
 			come, a, b = b[0], a[1:], b[1:]
 		}
 		if gone != nil {
-			if c, ok := p.take(u.in, gone); ok && !u.alone(p.Cluster, c) {
-				return false
-			} else if ok {
-				u.touch(c.rule.As).peers[p.Cluster] = true
+			if c, ok := p.take(u.in, gone); ok {
+				t := u.touch(c.rule.As)
+				if !t.alone(p.Cluster, c) {
+					return false
+				}
+				t.peer(p.Cluster)
 			}
 		}
 		if come != nil {
-			if c, ok := p.take(u.in, come); ok && !u.alone(p.Cluster, c) {
-				return false
-			} else if ok {
+			if c, ok := p.take(u.in, come); ok {
 				t := u.touch(c.rule.As)
-				t.peers[p.Cluster] = true
+				if !t.alone(p.Cluster, c) {
+					return false
+				}
+				t.peer(p.Cluster)
 				t.remote = append(t.remote, c)
 			}
 		}
@@ -202,62 +223,50 @@ func (u *updater) peer(old *Peer, p *placed) bool {
 
 // alone reports whether no other service of the cluster is, or becomes, known
 // under the candidate's name.
-func (u *updater) alone(cluster catalog.ClusterName, c candidate) bool {
-	if t := u.touched[c.rule.As]; t != nil && t.peers[cluster] {
+func (t *touch) alone(cluster catalog.ClusterName, c candidate) bool {
+	if t.peers[cluster] {
 		return false
 	}
-	s := u.prev.Get(c.rule.As)
-	if s == nil {
-		return true
-	}
-	return !slices.ContainsFunc(s.remote, func(o candidate) bool {
+	return t.was == nil || !slices.ContainsFunc(t.was.remote, func(o candidate) bool {
 		return o.cluster == cluster && o.summary.Service != c.summary.Service
 	})
 }
 
 // view puts the touched services in place of those of the view before.
-func (u *updater) view(peers []placed) *View {
-	next := &View{cluster: u.in.Cluster, in: kept(u.in), ordered: true, conflict: u.prev.conflict}
+func (u *updater) view() *View {
+	prev := u.prev
+	next := &View{cluster: u.in.Cluster, in: kept(u.in), ordered: true, order: prev.order, conflict: prev.conflict}
 	if len(u.touched) == 0 {
-		next.services = u.prev.services
+		next.services = prev.services
 		return next
 	}
-	place := make(map[catalog.ClusterName]int, len(peers))
-	for i := range peers {
-		place[peers[i].Cluster] = i
-	}
-	names := make([]catalog.ServiceName, 0, len(u.touched))
-	for n := range u.touched {
-		names = append(names, n)
-	}
-	slices.SortFunc(names, catalog.ServiceName.Compare)
-	next.services = make([]*Service, 0, len(u.prev.services)+len(names))
-	rest := u.prev.services
-	for _, n := range names {
-		i, found := slices.BinarySearchFunc(rest, n, func(s *Service, n catalog.ServiceName) int { return s.Name.Compare(n) })
-		next.services = append(next.services, rest[:i]...)
-		var old *Service
-		if found {
-			old = rest[i]
-			next.conflict -= len(old.Conflicts)
-			i++
+	touched := slices.SortedFunc(maps.Values(u.touched), func(a, b *touch) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), a.name.Compare(b.name))
+	})
+	next.services = make([]*Service, 0, len(prev.services)+len(touched))
+	done := 0
+	for _, t := range touched {
+		next.services = append(next.services, prev.services[done:t.at]...)
+		done = t.at
+		if t.was != nil {
+			next.conflict -= len(t.was.Conflicts)
+			done++
 		}
-		rest = rest[i:]
-		g := u.group(old, u.touched[n], place)
+		g := u.group(t, prev.order.seat)
 		if len(g.own) == 0 && len(g.remote) == 0 {
 			continue
 		}
-		s := u.prev.again(u.in.Cluster, n, g)
+		s := again(t.was, prev.cluster == u.in.Cluster, u.in.Cluster, t.name, g)
 		next.services = append(next.services, s)
 		next.conflict += len(s.Conflicts)
 	}
-	next.services = append(next.services, rest...)
+	next.services = append(next.services, prev.services[done:]...)
 	return next
 }
 
-// group is the old service's group with what t brings.
-func (u *updater) group(old *Service, t *touch, place map[catalog.ClusterName]int) *group {
-	g := new(group)
+// group is that of the service of before with what t brings.
+func (u *updater) group(t *touch, seat map[catalog.ClusterName]int) *group {
+	g, old := new(group), t.was
 	var own []contribution
 	if old != nil {
 		own = old.own
@@ -289,7 +298,7 @@ func (u *updater) group(old *Service, t *touch, place map[catalog.ClusterName]in
 	}
 	if len(t.remote) > 0 {
 		g.remote = append(g.remote, t.remote...)
-		slices.SortStableFunc(g.remote, func(a, b candidate) int { return place[a.cluster] - place[b.cluster] })
+		slices.SortStableFunc(g.remote, func(a, b candidate) int { return seat[a.cluster] - seat[b.cluster] })
 	}
 	return g
 }

@@ -18,27 +18,28 @@ func Update(prev *View, in Input) *View {
 		return v
 	}
 	groups := make(map[catalog.ServiceName]*group, prev.Len())
+	order := orderOf(in)
 	gatherOwn(groups, in)
-	gatherPeers(groups, in)
+	gatherPeers(groups, in, order)
 	names := make([]catalog.ServiceName, 0, len(groups))
 	for n := range groups {
 		names = append(names, n)
 	}
 	slices.SortFunc(names, catalog.ServiceName.Compare)
-	v := &View{cluster: in.Cluster, services: make([]*Service, 0, len(names)), in: kept(in), ordered: ordered(in.Peers)}
+	v := &View{cluster: in.Cluster, services: make([]*Service, 0, len(names)), in: kept(in), ordered: ordered(in.Peers), order: order}
 	for _, n := range names {
-		s := prev.again(in.Cluster, n, groups[n])
+		s := again(prev.Get(n), prev.Cluster() == in.Cluster, in.Cluster, n, groups[n])
 		v.services = append(v.services, s)
 		v.conflict += len(s.Conflicts)
 	}
 	return v
 }
 
-// again returns the service of v where the group is the one that it was built
-// of, and else builds it.
-func (v *View) again(cluster catalog.ClusterName, n catalog.ServiceName, g *group) *Service {
-	s := v.Get(n)
-	sameOwn := s != nil && v.cluster == cluster && slices.Equal(s.own, g.own)
+// again returns the service of the view before, nil where there was none, where the
+// group is the one that it was built of, and else builds it. sameCluster: that view
+// was of the same cluster.
+func again(s *Service, sameCluster bool, cluster catalog.ClusterName, n catalog.ServiceName, g *group) *Service {
+	sameOwn := s != nil && sameCluster && slices.Equal(s.own, g.own)
 	switch {
 	case sameOwn && slices.Equal(s.remote, g.remote):
 		return s
@@ -98,11 +99,12 @@ func gatherOwn(groups map[catalog.ServiceName]*group, in Input) {
 	}
 }
 
-func gatherPeers(groups map[catalog.ServiceName]*group, in Input) {
+func gatherPeers(groups map[catalog.ServiceName]*group, in Input, order *ordering) {
 	if in.Import == nil {
 		return
 	}
-	for _, p := range inOrder(in) {
+	for _, at := range order.seats {
+		p := placed{Peer: in.Peers[at.index], ordered: at.ordered}
 		for _, s := range p.Summaries {
 			if c, ok := p.take(in, s); ok {
 				g := groupOf(groups, c.rule.As)
@@ -122,33 +124,52 @@ type placed struct {
 	ordered bool // the order names it
 }
 
-// inOrder are the peers that count, the highest precedence first.
-func inOrder(in Input) []placed {
+// ordering are the peers of an input that count, the highest precedence first. It
+// follows from their names, the own one's and Input.Order alone, and views that
+// follow each other share it.
+type ordering struct {
+	seats []seat
+	seat  map[catalog.ClusterName]int // in seats
+}
+
+// seat is one peer's index in Input.Peers, and whether Input.Order names it.
+type seat struct {
+	index   int
+	ordered bool
+}
+
+func orderOf(in Input) *ordering {
 	rank := make(map[catalog.ClusterName]int, len(in.Order))
 	for i, c := range in.Order {
 		if _, twice := rank[c]; !twice {
 			rank[c] = i
 		}
 	}
-	place := func(c catalog.ClusterName) int {
+	rankOf := func(c catalog.ClusterName) int {
 		if r, ok := rank[c]; ok {
 			return r
 		}
 		return len(in.Order)
 	}
-	peers := slices.Clone(in.Peers)
-	slices.SortStableFunc(peers, func(a, b Peer) int {
-		return cmp.Or(cmp.Compare(place(a.Cluster), place(b.Cluster)), cmp.Compare(a.Cluster, b.Cluster))
+	all := make([]int, len(in.Peers))
+	for i := range all {
+		all[i] = i
+	}
+	slices.SortStableFunc(all, func(i, j int) int {
+		a, b := in.Peers[i].Cluster, in.Peers[j].Cluster
+		return cmp.Or(cmp.Compare(rankOf(a), rankOf(b)), cmp.Compare(a, b))
 	})
-	out := make([]placed, 0, len(peers))
-	for i, p := range peers {
-		if p.Cluster == in.Cluster || i > 0 && peers[i-1].Cluster == p.Cluster {
+	o := &ordering{seat: make(map[catalog.ClusterName]int, len(all))}
+	for i, at := range all {
+		c := in.Peers[at].Cluster
+		if c == in.Cluster || i > 0 && in.Peers[all[i-1]].Cluster == c {
 			continue
 		}
-		_, ordered := rank[p.Cluster]
-		out = append(out, placed{Peer: p, ordered: ordered})
+		_, ordered := rank[c]
+		o.seat[c] = len(o.seats)
+		o.seats = append(o.seats, seat{index: at, ordered: ordered})
 	}
-	return out
+	return o
 }
 
 // take is the candidate that an import makes of a summary.

@@ -64,16 +64,16 @@ func (l *local) mergeEndpoints(cluster catalog.ClusterName, parts []contribution
 	for _, p := range parts {
 		total += len(p.service.Endpoints)
 	}
-	endpoints := make([]catalog.Endpoint, 0, total)
 	if len(parts) == 1 {
 		// By far the most common case: nothing to compare.
-		for _, e := range parts[0].service.Endpoints {
-			e.Source = parts[0].source
-			endpoints = append(endpoints, e)
+		endpoints := slices.Clone(parts[0].service.Endpoints)
+		for i := range endpoints {
+			endpoints[i].Source = parts[0].source
 		}
 		l.service.Endpoints = endpoints
 		return
 	}
+	endpoints := make([]catalog.Endpoint, 0, total)
 	at := make(map[place]int, total)
 	ids := make(map[string]bool, total)
 	for _, p := range parts {

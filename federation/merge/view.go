@@ -16,6 +16,7 @@ type View struct {
 	conflict int
 	in       Input // what it was made of, the lists its own
 	ordered  bool  // in's summaries are, by peer
+	order    *ordering
 }
 
 // Service is one service of a View.
@@ -82,11 +83,16 @@ func (v *View) Get(name catalog.ServiceName) *Service {
 	if v == nil {
 		return nil
 	}
-	i, found := slices.BinarySearchFunc(v.services, name, func(s *Service, n catalog.ServiceName) int { return s.Name.Compare(n) })
+	i, found := v.find(name)
 	if !found {
 		return nil
 	}
 	return v.services[i]
+}
+
+// find is where a service of the name is, or would be.
+func (v *View) find(name catalog.ServiceName) (int, bool) {
+	return slices.BinarySearchFunc(v.services, name, func(s *Service, n catalog.ServiceName) int { return s.Name.Compare(n) })
 }
 
 // All yields the services by name.
