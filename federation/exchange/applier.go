@@ -164,7 +164,7 @@ func (a *Applier) gather(e *Event) error {
 	}
 	switch e.Type {
 	case Service:
-		key, it, err := parseService(e.Service, &a.texts)
+		key, it, err := parseService(e.Service, e.summary, &a.texts)
 		if err != nil {
 			return err
 		}

@@ -44,7 +44,7 @@ func (b *batch) put(key string, it item, l Limits) error {
 	}
 	if it.summary != nil {
 		// Mostly it was written by the same code: then it can be written again.
-		if again, err := json.Marshal(it.summary); err == nil && bytes.Equal(again, it.raw.value) {
+		if again, err := encodeSummary(it.summary); err == nil && bytes.Equal(again, it.raw.value) {
 			it.raw = nil
 		}
 	}
@@ -55,11 +55,14 @@ func (b *batch) put(key string, it item, l Limits) error {
 	return nil
 }
 
-// parseService reads the value of a service event, and counts it.
-func parseService(value json.RawMessage, share *texts) (key string, it item, err error) {
-	s := new(catalog.Summary)
-	if err := json.Unmarshal(value, s); err != nil {
-		return "", item{}, &RefusedError{Reason: ReasonInvalid, What: "service", Err: err}
+// parseService reads the value of a service event, and counts it; s is what it says
+// where that is known.
+func parseService(value json.RawMessage, s *catalog.Summary, share *texts) (key string, it item, err error) {
+	if s == nil {
+		s = new(catalog.Summary)
+		if err := json.Unmarshal(value, s); err != nil {
+			return "", item{}, &RefusedError{Reason: ReasonInvalid, What: "service", Err: err}
+		}
 	}
 	leftOut := leaveOutUnknown(s)
 	it = item{raw: &raw{name: s.Service, value: value}, summary: s, rows: uint32(len(s.Rows))}

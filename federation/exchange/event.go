@@ -9,6 +9,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 )
 
 // EventType is the "type" of a line.
@@ -53,6 +55,9 @@ type Event struct {
 	// Labels are the origin's own, on each begin; a version that knows none passes over
 	// them. The digest is not over them.
 	Labels map[string]string `json:"labels,omitempty"`
+
+	// summary is what Service says, where it is written as this version writes it.
+	summary *catalog.Summary
 }
 
 // maxDepth bounds the nesting of one line; format 1 needs six.

@@ -25,7 +25,8 @@ func parsePlain(line []byte) *Event {
 		if string(name) == "service" { // the last field: all but the event's end
 			value := rest[:len(rest)-1]
 			// With no space around it, for digests are over the value's own bytes.
-			if len(value) == 0 || value[0] != '{' || value[len(value)-1] != '}' || !json.Valid(value) || !plainNames(line) {
+			if e.summary = parsePlainSummary(value); e.summary == nil &&
+				(len(value) == 0 || value[0] != '{' || value[len(value)-1] != '}' || !json.Valid(value) || !plainNames(line)) {
 				return nil
 			}
 			e.Service, rest = bytes.Clone(value), rest[len(value):]

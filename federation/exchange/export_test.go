@@ -121,3 +121,12 @@ func (e *Exporter) Quick() (n int) {
 	}
 	return n
 }
+
+// The quick ways of summaries.
+var (
+	ParsePlainSummary = parsePlainSummary
+	EncodeSummary     = encodeSummary
+)
+
+// ForgetSummary leaves an event as the slow way reads it.
+func ForgetSummary(e *Event) { e.summary = nil }

@@ -74,6 +74,7 @@ type Exporter struct {
 	sweeper sweeper
 	// singles are those of the last SetAll.
 	singles map[ownName]*singles
+	delta   *delta // the last that several peers may be sent
 }
 
 // told is one peer's feed and those who watch it.

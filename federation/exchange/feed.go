@@ -214,6 +214,7 @@ type outgoing struct {
 	entries []*entry // services, by key
 	body    []byte   // their lines, where these are together
 	sync    Event
+	whole   []byte // all of it, where several are sent it
 }
 
 // since returns what a listener at p lacks: a delta where that can be told, else

@@ -97,6 +97,10 @@ func (l *lineWriter) write(e *Event) (err error) {
 
 // batch writes a batch; the lines of services are there already.
 func (l *lineWriter) batch(o *outgoing) error {
+	if o.whole != nil {
+		_, err := l.buf.Write(o.whole)
+		return err
+	}
 	for ev := range o.head {
 		if err := l.write(ev); err != nil {
 			return err

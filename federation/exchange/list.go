@@ -282,7 +282,7 @@ func serviceEntry(key string, s *catalog.Summary, l Limits) (*entry, error) {
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("service %s: %w", s.Service, err)
 	}
-	value, err := json.Marshal(s)
+	value, err := encodeSummary(s)
 	if err != nil {
 		return nil, fmt.Errorf("service %s: %w", s.Service, err)
 	}

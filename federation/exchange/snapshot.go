@@ -63,7 +63,7 @@ func (it *item) value() (json.RawMessage, error) {
 	if it.raw != nil {
 		return it.raw.value, nil
 	}
-	return json.Marshal(it.summary)
+	return encodeSummary(it.summary)
 }
 
 func (it *item) totals() totals {

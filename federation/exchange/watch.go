@@ -288,7 +288,7 @@ func (e *Exporter) lacks(t *told, sent Position, full, first bool) (*outgoing, P
 		e.announce(t.peer, t)
 		raised = true
 	}
-	return feed.since(sent, full), feed.at, nil
+	return e.since(feed, sent, full), feed.at, nil
 }
 
 func (s *stream) heartbeat() error {
