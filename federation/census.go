@@ -1,8 +1,6 @@
 package federation
 
 import (
-	"slices"
-
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/merge"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
@@ -54,12 +52,22 @@ func (c *census) take(s *merge.Service, by int) {
 	}
 	c.origins[originOf(s)] += by
 	delete(c.held, s.Name)
-	if by > 0 && s.Local != nil && slices.ContainsFunc(s.Local.Endpoints, func(e catalog.Endpoint) bool { return e.Quarantined }) {
+	if by > 0 && s.Local != nil && holds(s.Local) {
 		c.held[s.Name] = s
 	}
 	if len(s.Conflicts) > 0 {
 		c.conflicts = nil
 	}
+}
+
+// holds reports whether a guard holds any of the endpoints.
+func holds(s *catalog.Service) bool {
+	for i := range s.Endpoints {
+		if s.Endpoints[i].Quarantined {
+			return true
+		}
+	}
+	return false
 }
 
 func originOf(s *merge.Service) origin {

@@ -25,11 +25,17 @@ type inbox struct {
 	wake    chan struct{} // cap 1
 }
 
-// touch tells the loop that something has changed. It never blocks.
+// touch tells the loop that something has changed. It never blocks. The loop is
+// woken by the first change that it has not taken: the others are there when it
+// does, and to wake it for each of a hundred a second would cost a thread's sleep.
 func (p *plane) touch(c change) {
 	p.inbox.mu.Lock()
+	woken := p.inbox.pending != 0
 	p.inbox.pending |= c
 	p.inbox.mu.Unlock()
+	if woken {
+		return
+	}
 	select {
 	case p.inbox.wake <- struct{}{}:
 	default:

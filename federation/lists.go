@@ -17,7 +17,7 @@ import (
 // anything having happened (ages) is no change.
 func newLists(base uint64, j *journal) api.Lists {
 	return api.Lists{
-		Clusters: deepFeed[resource.Cluster](base),
+		Clusters: feed.New(base, sameCluster),
 		Peers: feed.New(base, func(a, b resource.Peer) bool {
 			a.HeardAt = b.HeardAt
 			if a.Trust != nil && b.Trust != nil {
@@ -43,6 +43,12 @@ func newLists(base uint64, j *journal) api.Lists {
 
 func deepFeed[T any](base uint64) *feed.Feed[T] {
 	return feed.New(base, func(a, b T) bool { return reflect.DeepEqual(a, b) })
+}
+
+// sameCluster is written out: all of them are looked at every second.
+func sameCluster(a, b resource.Cluster) bool {
+	return a.Name == b.Name && a.ID == b.ID && a.Locality == b.Locality && a.Own == b.Own && a.State == b.State &&
+		a.Gateways == b.Gateways && a.Services == b.Services && maps.Equal(a.Labels, b.Labels)
 }
 
 // sameEndpoint is written out: there may be very many.
@@ -190,13 +196,15 @@ func (p *plane) refreshPeers() {
 			gateways++
 		}
 	}
-	clusters := []feed.Entry[resource.Cluster]{{Key: string(p.opts.Cluster), Item: resource.Cluster{
+	all := p.peers.all()
+	clusters := make([]feed.Entry[resource.Cluster], 0, len(all)+1)
+	clusters = append(clusters, feed.Entry[resource.Cluster]{Key: string(p.opts.Cluster), Item: resource.Cluster{
 		Name: p.opts.Cluster, ID: p.id.String(), Locality: p.opts.Locality, Labels: p.opts.Labels, Own: true,
 		State: resource.PeerOK, Gateways: gateways, Services: count.own,
-	}}}
-	var list []feed.Entry[resource.Peer]
-	same := make(map[string]bool)
-	for _, q := range p.peers.all() {
+	}})
+	list := make([]feed.Entry[resource.Peer], 0, len(all))
+	same := make(map[string]bool, len(all))
+	for _, q := range all {
 		item, as := p.peerItem(q, count.imported[q.name])
 		same[string(q.name)] = as
 		list = append(list, feed.Entry[resource.Peer]{Key: string(item.Name), Item: item})

@@ -45,8 +45,7 @@ type loopState struct {
 
 	verdicts verdicts
 	alive    map[string]bool
-	states   map[catalog.ClusterName]exchange.PeerState
-	epochs   map[catalog.ClusterName]uint64
+	known    map[catalog.ClusterName]knownPeer
 	linkUp   map[catalog.ClusterName]bool
 	// strangers are the rules of which noteStrangers has spoken, by the index and
 	// the peers of then.
@@ -54,6 +53,12 @@ type loopState struct {
 	strangersIndex *policy.Index
 	strangersPeers []catalog.ClusterName
 	bundle         json.RawMessage // the own one, as peers are told it
+}
+
+// knownPeer is what the journal was told of a peer.
+type knownPeer struct {
+	state exchange.PeerState
+	epoch uint64
 }
 
 // runLoop works out what follows from what has changed, until ctx ends.
@@ -168,7 +173,9 @@ func (p *plane) merge() {
 		Cluster: p.opts.Cluster, Sources: p.mergeSources(), Order: p.peers.precedence(),
 		Import: tables.Imports(p.loop.index), Rules: p.loop.index,
 	}
-	for _, q := range p.peers.all() {
+	all := p.peers.all()
+	in.Peers = make([]merge.Peer, 0, len(all))
+	for _, q := range all {
 		in.Peers = append(in.Peers, merge.Peer{
 			Cluster: q.name, Summaries: q.importer.Snapshot().Services(), ControlLost: q.importer.Status().ControlLost,
 		})
@@ -185,7 +192,9 @@ func (p *plane) publishTable() {
 		Federation: p.federationAddress(), Joining: p.peering.Open(), View: p.loop.view, Policy: p.loop.index,
 		Drill: p.drills.inTable(), Gateways: p.sharing(), Epoch: p.loop.epoch, Version: p.loop.version + 1,
 	}
-	for _, q := range p.peers.all() {
+	all := p.peers.all()
+	in.Peers = make([]route.Peer, 0, len(all))
+	for _, q := range all {
 		in.Peers = append(in.Peers, q.entry())
 	}
 	t := p.loop.builder.Next(in)

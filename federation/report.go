@@ -2,6 +2,7 @@ package federation
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -120,25 +121,35 @@ func (p *plane) nudge(fresh []heard) {
 
 // notePeers keeps the journal of the peers' states.
 func (p *plane) notePeers() {
-	states := make(map[catalog.ClusterName]exchange.PeerState)
-	epochs := make(map[catalog.ClusterName]uint64)
-	for _, q := range p.peers.all() {
+	all := p.peers.all()
+	if p.loop.known == nil {
+		p.loop.known = make(map[catalog.ClusterName]knownPeer, len(all))
+	}
+	for _, q := range all {
 		st := q.importer.Status()
 		name := q.name
-		states[name] = st.State
-		if before := p.loop.epochs[name]; before != 0 && before < st.Position.Epoch {
-			p.events.note(eventPeerRestarted, string(name), fmt.Sprintf("epoch went from %d to %d: its federation has started anew, or was restored and went above what is held of it", before, st.Position.Epoch))
+		before, known := p.loop.known[name]
+		now := knownPeer{state: st.State, epoch: st.Position.Epoch}
+		if known && before == now {
+			continue
 		}
-		epochs[name] = st.Position.Epoch
-		if before, known := p.loop.states[name]; !known || before != st.State {
+		if before.epoch != 0 && before.epoch < now.epoch {
+			p.events.note(eventPeerRestarted, string(name), fmt.Sprintf("epoch went from %d to %d: its federation has started anew, or was restored and went above what is held of it", before.epoch, now.epoch))
+		}
+		if !known || before.state != now.state {
 			reason := string(st.State)
 			if st.Err != nil {
 				reason += reasonAfter(st.Err.Error())
 			}
 			p.events.note(eventPeerState, string(name), reason)
 		}
+		p.loop.known[name] = now
 	}
-	p.loop.states, p.loop.epochs = states, epochs
+	if len(p.loop.known) > len(all) {
+		maps.DeleteFunc(p.loop.known, func(name catalog.ClusterName, _ knownPeer) bool {
+			return !slices.ContainsFunc(all, func(q *peer) bool { return q.name == name })
+		})
+	}
 	p.refreshPeers()
 }
 

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"reflect"
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -24,18 +25,23 @@ func (p *plane) refreshServices(differ []catalog.ServiceName) {
 	}
 	var services listEdits[resource.Service]
 	var endpoints listEdits[resource.Endpoint]
-	put := func(s *merge.Service) {
-		of := p.loop.verdicts[s.Name]
-		services.put(serviceGroup(s, of, p.loop.index, names))
-		if s.Local != nil {
-			endpoints.put(endpointGroup(s, of))
+	said := make(map[catalog.ServiceName]bool, len(differ))
+	for _, n := range differ {
+		said[n] = true
+	}
+	put := func(was, is *merge.Service) {
+		of := p.loop.verdicts[is.Name]
+		services.put(serviceGroup(is, of, p.loop.index, names))
+		// What a peer offers of a service changes nothing of the own endpoints.
+		if is.Local != nil && (was == nil || was.Local != is.Local || said[is.Name]) {
+			endpoints.put(endpointGroup(is.Local, of))
 		}
 	}
 	for was, is := range merge.Changes(c.listed, p.loop.view) {
 		if is == nil {
 			services.removes = append(services.removes, was.Name.String())
 		} else {
-			put(is)
+			put(was, is)
 		}
 		if was != nil && was.Local != nil && (is == nil || is.Local == nil) {
 			endpoints.removes = append(endpoints.removes, endpointPrefix(was.Name))
@@ -43,7 +49,7 @@ func (p *plane) refreshServices(differ []catalog.ServiceName) {
 	}
 	for _, n := range differ {
 		if s := p.loop.view.Get(n); s != nil && c.listed.Get(n) == s {
-			put(s)
+			put(s, s)
 		}
 	}
 	if c.index != p.loop.index || !slices.Equal(c.names, names) {
@@ -96,12 +102,17 @@ func (x serviceOf) differ(was serviceOf) (old, fresh []feed.Entry[resource.Servi
 		return nil, nil, false
 	}
 	same := slices.Equal(a.Ports, b.Ports) && slices.EqualFunc(a.Conflicts, b.Conflicts, merge.Conflict.Equal) &&
-		slices.EqualFunc(a.Offers, b.Offers, merge.Offer.Equal) && slices.Equal(was.sources(), x.sources()) && was.count() == x.count()
+		slices.EqualFunc(a.Offers, b.Offers, merge.Offer.Equal) &&
+		(a.Local == b.Local && sameMap(was.verdicts, x.verdicts) || slices.Equal(was.sources(), x.sources()) && was.count() == x.count())
 	if same {
 		return nil, nil, true
 	}
 	return nil, x.entries(), true
 }
+
+// sameMap reports whether both are one map: reports of gateways that say nothing new
+// leave the verdicts as they are.
+func sameMap(a, b serviceVerdicts) bool { return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer() }
 
 // counted are the numbers of a service's endpoints.
 type counted struct {
@@ -163,14 +174,14 @@ func endpointPrefix(n catalog.ServiceName) string { return n.String() + "/" }
 
 // endpointsOf is what the endpoints of a service are listed by.
 type endpointsOf struct {
-	service  *merge.Service
+	service  *catalog.Service // the own one
 	verdicts serviceVerdicts
 }
 
-func endpointGroup(s *merge.Service, of serviceVerdicts) feed.Group[resource.Endpoint] {
+func endpointGroup(s *catalog.Service, of serviceVerdicts) feed.Group[resource.Endpoint] {
 	now := endpointsOf{s, of}
 	return feed.Group[resource.Endpoint]{
-		Prefix: endpointPrefix(s.Name), Len: len(s.Local.Endpoints), Of: now, Make: now.entries,
+		Prefix: endpointPrefix(s.Name), Len: len(s.Endpoints), Of: now, Make: now.entries,
 		Differ: func(was *feed.Group[resource.Endpoint]) (old, fresh []feed.Entry[resource.Endpoint], ok bool) {
 			return now.differ(was.Of.(endpointsOf))
 		},
@@ -178,13 +189,13 @@ func endpointGroup(s *merge.Service, of serviceVerdicts) feed.Group[resource.End
 }
 
 func (x endpointsOf) entry(i int) feed.Entry[resource.Endpoint] {
-	e := &x.service.Local.Endpoints[i]
+	e := &x.service.Endpoints[i]
 	key := endpointPrefix(x.service.Name) + e.Port + "/" + e.ID
 	return feed.Entry[resource.Endpoint]{Key: key, Item: resource.Endpoint{Key: key, Service: x.service.Name, Endpoint: *e, Verdicts: x.verdicts.of(e)}}
 }
 
 func (x endpointsOf) entries() []feed.Entry[resource.Endpoint] {
-	out := make([]feed.Entry[resource.Endpoint], len(x.service.Local.Endpoints))
+	out := make([]feed.Entry[resource.Endpoint], len(x.service.Endpoints))
 	for i := range out {
 		out[i] = x.entry(i)
 	}
@@ -194,7 +205,7 @@ func (x endpointsOf) entries() []feed.Entry[resource.Endpoint] {
 // differ are the entries of which was says something else; false where the
 // services have not the same endpoints. Mostly one of very many has changed.
 func (x endpointsOf) differ(was endpointsOf) (old, fresh []feed.Entry[resource.Endpoint], ok bool) {
-	a, b := was.service.Local.Endpoints, x.service.Local.Endpoints
+	a, b := was.service.Endpoints, x.service.Endpoints
 	if was.service.Name != x.service.Name || len(a) != len(b) {
 		return nil, nil, false
 	}
@@ -202,7 +213,7 @@ func (x endpointsOf) differ(was endpointsOf) (old, fresh []feed.Entry[resource.E
 		switch {
 		case a[i].ID != b[i].ID || a[i].Port != b[i].Port:
 			return nil, nil, false
-		case !a[i].Equal(b[i]) || !slices.Equal(was.verdicts.of(&a[i]), x.verdicts.of(&b[i])):
+		case !a[i].Equal(b[i]) || len(was.verdicts)+len(x.verdicts) > 0 && !slices.Equal(was.verdicts.of(&a[i]), x.verdicts.of(&b[i])):
 			old, fresh = append(old, was.entry(i)), append(fresh, x.entry(i))
 		}
 	}

@@ -57,10 +57,12 @@ func (x *Exports) For(peer catalog.ClusterName) []*catalog.Summary {
 func (x *Exports) changed(v *merge.View, r *Readiness) []catalog.ServiceName {
 	var names []catalog.ServiceName
 	for was, is := range merge.Changes(x.view, v) {
-		if was == nil {
-			was = is
+		switch {
+		case was == nil:
+			names = append(names, is.Name)
+		case is == nil || was.Local != is.Local: // what peers offer is told to nobody
+			names = append(names, was.Name)
 		}
-		names = append(names, was.Name)
 	}
 	if x.readiness != r {
 		names = append(names, r.differs(x.readiness)...)

@@ -22,7 +22,7 @@ type madeKey struct {
 }
 
 type made struct {
-	service *merge.Service
+	local   *catalog.Service // which peers' offers do not change
 	down    []instance
 	summary *catalog.Summary
 }
@@ -57,8 +57,8 @@ func (z *Summarizer) one(s *merge.Service, r *Readiness, ix *policy.Index, peer 
 	down := r.of(s.Name)
 	key := madeKey{service: s.Name, labels: strings.Join(export.SubsetLabels, ",")}
 	have, ok := z.made[key]
-	if !ok || have.service != s || !slices.Equal(have.down, down) {
-		have = made{service: s, down: down, summary: summarize(s.Local, down, export.SubsetLabels, have.summary)}
+	if !ok || have.local != s.Local || !slices.Equal(have.down, down) {
+		have = made{local: s.Local, down: down, summary: summarize(s.Local, down, export.SubsetLabels, have.summary)}
 		z.made[key] = have
 	}
 	return have.summary
@@ -74,7 +74,7 @@ func (z *Summarizer) sweep(v *merge.View) {
 		return
 	}
 	for key, m := range z.made {
-		if v.Get(key.service) != m.service {
+		if s := v.Get(key.service); s == nil || s.Local != m.local {
 			delete(z.made, key)
 		}
 	}
