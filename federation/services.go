@@ -112,7 +112,9 @@ func (x serviceOf) differ(was serviceOf) (old, fresh []feed.Entry[resource.Servi
 
 // sameMap reports whether both are one map: reports of gateways that say nothing new
 // leave the verdicts as they are.
-func sameMap(a, b serviceVerdicts) bool { return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer() }
+func sameMap(a, b serviceVerdicts) bool {
+	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
+}
 
 // counted are the numbers of a service's endpoints.
 type counted struct {

@@ -208,8 +208,10 @@ func TestPlainLinesAreReadAlike(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		number := rapid.SampledFrom([]uint64{0, 1, 17, math.MaxInt64, math.MaxUint64})
 		text := rapid.SampledFrom([]string{"", "gcp", "web.shop", "00ff", "a b", "é", "<", "sync"})
-		value := rapid.SampledFrom([]string{"", `{"a":1}`, `{"a":1,"A":2}`, `[]`, `"x"`, `{"a":{"b":[1,2]}}`, `{} `, `{"a":1`,
-			`{"service":"web.shop","ports":[{"name":"http","protocol":"http"}],"rows":[{"port":"http","ready":1,"total":2}]}`})
+		value := rapid.SampledFrom([]string{
+			"", `{"a":1}`, `{"a":1,"A":2}`, `[]`, `"x"`, `{"a":{"b":[1,2]}}`, `{} `, `{"a":1`,
+			`{"service":"web.shop","ports":[{"name":"http","protocol":"http"}],"rows":[{"port":"http","ready":1,"total":2}]}`,
+		})
 		e := exchange.Event{
 			Type:    exchange.EventType(rapid.SampledFrom([]string{"begin", "service", "sync", "heartbeat", "remove", "weather", ""}).Draw(t, "type")),
 			Format:  rapid.IntRange(0, 2).Draw(t, "format"),

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -31,7 +32,23 @@ func (t *Feed) Since(have Position, full bool) (lines []string) {
 
 // Delta answers a peer's listener as a stream does.
 func (e *Exporter) Delta(peer catalog.ClusterName, have Position, full bool) []string {
-	return (&Feed{e.told[peer].feed}).Since(have, full)
+	f := e.told[peer].feed
+	want := (&Feed{f}).Since(have, full)
+	o := e.since(f, have, full)
+	if got := o.lines(); !slices.Equal(got, want) {
+		panic(fmt.Sprintf("several are sent %q, one %q", got, want))
+	}
+	if text := strings.Join(want, "\n") + "\n"; o.whole != nil && string(o.whole) != text {
+		panic(fmt.Sprintf("several are sent %q, one %q", o.whole, text))
+	}
+	return want
+}
+
+// OneBatch reports whether both peers, who hold what is given, are sent the same
+// piece of bytes.
+func (e *Exporter) OneBatch(a, b catalog.ClusterName, have Position) bool {
+	o := e.since(e.told[a].feed, have, false)
+	return o.whole != nil && o == e.since(e.told[b].feed, have, false)
 }
 
 // Lists counts the lists that peers are told.

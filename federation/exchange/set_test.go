@@ -119,6 +119,16 @@ func TestPeersOfOneListShareIt(t *testing.T) {
 	if n := e.Lists(); n != 1 {
 		t.Fatalf("%d lists for one content", n)
 	}
+	at := e.Position("p3")
+	next := slices.Clone(one)
+	next[1] = summary("b.x", 0)
+	for n := range states {
+		states[n] = exchange.State{Services: next}
+	}
+	set()
+	if e.Position("p3") != e.Position("p9") || !e.OneBatch("p3", "p9", at) {
+		t.Error("what two peers lack alike is written twice")
+	}
 	two := slices.Clone(one)
 	two[0] = summary("a.x", 2)
 	states["p7"] = exchange.State{Services: two}
