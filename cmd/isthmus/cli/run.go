@@ -13,6 +13,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/cmd/internal/buildinfo"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/process"
+	"github.com/isthmus-mesh/isthmus/internal/timerslack"
 )
 
 func newRun() *cobra.Command {
@@ -34,6 +35,11 @@ refused whole, and what runs goes on.`,
 				return err
 			}
 			log := newLogger(c.ErrOrStderr(), cfg.Log)
+			if cfg.Federation != nil && cfg.Gateway == nil && c.Context().Err() == nil {
+				if err := timerslack.Lengthen(); err != nil {
+					log.Info("timers wake the process more often than they need to", "err", err)
+				}
+			}
 			context.AfterFunc(c.Context(), func() {
 				log.Info("stopping", "reason", context.Cause(c.Context()))
 			})

@@ -12,6 +12,8 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
+
+	"github.com/isthmus-mesh/isthmus/internal/timerslack"
 )
 
 // The arguments by which this program starts itself.
@@ -38,6 +40,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return runWorld(ctx, s, os.Stdin, os.Stdout)
 	}
 	if len(args) > 1 && args[0] == subjectRole {
+		if err := timerslack.Lengthen(); err != nil { // as a federation service does
+			return err
+		}
 		return runSubject(ctx, args[1], args[2:], out)
 	}
 	p, err := parseFlags(args)
