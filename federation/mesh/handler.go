@@ -220,8 +220,8 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request, gateway str
 		}
 		return // otherwise the gateway has gone
 	}
-	report := &route.Report{Links: s.roomForLinks(gateway)}
-	if err := json.Unmarshal(buf.Bytes(), report); err != nil {
+	report, err := decodeReport(buf.Bytes(), s.linksOf(gateway))
+	if err != nil {
 		writeProblem(w, http.StatusBadRequest, "invalid", err.Error())
 		return
 	}
@@ -230,7 +230,7 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request, gateway str
 		writeProblem(w, http.StatusForbidden, "forbidden", err.Error())
 		return
 	}
-	s.noteLinks(gateway, len(report.Links))
+	s.links.Store(gateway, report.Links) // of as many gateways as there are certificates
 	if err := s.opts.Report(report); err != nil {
 		s.log.Warn("report refused", "gateway", gateway, "err", err)
 		writeProblem(w, http.StatusServiceUnavailable, "refused", err.Error())
@@ -244,19 +244,13 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request, gateway str
 	_ = json.NewEncoder(w).Encode(s.opts.Shares(report)) // the gateway has gone, or has it
 }
 
-// roomForLinks is an empty list with room for as many links as the gateway has
-// reported last: with two hundred clusters growing it costs more than what is read
-// into it.
-func (s *Server) roomForLinks(gateway string) []route.LinkReport {
-	if n, ok := s.links.Load(gateway); ok {
-		return make([]route.LinkReport, 0, n.(int))
+// linksOf are those that the gateway has reported last.
+func (s *Server) linksOf(gateway string) []route.LinkReport {
+	if links, ok := s.links.Load(gateway); ok {
+		return links.([]route.LinkReport)
 	}
 	return nil
 }
-
-// noteLinks is for roomForLinks; the number of gateways is that of certificates
-// that the own cluster has issued.
-func (s *Server) noteLinks(gateway string, n int) { s.links.Store(gateway, n) }
 
 // checkReport refuses a gateway that speaks for another, and addresses that
 // nobody could dial.

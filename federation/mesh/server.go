@@ -79,7 +79,7 @@ type Server struct {
 	roles   *roles
 	conns   *conns
 	taken   *takeovers
-	links   sync.Map // of gateways that have reported: how many links, as int
+	links   sync.Map // by the name of a gateway, those that it has reported last
 }
 
 // New checks the options. Nobody but own gateways is admitted before SetPeers.
