@@ -42,6 +42,14 @@ func (p *plane) touch(c change) {
 	}
 }
 
+// heedSources is called before sources are asked for what they have published: one
+// that speaks from here on may have been asked already.
+func (p *plane) heedSources() {
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	p.inbox.pending &^= sourceSpoke
+}
+
 func (p *plane) takeChanges() (c change, above uint64) {
 	p.inbox.mu.Lock()
 	defer p.inbox.mu.Unlock()

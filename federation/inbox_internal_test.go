@@ -37,3 +37,19 @@ func TestTheLoopIsWokenOnceForWhatComesTogether(t *testing.T) {
 		t.Error("the loop is woken for what was taken")
 	}
 }
+
+// A source that speaks while another one is judged is heard in the next round.
+func TestASourceThatSpeaksWhileSourcesAreAskedIsNotLost(t *testing.T) {
+	p := &plane{inbox: inbox{wake: make(chan struct{}, 1)}}
+	p.touch(sourceSpoke)
+	p.heedSources()
+	if c, _ := p.takeChanges(); c != 0 {
+		t.Errorf("what was heeded is taken again: %b", c)
+	}
+	p.touch(sourceSpoke)
+	p.heedSources()
+	p.touch(sourceSpoke) // after it was asked
+	if c, _ := p.takeChanges(); c&sourceSpoke == 0 {
+		t.Error("the word of a source is lost")
+	}
+}

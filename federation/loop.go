@@ -76,8 +76,12 @@ func (p *plane) runLoop(ctx context.Context) error {
 // whether peers are to be told of some later.
 func (p *plane) work(ctx context.Context, pause time.Duration) (more bool) {
 	began := time.Now()
+	p.heedSources()
 	p.takeSources()
 	changes, above := p.takeChanges()
+	if changes&sourceSpoke != 0 {
+		p.touch(sourceSpoke) // perhaps after it was asked: its word is for the next round
+	}
 	if changes &^= sourceSpoke; changes == 0 && p.loop.untold == 0 {
 		return false
 	}

@@ -20,8 +20,9 @@ const (
 	// pauseAtLeast keeps a burst to few rounds.
 	pauseAtLeast = 100 * time.Millisecond
 	// workShare makes the pause a multiple of what the last round took: in a catalog
-	// under constant change rounds take 2 % of a core.
-	workShare   = 50
+	// under constant change rounds take 1 % of a core, up to where pauseAtMost sets
+	// the pace. What is saved in a round would else be spent on more of them.
+	workShare   = 100
 	pauseAtMost = 250 * time.Millisecond
 	// tellPerListener is for what a telling leads to and is not in the time of its
 	// round: a write, with its encryption, to everybody who is told what it changes.

@@ -18,9 +18,9 @@ import (
 func TestPauseFollowsTheWork(t *testing.T) {
 	for _, c := range []struct{ took, want time.Duration }{
 		{0, pauseAtLeast},
-		{2 * time.Millisecond, pauseAtLeast},
-		{4 * time.Millisecond, 200 * time.Millisecond},
-		{5 * time.Millisecond, pauseAtMost},
+		{time.Millisecond, pauseAtLeast},
+		{2 * time.Millisecond, 200 * time.Millisecond},
+		{3 * time.Millisecond, pauseAtMost},
 		{time.Minute, pauseAtMost},
 	} {
 		if got := pause(c.took); got != c.want {
