@@ -137,6 +137,9 @@ type TCPListener struct {
 	// Sources are the source ranges that may connect, needed where Address is
 	// not on loopback.
 	Sources []netip.Prefix `yaml:"sources,omitempty"`
+	// ProxyProtocol is for connections that come through a balancer, which says for whom
+	// they are; Sources then are about those. Each connection must have its header.
+	ProxyProtocol *ProxyProtocol `yaml:"proxy_protocol,omitempty"`
 }
 
 // WithDefaults returns the configuration with each empty field at its default.
@@ -229,4 +232,5 @@ func (c Config) Validate() error {
 func (l TCPListener) validate(p *problems, at string) {
 	p.way(at, "address", l.Address, "caller", l.Caller, "sources", l.Sources)
 	p.service(at, l.Service, l.Port)
+	l.ProxyProtocol.validate(p, at+"proxy_protocol.")
 }

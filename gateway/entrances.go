@@ -68,7 +68,7 @@ func (g *Gateway) buildTCP(carrier *carry.Carrier) error {
 			return err
 		}
 		if err := g.enterTCP(fmt.Sprintf("listen.tcp[%d]", i), tcpway.Options{
-			Listener: accepted, Service: name, Port: l.Port, Caller: l.Caller, Carrier: carrier,
+			Listener: accepted, Service: name, Port: l.Port, Caller: l.Caller, Preface: l.preface(), Carrier: carrier,
 		}); err != nil {
 			return err
 		}

@@ -157,7 +157,7 @@ func (g *Gateway) limited(l net.Listener, way string, slots *accept.Slots, sourc
 }
 
 func (l *listeners) tcpListener(g *Gateway, i int) (net.Listener, error) {
-	return g.limited(l.tcp[i], account.WayTCP, g.slots.Child(g.config.Limits.ConnectionsPerListener), g.config.TCP[i].Sources)
+	return g.limited(l.tcp[i], account.WayTCP, g.slots.Child(g.config.Limits.ConnectionsPerListener), g.config.TCP[i].peers())
 }
 
 func (l *listeners) mtlsListener(g *Gateway, i int) (net.Listener, error) {

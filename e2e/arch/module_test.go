@@ -27,6 +27,8 @@ var pins = []pin{
 	// v1.35.0 asks for Go 1.26.9.
 	{file: product, module: "github.com/hashicorp/consul/api", version: "v1.34.5"},
 	{file: product, module: "github.com/danielgtaylor/huma/v2", version: "v2.37.2"},
+	// v0.16.0 asks for Go 1.26.9.
+	{file: product, module: "github.com/pires/go-proxyproto", version: "v0.15.0"},
 	// The AWS modules are released together and work in this set.
 	{file: product, module: "github.com/aws/aws-sdk-go-v2", version: "v1.47.7"},
 	{file: product, module: "github.com/aws/aws-sdk-go-v2/config", version: "v1.33.15"},

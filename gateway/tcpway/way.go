@@ -11,6 +11,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/account"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
 	"github.com/isthmus-mesh/isthmus/gateway/carry"
+	"github.com/isthmus-mesh/isthmus/gateway/preface"
 	"github.com/isthmus-mesh/isthmus/gateway/relay"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
@@ -20,6 +21,10 @@ import (
 // firstBytes is how many bytes that have already arrived ride with the header:
 // what fits into the first packets of a flight.
 const firstBytes = 4 << 10
+
+// reasonPreface is that of a connection whose balancer did not say for whom it is, or for
+// somebody who may not connect.
+const reasonPreface = "proxy_protocol"
 
 // Target is where a connection goes.
 type Target struct {
@@ -43,6 +48,8 @@ type Options struct {
 	// Find takes the place of Service and Port: it says where a connection goes, by the
 	// address that it came in on. One that goes nowhere is reset.
 	Find func(local net.Addr) (Target, bool)
+	// Preface is read first: a balancer says for whom it connects. Nil: nothing is.
+	Preface *preface.Reader
 	// Door takes the place of Caller: who connects proves who it is.
 	Door    *workload.Door
 	Carrier *carry.Carrier
@@ -61,7 +68,7 @@ type Way struct {
 
 // New returns a Way. It serves nothing before Run.
 func New(o Options) (*Way, error) {
-	if o.Listener == nil || o.Service.IsZero() == (o.Find == nil) || (o.Caller == "") == (o.Door == nil) || !o.Carrier.Valid() || o.Account == nil {
+	if o.Listener == nil || o.Service.IsZero() == (o.Find == nil) || (o.Caller == "") == (o.Door == nil) || o.Door != nil && o.Preface != nil || !o.Carrier.Valid() || o.Account == nil {
 		return nil, errors.New("tcp way: an option is missing")
 	}
 	return &Way{
@@ -114,6 +121,15 @@ func (w *Way) serve(ctx context.Context, c net.Conn) {
 	e.Sampled = w.o.Sample != nil && w.o.Sample()
 	e.Trace = relay.NewTrace(e.Sampled) // the bytes tell of none
 	defer e.End()
+	var rest []byte
+	if w.o.Preface != nil {
+		var err error
+		if rest, err = w.preface(ctx, c, &call); err != nil {
+			e.Reason, e.Err = reasonPreface, err
+			splice.TCP(c).Reset(wire.Refused)
+			return
+		}
+	}
 	if w.o.Door != nil {
 		entered, guest, err := w.o.Door.Enter(ctx, c)
 		if err != nil {
@@ -126,9 +142,27 @@ func (w *Way) serve(ctx context.Context, c net.Conn) {
 		call.Caller, call.Assurance = guest.Caller, wire.AssuranceMTLS
 		e.Caller = guest.Caller
 	}
+	if len(rest) > 0 {
+		w.o.Carrier.Carry(ctx, carry.Passage{Near: c, Call: call, First: rest, Entry: e})
+		return
+	}
 	buffer := w.first.Get().(*[firstBytes]byte)
 	n := available(c, buffer[:])
 	w.o.Carrier.Carry(ctx, carry.Passage{
 		Near: c, Call: call, First: buffer[:n], Taken: func() { w.first.Put(buffer) }, Entry: e,
 	})
+}
+
+// preface reads for whom a balancer connects, no longer than ctx, and returns what came
+// behind that.
+func (w *Way) preface(ctx context.Context, c net.Conn, call *attempt.Call) ([]byte, error) {
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	from, rest, err := w.o.Preface.Read(c)
+	if !stop() {
+		return nil, context.Cause(ctx)
+	}
+	if from.IsValid() {
+		call.Source = from.String()
+	}
+	return rest, err
 }
