@@ -9,7 +9,7 @@ import (
 
 // The times of a link, as gateway/tunnel has them.
 const (
-	probeInterval    = 200 * time.Millisecond
+	probeInterval    = liveness.Interval
 	handshakeTimeout = 5 * time.Second
 	kickPause        = time.Second
 )

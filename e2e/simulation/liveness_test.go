@@ -12,6 +12,7 @@ import (
 var (
 	hours = flag.Float64("hours", watchedHours, "how long each link is watched")
 	links = flag.Int("links", watchedLinks, "how many links are watched")
+	every = flag.Duration("every", 10*time.Minute, "mean time between two stalls of one end")
 )
 
 // A link that is well is not given up: 2 % loss, 50 ms of jitter, and ends that get no
@@ -22,7 +23,7 @@ func TestNoFalseFailover(t *testing.T) {
 		strain simulation.Strain
 	}{
 		{"loss and jitter", simulation.Strain{Delay: 50 * time.Millisecond, Jitter: 50 * time.Millisecond, Loss: 0.02}},
-		{"and stalls of 400 ms", simulation.Strain{Delay: 50 * time.Millisecond, Jitter: 50 * time.Millisecond, Loss: 0.02, Stall: 400 * time.Millisecond, Every: 10 * time.Minute}},
+		{"and stalls of 400 ms", simulation.Strain{Delay: 50 * time.Millisecond, Jitter: 50 * time.Millisecond, Loss: 0.02, Stall: 400 * time.Millisecond, Every: *every}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.strain.For = time.Duration(*hours * float64(time.Hour))

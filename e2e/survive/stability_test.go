@@ -24,7 +24,7 @@ const (
 var badPath = tunneltest.Path{Delay: 25 * time.Millisecond, Jitter: 50 * time.Millisecond, Loss: 0.02}
 
 // maxLinksLost in an hour of the six links. Where packets beside a stall are lost, a
-// link can be silent for three probes; the other one between the two clusters then
+// link can be silent for seven probes; the other one between the two clusters then
 // carries the calls, and nobody notices.
 const maxLinksLost = 2
 

@@ -1,6 +1,10 @@
 package tunnel
 
-import "time"
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel/liveness"
+)
 
 // Bounds and times. Each says why it is what it is; those of Options are the
 // defaults of its fields.
@@ -14,9 +18,9 @@ const (
 	// grouped by eight.
 	maxConnections = 8
 
-	// defaultProbeInterval finds a dead link within a second and costs five small
+	// defaultProbeInterval finds a dead link within a second and costs ten small
 	// packets per second and link.
-	defaultProbeInterval = 200 * time.Millisecond
+	defaultProbeInterval = liveness.Interval
 	// minProbeInterval keeps a slip of a unit from flooding a path.
 	minProbeInterval = 10 * time.Millisecond
 
@@ -26,7 +30,7 @@ const (
 	defaultStreams        = 50_000
 
 	// maxPeers and maxGateways bound what a roster makes us keep: each gateway
-	// costs a goroutine, a link and packets every 200 ms.
+	// costs a goroutine, a link and packets every 100 ms.
 	maxPeers     = 256
 	maxGateways  = 64
 	maxAddresses = 8

@@ -23,7 +23,7 @@
 //   - Errors say what a caller must know before it tries elsewhere: [LinkError]
 //     whether anything may have been delivered, [RefusedError] why the far end
 //     did not take it, [ResetError] that a direction was cut.
-//   - A link is dead when three probes in a row are missed and nothing else is
+//   - A link is dead when seven probes in a row are missed and nothing else is
 //     heard, or when the other end says so of us; all its streams are reset then,
 //     within 0.9 s of a cut at the default interval.
 //   - A rotation of certificates cuts and replaces nothing: each end proves its new

@@ -45,7 +45,7 @@ type Options struct {
 	// family that the socket can send to.
 	Resolve func(ctx context.Context, hostport string) (net.Addr, error)
 	// ProbeInterval is the time between probes, at least 10 ms; a link is dead
-	// after three missed ones. Default 200 ms.
+	// after seven missed ones. Default 100 ms.
 	ProbeInterval time.Duration
 	// MaxStreamsPerLink bounds open inbound streams and requests of one link;
 	// default 10,000.

@@ -19,7 +19,7 @@ type probes struct {
 }
 
 var (
-	errDeaf    = errors.New("three probes missed")
+	errDeaf    = errors.New("seven probes missed")
 	errUnheard = errors.New("peer does not hear us")
 )
 
@@ -53,7 +53,7 @@ func (p *probes) send() {
 			return
 		}
 		if due {
-			// This blocks only with 32 datagrams waiting, which is six seconds of
+			// This blocks only with 32 datagrams waiting, which is three seconds of
 			// probes: the link is dead long before.
 			buf = wire.AppendProbe(buf[:0], &probe)
 			if err := p.control.qc.SendDatagram(buf); err == nil {

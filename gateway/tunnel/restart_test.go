@@ -30,7 +30,7 @@ func TestRestartIsNoticedByStatelessReset(t *testing.T) {
 		if e, ok := errors.AsType[*tunnel.LinkError](err); !ok || e.Status != wire.LinkDead {
 			t.Errorf("read: %v", err)
 		}
-		// The next packet is a probe, at most 200 ms away, and a round trip.
+		// The next packet is a probe, at most 100 ms away, and a round trip.
 		if d := time.Since(start); d > 250*time.Millisecond {
 			t.Errorf("noticed after %v", d)
 		}

@@ -12,24 +12,39 @@ type Verdict int
 // The verdicts. Deaf and Unheard end the link.
 const (
 	Alive Verdict = iota
-	// Deaf: nothing was received for three intervals and a half.
+	// Deaf: nothing was received for Missed intervals.
 	Deaf
-	// Unheard: the other end says that it received nothing from us for three
-	// intervals, and has not taken it back.
+	// Unheard: the other end says that it received nothing from us for nearly as
+	// long, and has not taken it back.
 	Unheard
 )
 
-// Missed probes in a row make a link dead.
-const Missed = 3
+const (
+	// Interval is the time between probes that the other numbers were chosen for.
+	//
+	// Silence of 700 ms is what a link needs that is well: an end that gets no CPU for
+	// 400 ms, a way whose delay moves by 50 ms both ways, and what was lost before.
+	// Where probes are 200 ms apart, one lost packet of each direction before such a
+	// stall makes that too little, once in 3,000 stalls; at 100 ms it takes two of each,
+	// once in some millions. A cut is seen no later for it, but sooner, by half the
+	// difference of the intervals: silence is looked for as often as probes are sent,
+	// and twice.
+	Interval = 100 * time.Millisecond
+	// Missed probes in a row make a link dead.
+	Missed = 7
+	// doubted is for how many intervals the other end's word must stand.
+	doubted = 5
+	// tardy is how many intervals a tick may be late before it is our own fault.
+	tardy = 3
+)
 
 // Prober decides whether a link is alive. It is pure: time and what was received
 // come from outside. It is ticked at half the probe interval, so that a cut is
 // noticed at most half an interval late.
 //
-// A link is dead when three probes in a row are missing and no other packet came
-// instead: with 2 % loss three lost probes happen every few hours, while the
-// acknowledgements of our own probes come through. In the other direction the
-// peer's Quiet plays that part.
+// A link is dead when Missed probes in a row are missing and no other packet came
+// instead: the acknowledgements of our own probes are as many again. In the other
+// direction the peer's Quiet plays that part.
 type Prober struct {
 	interval time.Duration
 	start    time.Time // zero of the clock on the wire
@@ -59,21 +74,20 @@ func New(interval time.Duration, now time.Time) *Prober {
 	return &Prober{interval: interval, start: now, lastTick: now, heardAt: now}
 }
 
-// window is how long silence may last. The third probe is missing once it could have
-// come, on a way whose delay varies: at three intervals it is only due.
-func (p *Prober) window() time.Duration { return Missed*p.interval + p.interval/2 }
+// window is how long silence may last.
+func (p *Prober) window() time.Duration { return Missed * p.interval }
 
-// doubt is how long the word that we are not heard must stand: the next two probes
-// may take it back. Where a path stands still for 400 ms and goes on, that word and
+// doubt is how long the word that we are not heard must stand: the next probes may
+// take it back. Where a path stands still for 400 ms and goes on, that word and
 // what it was about arrive together. An end that stays deaf closes the link and says
 // so by its connections, which is faster; this is for when none of that arrives.
-func (p *Prober) doubt() time.Duration { return 2*p.interval + p.interval/2 }
+func (p *Prober) doubt() time.Duration { return doubted * p.interval }
 
 // Tick is called every half interval with the number of packets received so far.
 // It returns a probe to send when one is due. late says that our own clock was
 // held up: silence then says nothing about the link, and the window restarts.
 func (p *Prober) Tick(now time.Time, packets uint64) (probe wire.Probe, due, late bool, v Verdict) {
-	late = now.Sub(p.lastTick) > p.interval+p.interval/2
+	late = now.Sub(p.lastTick) > tardy*p.interval
 	p.lastTick = now
 	if packets != p.packets {
 		p.packets, p.heardAt = packets, now
@@ -119,11 +133,11 @@ func (p *Prober) Receive(now time.Time, probe *wire.Probe) (s Sample) {
 		return s // late or repeated: what it says is stale
 	}
 	p.peerSeq, p.peerSent, p.peerAt = probe.Seq, probe.Sent, now
-	// Half an interval early: when the other end has been deaf for a whole
+	// An interval early: when the other end has been deaf for a whole
 	// window it closes the link and says no more. While we were held up ourselves
 	// we were quiet, and probes of that time may still come: they say nothing of
 	// the link before we have been awake for as long.
-	limit := p.window() - p.interval/2
+	limit := p.window() - p.interval
 	switch {
 	case probe.Quiet < limit || now.Sub(p.awake) < limit:
 		p.disowned = time.Time{}

@@ -7,7 +7,10 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
-const interval = 200 * time.Millisecond
+const interval = Interval
+
+// said is how long an end has been quiet for the other to say so in earnest.
+const said = (Missed - 1) * interval
 
 // clock ticks a prober at its rhythm.
 type clock struct {
@@ -55,7 +58,7 @@ func TestProberSendsOncePerInterval(t *testing.T) {
 	}
 }
 
-func TestProberIsDeafAfterThreeIntervals(t *testing.T) {
+func TestProberIsDeafAfterSevenIntervals(t *testing.T) {
 	c := newClock()
 	c.packets++
 	_, _, _, v := c.tick(interval / 2)
@@ -63,7 +66,7 @@ func TestProberIsDeafAfterThreeIntervals(t *testing.T) {
 	for ; v == Alive; silent++ {
 		_, _, _, v = c.tick(interval / 2)
 	}
-	if v != Deaf || silent != 2*Missed+1 {
+	if v != Deaf || silent != 2*Missed {
 		t.Errorf("verdict %v after %d half intervals", v, silent)
 	}
 }
@@ -101,7 +104,7 @@ func TestLateProberBlamesItself(t *testing.T) {
 			t.Fatal("late again")
 		}
 	}
-	if n != 2*Missed+1 {
+	if n != 2*Missed {
 		t.Errorf("dead after %d half intervals", n)
 	}
 }
@@ -114,29 +117,29 @@ func TestProberBelievesThatItIsNotHeard(t *testing.T) {
 		_, _, _, v := c.tick(interval / 2)
 		return v
 	}
-	if v := hear(1, 2*interval); v != Alive {
-		t.Errorf("two quiet intervals: %v", v)
+	if v := hear(1, said-interval/2); v != Alive {
+		t.Errorf("quiet for less: %v", v)
 	}
-	if v := hear(2, 3*interval); v != Alive {
+	if v := hear(2, said); v != Alive {
 		t.Errorf("quiet for the window, said a moment ago: %v", v)
 	}
 	if v := hear(3, 0); v != Alive {
 		t.Errorf("heard again: %v", v)
 	}
-	if v := c.wait(5); v != Alive {
+	if v := c.wait(2 * doubted); v != Alive {
 		t.Errorf("long after it was taken back: %v", v)
 	}
-	if v := hear(4, 3*interval); v != Alive {
+	if v := hear(4, said); v != Alive {
 		t.Errorf("quiet for the window, said a moment ago: %v", v)
 	}
-	if v := c.wait(4); v != Unheard {
+	if v := c.wait(2*doubted - 1); v != Unheard {
 		t.Errorf("not taken back: %v", v)
 	}
 	if v := hear(5, 0); v != Alive {
 		t.Errorf("heard again: %v", v)
 	}
 	// An old probe that comes late says nothing about now.
-	if v := hear(2, 3*interval); v != Alive {
+	if v := hear(2, said); v != Alive {
 		t.Errorf("stale probe: %v", v)
 	}
 }
@@ -147,23 +150,23 @@ func TestLateProberDoesNotBelieveThatItIsNotHeard(t *testing.T) {
 	c := newClock()
 	c.packets++
 	c.tick(interval / 2)
-	if _, due, late, _ := c.tick(3 * interval); !late || !due {
+	if _, due, late, _ := c.tick((tardy + 1) * interval); !late || !due {
 		t.Fatalf("late %v, due %v", late, due)
 	}
 	for seq := uint64(1); seq <= 3; seq++ {
 		c.packets++
-		c.p.Receive(c.now, &wire.Probe{Seq: seq, Quiet: 3 * interval})
+		c.p.Receive(c.now, &wire.Probe{Seq: seq, Quiet: said})
 		if _, _, _, v := c.tick(interval / 2); v != Alive {
 			t.Fatalf("probe %d after the hold-up: %v", seq, v)
 		}
 	}
 	// One that is still not heard after as long is cut off.
-	for range 3 {
+	for range 2 * Missed {
 		c.packets++
 		c.tick(interval / 2)
 	}
-	c.p.Receive(c.now, &wire.Probe{Seq: 4, Quiet: 3 * interval})
-	if v := c.wait(5); v != Unheard {
+	c.p.Receive(c.now, &wire.Probe{Seq: 4, Quiet: said})
+	if v := c.wait(2 * doubted); v != Unheard {
 		t.Errorf("not heard for long after the hold-up: %v", v)
 	}
 }
