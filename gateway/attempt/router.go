@@ -79,9 +79,10 @@ func New(o Options) (*Router, error) {
 	return &Router{o: o, log: log, metrics: m}, nil
 }
 
-// Retire forgets budgets and series of services that keep says no to.
+// Retire forgets the series of services that keep says no to, and their budgets when
+// those are idle.
 func (r *Router) Retire(keep func(catalog.ServiceName) bool) {
-	for _, service := range r.budgets.Prune(keep) {
+	for _, service := range r.budgets.Prune(keep, r.o.Now()) {
 		labels := prometheus.Labels{"service": service.String()}
 		r.metrics.retries.DeletePartialMatch(labels)
 		r.metrics.exhausted.DeletePartialMatch(labels)

@@ -89,52 +89,83 @@ func (b *Budget) left(now time.Time) float64 {
 	return Ratio*float64(calls) + Floor - float64(retries)
 }
 
+// idle reports whether nothing of the last Window is in it: a new one is as good.
+func (b *Budget) idle(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	newest := now.UnixNano() / slotLength
+	for i := range b.slots {
+		s := &b.slots[i]
+		if age := newest - s.number; age >= 0 && age < retrySlots && s.calls+s.retries > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // Budgets holds one Budget per service, so that one that fails does not use up
 // the retries of the others. The zero value is empty and ready.
 type Budgets struct {
 	mu        sync.RWMutex
-	byService map[catalog.ServiceName]*Budget
+	byService map[catalog.ServiceName]*entry
+}
+
+// entry is a service's budget. A service that left the table keeps it for Window: one
+// that comes and goes would have its Floor anew each time, and lose what it has earned.
+type entry struct {
+	budget Budget
+	left   bool
 }
 
 // Of returns the service's budget, made at first use. Callers ask for services
 // of the route table only, and Prune removes the others, so the map is bounded.
 func (b *Budgets) Of(service catalog.ServiceName) *Budget {
 	b.mu.RLock()
-	budget := b.byService[service]
+	e := b.byService[service]
+	is := e != nil && !e.left
 	b.mu.RUnlock()
-	if budget != nil {
-		return budget
+	if is {
+		return &e.budget
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if budget = b.byService[service]; budget == nil {
+	if e = b.byService[service]; e == nil {
 		if b.byService == nil {
-			b.byService = make(map[catalog.ServiceName]*Budget)
+			b.byService = make(map[catalog.ServiceName]*entry)
 		}
-		budget = new(Budget)
-		b.byService[service] = budget
+		e = new(entry)
+		b.byService[service] = e
 	}
-	return budget
+	e.left = false
+	return &e.budget
 }
 
-// Prune forgets the budgets of services for which keep says no, and names them.
-func (b *Budgets) Prune(keep func(catalog.ServiceName) bool) (gone []catalog.ServiceName) {
+// Prune takes note of the services that have left, those for which keep says no, and
+// names them; of those that left before it forgets the budgets that are idle.
+func (b *Budgets) Prune(keep func(catalog.ServiceName) bool, now time.Time) (gone []catalog.ServiceName) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for service := range b.byService {
-		if !keep(service) {
-			delete(b.byService, service)
+	for service, e := range b.byService {
+		if keep(service) {
+			continue
+		}
+		if !e.left {
+			e.left = true
 			gone = append(gone, service)
+		}
+		if e.budget.idle(now) {
+			delete(b.byService, service)
 		}
 	}
 	return gone
 }
 
-// Has reports whether the service has a budget: it was called and is in the table.
+// Has reports whether the service was called and is in the table.
 func (b *Budgets) Has(service catalog.ServiceName) bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return b.byService[service] != nil
+	e := b.byService[service]
+	return e != nil && !e.left
 }
 
 // Len is how many budgets are held.

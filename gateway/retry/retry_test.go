@@ -177,9 +177,36 @@ func TestBudgetsAreBoundedByTheTable(t *testing.T) {
 	if first, again := b.Of(a), b.Of(a); first != again || first == b.Of(c) {
 		t.Fatal("one budget per service expected")
 	}
-	b.Prune(func(n catalog.ServiceName) bool { return n == a })
+	b.Prune(func(n catalog.ServiceName) bool { return n == a }, time.Unix(1e9, 0))
 	if b.Len() != 1 {
 		t.Fatalf("%d budgets left", b.Len())
+	}
+}
+
+// A service that leaves the table for a moment has used what it has used.
+func TestABudgetOutlivesItsServicesAbsence(t *testing.T) {
+	var b retry.Budgets
+	a, now := catalog.MustServiceName("a"), time.Unix(1e9, 0)
+	nobody := func(catalog.ServiceName) bool { return false }
+	granted, left := 0, 0
+	for range 50 { // every 100 ms it goes and comes, and fails all it can
+		budget := b.Of(a)
+		budget.Call(now)
+		for budget.Take(now) {
+			granted++
+		}
+		left += len(b.Prune(nobody, now))
+		if b.Has(a) {
+			t.Fatal("a service that is not in the table counts as one")
+		}
+		now = now.Add(100 * time.Millisecond)
+	}
+	if most := int(retry.Floor + retry.Ratio*50); granted > most || left != 50 {
+		t.Errorf("%d retries for 50 calls, want %d at most; told of %d absences", granted, most, left)
+	}
+	now = now.Add(retry.Window + time.Second)
+	if b.Prune(nobody, now); b.Len() != 0 {
+		t.Error("kept for longer than it matters")
 	}
 }
 
