@@ -26,6 +26,7 @@ type Counters struct {
 	inFlight atomic.Int64
 	requests atomic.Uint64
 	failures atomic.Uint64
+	cancels  atomic.Uint64
 	ewma     peak
 	// bias is what calls took beyond what the terms of their delay said, and penalty a
 	// peak EWMA of failures alone: both in nanoseconds, for the delay model.
@@ -90,7 +91,18 @@ func (c *Counters) Refuse(nowNanos int64, d, after time.Duration) {
 
 // Cancel ends a call whose outcome says nothing of the service: a dead link, a
 // denial, a caller that went away.
-func (c *Counters) Cancel() { c.count(-1) }
+func (c *Counters) Cancel() {
+	c.count(-1)
+	c.cancels.Add(1)
+}
+
+// Judged is how many calls ended in a way that speaks of the service, so far, and how
+// many of those it failed.
+func (c *Counters) Judged() (calls, failures uint64) {
+	failures = c.failures.Load()
+	ended := int64(c.requests.Load()) - c.inFlight.Load() - int64(c.cancels.Load())
+	return max(uint64(max(ended, 0)), failures), failures
+}
 
 // InFlight is how many calls began and did not end.
 func (c *Counters) InFlight() int64 { return c.inFlight.Load() }

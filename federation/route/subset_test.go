@@ -137,7 +137,7 @@ func TestSlowStart(t *testing.T) {
 
 // Who fails at once, or refuses, is not asked more than its share.
 func TestFailingFastDrawsNoCallsByAnyAlgorithm(t *testing.T) {
-	for _, a := range []policy.Algorithm{policy.P2C, policy.RoundRobin, policy.Random, policy.Weighted, policy.RingHash, policy.Maglev} {
+	for _, a := range []policy.Algorithm{policy.P2C, policy.RoundRobin, policy.Random, policy.Weighted, policy.LeastRequest, policy.RingHash, policy.Maglev} {
 		for _, refuses := range []bool{false, true} {
 			traffic := policy.Traffic{Algorithm: a}
 			if a.Hashes() {
@@ -163,7 +163,7 @@ func TestFailingFastDrawsNoCallsByAnyAlgorithm(t *testing.T) {
 					bad++
 				}
 			}
-			if share := float64(bad) / 8000; share > 0.27 || a == policy.P2C && share > 0.05 {
+			if share := float64(bad) / 8000; share > 0.27 || (a == policy.P2C || a == policy.LeastRequest) && share > 0.05 {
 				t.Errorf("%s, refuses %v: %.3f of calls go to who fails fast", a, refuses, share)
 			}
 		}
