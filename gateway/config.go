@@ -65,7 +65,8 @@ type DecisionLog struct {
 }
 
 // FailBack is the pace of a fail-back; the zero value is route.DefaultRamp: 60 s,
-// then 10 % per 10 s.
+// then 10 % per 10 s. It is never faster than ready endpoints come back, and each relapse
+// doubles Hold, up to five times.
 type FailBack struct {
 	// Hold is how long it must have been well before it gets anything.
 	Hold time.Duration `yaml:"hold,omitempty"`

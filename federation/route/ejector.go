@@ -30,9 +30,12 @@ type EjectorOptions struct {
 	// Failures in a row that eject.
 	Failures int
 	// Base is the first ejection's length; each further one doubles it, up to
-	// Max. A target that stayed in service for Max starts from Base again: one
+	// Max. A target that stayed in full service for Max starts from Base again: one
 	// success alone does not, or a target that flaps would be let in for ever.
 	Base, Max time.Duration
+	// OutlierBase is the length of an ejection as an outlier (Outliers), times their
+	// number, up to OutlierMax: a target that fails in part passes a probation by luck.
+	OutlierBase, OutlierMax time.Duration
 	// Jitter spreads a length by up to this share of it, both ways, so that
 	// gateways do not probe in step.
 	Jitter float64
@@ -41,10 +44,14 @@ type EjectorOptions struct {
 	MaxShare float64
 }
 
-// DefaultEjector has the threshold of Envoy's outlier detection and the
-// penalties of Linkerd's failure accrual (1 s to 60 s, jitter 0.5).
+// DefaultEjector has the threshold of Envoy's outlier detection, the penalties of
+// Linkerd's failure accrual (1 s to 60 s, jitter 0.5) for failures in a row, and Envoy's
+// (30 s times their number, up to 300 s) for outliers.
 func DefaultEjector() EjectorOptions {
-	return EjectorOptions{Failures: 5, Base: time.Second, Max: time.Minute, Jitter: 0.5, MaxShare: 0.5}
+	return EjectorOptions{
+		Failures: 5, Base: time.Second, Max: time.Minute, Jitter: 0.5, MaxShare: 0.5,
+		OutlierBase: 30 * time.Second, OutlierMax: 300 * time.Second,
+	}
 }
 
 // Room reports whether one more of total targets may be ejected while ejected
@@ -62,7 +69,8 @@ type Ejector struct {
 	ejected  int // ejections since the last calm
 	refuted  int // failed probations of this ejection
 	until    time.Time
-	closed   time.Time // when the last ejection ended in a success
+	closed   time.Time // since when it is in full service after the last ejection
+	outlier  string    // why, of an ejection as an outlier
 }
 
 // NewEjector returns a closed ejector.
@@ -87,7 +95,7 @@ func (e *Ejector) Observe(o Outcome, now time.Time, random uint64, room bool) bo
 			// While ejected, a late answer to an older call proves nothing.
 			return false
 		}
-		e.until, e.closed, e.refuted = time.Time{}, now, 0
+		e.until, e.closed, e.refuted, e.outlier = time.Time{}, now, 0, ""
 		return true
 	case LinkFailure, Refusal, CallerFailure:
 	}
@@ -103,26 +111,50 @@ func (e *Ejector) fail(now time.Time, random uint64, room bool) bool {
 		if e.failures < e.options.Failures || !room {
 			return false
 		}
-		if now.Sub(e.closed) >= e.options.Max {
-			e.ejected = 0
-		}
+		e.calm(now)
 	} else {
 		e.refuted++
 	}
-	e.until = now.Add(e.length(random))
-	e.ejected++
-	e.failures = 0
+	e.eject(now, e.doubled(), random)
 	return true
 }
 
-// length is Base doubled per ejection since the last calm, at most Max, then spread.
-func (e *Ejector) length(random uint64) time.Duration {
-	d := e.options.Max
-	if e.ejected < 32 && e.options.Base < e.options.Max>>e.ejected {
-		d = e.options.Base << e.ejected
+// Eject ejects a target in service as an outlier, for a reason in words, and reports
+// whether the state changed.
+func (e *Ejector) Eject(now time.Time, random uint64, reason string) bool {
+	if !e.until.IsZero() {
+		return false
 	}
+	e.calm(now)
+	e.outlier = reason
+	e.eject(now, min(e.options.OutlierBase*time.Duration(e.ejected+1), e.options.OutlierMax), random)
+	return true
+}
+
+// Held says that at now a fail-back holds back some of the target's load: it is not in
+// full service, and has yet to show that it is well.
+func (e *Ejector) Held(now time.Time) { e.closed = now }
+
+// calm forgets ejections of long ago.
+func (e *Ejector) calm(now time.Time) {
+	if now.Sub(e.closed) >= e.options.Max {
+		e.ejected = 0
+	}
+}
+
+func (e *Ejector) eject(now time.Time, length time.Duration, random uint64) {
 	u := float64(random>>11) / (1 << 53) // [0, 1)
-	return time.Duration(float64(d) * (1 + e.options.Jitter*(2*u-1)))
+	e.until = now.Add(time.Duration(float64(length) * (1 + e.options.Jitter*(2*u-1))))
+	e.ejected++
+	e.failures = 0
+}
+
+// doubled is Base doubled per ejection since the last calm, at most Max.
+func (e *Ejector) doubled() time.Duration {
+	if e.ejected < 32 && e.options.Base < e.options.Max>>e.ejected {
+		return e.options.Base << e.ejected
+	}
+	return e.options.Max
 }
 
 // Until is when the ejection ends: zero if there is none, in the past while the
@@ -131,12 +163,16 @@ func (e *Ejector) Until() time.Time { return e.until }
 
 // Reason is the text for TargetEvidence.Reason, "" when closed.
 func (e *Ejector) Reason() string {
+	first := e.outlier
+	if first == "" {
+		first = fmt.Sprintf("%d failures in a row", e.options.Failures)
+	}
 	switch {
 	case e.until.IsZero():
 		return ""
 	case e.refuted > 0:
-		return fmt.Sprintf("%d failures in a row, then %d failed probations", e.options.Failures, e.refuted)
+		return fmt.Sprintf("%s, then %d failed probations", first, e.refuted)
 	default:
-		return fmt.Sprintf("%d failures in a row", e.options.Failures)
+		return first
 	}
 }

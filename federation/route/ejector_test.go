@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -136,7 +137,7 @@ func TestRamp(t *testing.T) {
 	if got := at(0); got != 0 {
 		t.Errorf("one that was never out withholds %v", got)
 	}
-	r.Out()
+	r.Out(epoch, o)
 	if got := at(0); got != 0 {
 		t.Errorf("one that is out withholds %v", got)
 	}
@@ -150,13 +151,97 @@ func TestRamp(t *testing.T) {
 		}
 	}
 	// An outage in between starts over.
-	r.Out()
+	r.Out(epoch.Add(10*time.Second), o)
 	r.Back(epoch.Add(10 * time.Second))
-	if got := at(12); got != 1 {
+	if got := at(19.9); got != 1 { // twice as long
 		t.Errorf("after a relapse: %v", got)
 	}
+	if got := at(20); got < 0.9-1e-6 || got > 0.9+1e-6 {
+		t.Errorf("after twice the hold-down: %v", got)
+	}
 	w, next := r.Withheld(epoch.Add(10*time.Second), route.RampOptions{})
-	if w != 1 || next != epoch.Add(70*time.Second) {
+	if w != 1 || next != epoch.Add(130*time.Second) {
 		t.Errorf("by default: %v until %s", w, next.Sub(epoch))
 	}
+}
+
+// What leaves before it has served in full for as long is held back for twice as long.
+func TestARelapseIsHeldBackLonger(t *testing.T) {
+	var r route.Ramp
+	o := route.RampOptions{Hold: 10 * time.Second, Step: 0.5, Interval: time.Second}
+	now := epoch
+	hold := func() (d time.Duration) {
+		r.Out(now, o)
+		r.Back(now)
+		for r.Holding(now.Add(d), o) {
+			d += time.Second
+		}
+		return d
+	}
+	for i, want := range []time.Duration{10, 20, 40, 50, 50} {
+		got := hold()
+		if got != want*time.Second {
+			t.Errorf("departure %d: held back for %v, want %v s", i, got, want)
+		}
+		now = now.Add(got + 5*time.Second) // it serves in full for 4 s
+	}
+	now = now.Add(time.Minute)
+	if got := hold(); got != 10*time.Second {
+		t.Errorf("after a minute in service: held back for %v", got)
+	}
+	// What leaves while it is held back had nothing yet: that is no relapse.
+	for range 5 {
+		now = now.Add(time.Second)
+		r.Out(now, o)
+		r.Back(now)
+	}
+	if got := hold(); got != 10*time.Second {
+		t.Errorf("after departures from a hold-down: held back for %v", got)
+	}
+}
+
+// A fail-back gives no more than the part of the capacity that is back.
+func TestRampByCapacity(t *testing.T) {
+	o := route.RampOptions{Hold: 10 * time.Second, Step: 0.1, Interval: time.Second}
+	var r route.Ramp
+	now := epoch
+	share := func(ready uint64, after time.Duration) float64 {
+		now = now.Add(after)
+		r.Ready(ready, now, o)
+		w, _ := r.Withheld(now, o)
+		return 1 - w
+	}
+	near := func(what string, got, want float64) {
+		t.Helper()
+		if math.Abs(got-want) > 1e-6 {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+	near("in service", share(20, 0), 1)
+	near("less of it, in service", share(5, time.Second), 1)
+	near("all of it", share(20, time.Second), 1)
+	r.Ready(0, now, o)
+	r.Out(now, o)
+	near("out", share(0, time.Hour), 1)
+	r.Ready(2, now, o)
+	r.Back(now)
+	near("held back", share(2, 9*time.Second), 0)
+	near("by time", share(3, time.Second), 0.1)
+	near("by capacity", share(3, 40*time.Second), 0.15)
+	near("more is back", share(10, 10*time.Second), 0.5)
+	near("no more comes", share(10, 49*time.Second), 0.5)
+	near("that is all: on by time", share(10, time.Second), 0.6)
+	near("on", share(10, 2*time.Second), 0.8)
+	near("in full", share(10, 10*time.Second), 1)
+	near("what it had once is no measure any more", share(9, time.Second), 1)
+
+	r = route.Ramp{}
+	r.Join(30)
+	near("new beside thirty", share(1, 0), 1.0/30)
+	near("no hold-down", share(15, time.Second), 0.5)
+	near("as many", share(30, time.Second), 1)
+	near("in full service its part is no measure", share(29, time.Second), 1)
+	r = route.Ramp{}
+	r.Join(0)
+	near("nobody else", share(1, 0), 1)
 }

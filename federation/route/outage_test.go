@@ -92,7 +92,7 @@ func (o *outage) outcome(ok bool, now time.Time) {
 	if o.ejector.Until().IsZero() {
 		o.ramp.Back(now)
 	} else {
-		o.ramp.Out()
+		o.ramp.Out(now, o.options)
 		o.ejections++
 	}
 	o.compile(now)

@@ -35,6 +35,8 @@ type Options struct {
 	// Learned is how many calls at once the own endpoints of a service were found to
 	// take through this gateway; false where that is not known. Nil is never.
 	Learned func(service catalog.ServiceName) (calls int, ok bool)
+	// Outliers is that of outliers; zero means route.DefaultOutliers.
+	Outliers route.OutlierOptions
 	// Random drives jitter; required.
 	Random func() uint64
 	// Now is the clock; nil means the real one.
@@ -68,6 +70,8 @@ type Board struct {
 	mu        sync.RWMutex
 	targets   map[route.Target]*targetState
 	endpoints map[route.EndpointKey]*endpointState
+	watched   map[portKey]*watch
+	looked    time.Time                                    // when outliers are looked for next
 	reports   map[catalog.ClusterName]map[string]farReport // by gateway
 	delays    map[catalog.ClusterName]map[string]farDelays // by gateway
 	loads     map[catalog.ClusterName]map[string]farLoad   // by gateway
@@ -94,6 +98,9 @@ func New(o Options) (*Board, error) {
 	if o.Ejector == (route.EjectorOptions{}) {
 		o.Ejector = route.DefaultEjector()
 	}
+	if o.Outliers == (route.OutlierOptions{}) {
+		o.Outliers = route.DefaultOutliers()
+	}
 	log := o.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -115,6 +122,7 @@ func New(o Options) (*Board, error) {
 		shares:    make(map[route.PortKey]lent),
 		told:      make(map[spare.Peer]toldLoad),
 		loadNews:  make(chan struct{}, 1),
+		watched:   make(map[portKey]*watch),
 		targets:   make(map[route.Target]*targetState),
 		endpoints: make(map[route.EndpointKey]*endpointState),
 	}, nil
@@ -137,6 +145,7 @@ func (b *Board) SetTable(t *route.Table) {
 	defer b.compiling.Unlock()
 	old := b.table
 	b.table = t
+	b.greet(b.index.Load(), ix, t)
 	b.index.Store(ix)
 	b.forget(t, ix)
 	b.forgetRamps(t, ix)
@@ -230,6 +239,11 @@ func (b *Board) Refresh() time.Time {
 	for _, r := range b.ramps {
 		next = earlier(next, r.next)
 	}
+	b.mu.RLock()
+	if len(b.watched) > 0 {
+		next = earlier(next, b.looked)
+	}
+	b.mu.RUnlock()
 	for _, t := range b.latest.Load().Targets {
 		if t.EjectedUntil.After(now) {
 			next = earlier(next, t.EjectedUntil)
@@ -248,6 +262,7 @@ func earlier(a, b time.Time) time.Time {
 // compile makes and publishes the plan of this moment. b.compiling is held.
 func (b *Board) compile(now time.Time) *route.Plan {
 	b.readLinks(now)
+	b.lookForOutliers(now)
 	e := b.evidence(now)
 	plan := route.Recompile(b.plan.Load(), b.table, e, b.live)
 	b.latest.Store(e)

@@ -96,7 +96,7 @@ func (c *clusterState) read(b *Board, name catalog.ClusterName, l Link, now time
 	case c.wasUp:
 		// Only what carried calls has something to come back to: the first link
 		// after a start serves at once.
-		c.ramp.Out()
+		c.ramp.Out(now, b.o.Ramp)
 	}
 	c.evidence.Withheld, c.next = c.ramp.Withheld(now, b.o.Ramp)
 	if l.Up && l.RTT > 0 {

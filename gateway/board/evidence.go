@@ -10,8 +10,12 @@ import (
 // serviceRamp is the fail-back of one target.
 type serviceRamp struct {
 	ramp  route.Ramp
-	wasIn bool // in service once, so that there is something to come back to
+	wasIn bool      // in service once, so that there is something to come back to
+	since time.Time // in service since; zero while it is not
+	ready uint32
 	next  time.Time
+	// withheld is the part that was held back last.
+	withheld float64
 }
 
 // evidence gathers what is known at now. b.compiling is held.
@@ -73,27 +77,36 @@ func (b *Board) remote(e *route.Evidence, s *route.Service, r *route.Remote, now
 	}
 }
 
-// target completes the evidence of one target and moves its ramp.
+// target completes the evidence of one target and moves its ramp. b.mu is held.
 func (b *Board) target(e *route.Evidence, t route.Target, ev route.TargetEvidence, ready uint32, now time.Time) {
-	ejected := false
-	if state := b.targets[t]; state != nil {
+	state, ejected := b.targets[t], false
+	if state != nil {
 		ev.EjectedUntil, ev.Reason = state.ejector.Until(), state.ejector.Reason()
 		ejected = !ev.EjectedUntil.IsZero() // on probation too: not back yet
 	}
 	ramp := b.ramps[t]
 	switch in := ready > 0 && !ejected; {
 	case ramp == nil && in:
-		ramp = &serviceRamp{wasIn: true}
+		ramp = &serviceRamp{wasIn: true, since: now}
 		b.ramps[t] = ramp
+		ramp.ramp.Join(b.carried(t, now))
 	case ramp == nil:
 	case in:
 		ramp.ramp.Back(now)
-		ramp.wasIn = true
+		if ramp.wasIn = true; ramp.since.IsZero() {
+			ramp.since = now
+		}
 	case ramp.wasIn:
-		ramp.ramp.Out()
+		ramp.ramp.Out(now, b.o.Ramp)
+		ramp.since = time.Time{}
 	}
 	if ramp != nil {
-		ev.Withheld, ramp.next = ramp.ramp.Withheld(now, b.o.Ramp)
+		ramp.ready = ready
+		ramp.ramp.Ready(uint64(ready), now, b.o.Ramp)
+		ramp.withheld, ramp.next = ramp.ramp.Withheld(now, b.o.Ramp)
+		if ev.Withheld = ramp.withheld; ev.Withheld > 0 && state != nil && !ejected {
+			state.ejector.Held(now)
+		}
 	}
 	if ev.Processing > 0 {
 		if last := b.latest.Load(); last != nil {
@@ -105,10 +118,29 @@ func (b *Board) target(e *route.Evidence, t route.Target, ev route.TargetEvidenc
 	}
 }
 
+// carried is the capacity, in ready endpoints, of whichever cluster carried the load of
+// a port so far; 0 where none has for as long as a hold-down, as after a start.
+func (b *Board) carried(t route.Target, now time.Time) (most uint64) {
+	hold := b.o.Ramp.Hold
+	if b.o.Ramp == (route.RampOptions{}) {
+		hold = route.DefaultRamp().Hold
+	}
+	for _, c := range b.index.Load().offers[portKey{t.Service, t.Port}] {
+		other := b.ramps[route.Target{Service: t.Service, Port: t.Port, Cluster: c}]
+		if c != t.Cluster && other != nil && !other.since.IsZero() && now.Sub(other.since) >= hold {
+			most = max(most, uint64(other.ready))
+		}
+	}
+	return most
+}
+
 func (e *endpointState) evidence() (route.EndpointEvidence, bool) {
-	ev := route.EndpointEvidence{Healthy: true}
+	ev := route.EndpointEvidence{Healthy: true, Since: e.since}
 	if e.checked {
-		ev.Healthy, ev.Reason, ev.Since = e.health.Healthy, e.health.Reason, e.health.Since
+		ev.Healthy, ev.Reason = e.health.Healthy, e.health.Reason
+		if !ev.Healthy || e.health.Since.After(ev.Since) {
+			ev.Since = e.health.Since
+		}
 	}
 	if e.ejector != nil && !e.ejector.Until().IsZero() {
 		ev.EjectedUntil = e.ejector.Until()
@@ -116,7 +148,7 @@ func (e *endpointState) evidence() (route.EndpointEvidence, bool) {
 			ev.Reason = e.ejector.Reason()
 		}
 	}
-	return ev, e.checked || !ev.EjectedUntil.IsZero()
+	return ev, e.checked || !ev.EjectedUntil.IsZero() || !ev.Since.IsZero()
 }
 
 // ownReadiness counts the own endpoints of a port. b.mu is held.

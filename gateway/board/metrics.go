@@ -12,6 +12,7 @@ type metrics struct {
 	compiles       prometheus.Counter
 	compileSeconds prometheus.Histogram
 	ejections      *prometheus.CounterVec
+	aborts         *prometheus.CounterVec
 	up             *prometheus.GaugeVec
 	withheld       *prometheus.GaugeVec
 	slots          *prometheus.GaugeVec
@@ -30,6 +31,9 @@ func newMetrics(r prometheus.Registerer, live *route.Live) (*metrics, error) {
 		}),
 		ejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_gateway_ejections_total", Help: "Ejections of a service in a cluster by passive outcomes.",
+		}, []string{"service", "cluster"}),
+		aborts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_gateway_fail_back_aborts_total", Help: "Fail-backs of a service in a cluster that were taken back because calls failed there.",
 		}, []string{"service", "cluster"}),
 		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "isthmus_gateway_cluster_up", Help: "1 while a link to the cluster takes new streams.",
@@ -50,7 +54,7 @@ func newMetrics(r prometheus.Registerer, live *route.Live) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.compiles, m.compileSeconds, m.ejections, m.up, m.withheld, m.slots, m.spare, m.granted, newForecastMetrics(live)} {
+	for _, c := range []prometheus.Collector{m.compiles, m.compileSeconds, m.ejections, m.aborts, m.up, m.withheld, m.slots, m.spare, m.granted, newForecastMetrics(live)} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("board metrics: %w", err)
 		}
@@ -96,6 +100,7 @@ func (m *metrics) retire(old, now *route.Table) {
 	for i := range old.Services {
 		if n := old.Services[i].Name; !services[n] {
 			m.ejections.DeletePartialMatch(prometheus.Labels{"service": n.String()})
+			m.aborts.DeletePartialMatch(prometheus.Labels{"service": n.String()})
 		}
 	}
 	peers := make(map[catalog.ClusterName]bool, len(now.Peers))
@@ -108,6 +113,7 @@ func (m *metrics) retire(old, now *route.Table) {
 			continue
 		}
 		m.ejections.DeletePartialMatch(prometheus.Labels{"cluster": string(n)})
+		m.aborts.DeletePartialMatch(prometheus.Labels{"cluster": string(n)})
 		m.up.DeleteLabelValues(string(n))
 		m.withheld.DeleteLabelValues(string(n))
 	}

@@ -1,6 +1,7 @@
 package board
 
 import (
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -21,6 +22,9 @@ type endpointState struct {
 	targetState
 	checked bool
 	health  health.State
+	// since is when it came into service, by the table or out of an ejection; zero of
+	// one that was there at the start.
+	since time.Time
 }
 
 // Observe takes the outcome of one attempt. endpoint is set where the target is
@@ -45,6 +49,9 @@ func (b *Board) Observe(target route.Target, endpoint *route.EndpointKey, outcom
 		return
 	}
 	b.mu.Lock()
+	if outcome == route.ServiceFailure {
+		b.watch(portKey{target.Service, target.Port}, now)
+	}
 	changed := b.observeTarget(ix, target, outcome, certain, now)
 	if endpoint != nil && b.observeEndpoint(ix, *endpoint, outcome, certain, now) {
 		changed = true
@@ -89,9 +96,7 @@ func (b *Board) observeTarget(ix *index, target route.Target, outcome route.Outc
 		return false
 	}
 	if t.ejector.Until().After(now) {
-		b.metrics.ejections.WithLabelValues(target.Service.String(), string(target.Cluster)).Inc()
-		b.log.Warn("target ejected", "service", target.Service.String(), "port", target.Port, "cluster", string(target.Cluster),
-			"reason", t.ejector.Reason(), "duration", t.ejector.Until().Sub(now))
+		b.tellEjected(target, t)
 	} else {
 		b.log.Info("target passed its probation", "service", target.Service.String(), "port", target.Port, "cluster", string(target.Cluster))
 	}
@@ -124,7 +129,9 @@ func (b *Board) observeEndpoint(ix *index, key route.EndpointKey, outcome route.
 	if !e.observe(outcome, certain, now, b.o.Random(), b.o.Ejector.Room(ejected, len(ids))) {
 		return false
 	}
-	if e.ejector.Until().After(now) {
+	if e.ejector.Until().IsZero() {
+		e.since = now
+	} else if e.ejector.Until().After(now) {
 		b.log.Warn("endpoint ejected", "service", key.Service.String(), "port", key.Port, "endpoint", key.ID,
 			"reason", e.ejector.Reason(), "duration", e.ejector.Until().Sub(now))
 	}
@@ -159,6 +166,9 @@ func (b *Board) SetHealth(key route.EndpointKey, s health.State) {
 		b.endpoints[key] = e
 	}
 	if s.Healthy && e.checked && !e.health.Healthy {
+		if e.ejector != nil && !e.ejector.Until().IsZero() {
+			e.since = b.o.Now()
+		}
 		e.ejector = nil
 	}
 	e.checked, e.health = true, s
@@ -166,10 +176,52 @@ func (b *Board) SetHealth(key route.EndpointKey, s health.State) {
 	b.Touch()
 }
 
+// greet takes note of the endpoints of slow-started services that the new table has and
+// the old one had not: where no check says so, this is when they came into service.
+func (b *Board) greet(old, ix *index, t *route.Table) {
+	if old == nil {
+		return
+	}
+	now := b.o.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range t.Services {
+		s := &t.Services[i]
+		if s.Traffic == nil || s.Traffic.SlowStart == nil {
+			continue
+		}
+		for _, p := range s.Ports {
+			b.greetPort(portKey{s.Name, p.Name}, old, ix, now)
+		}
+	}
+}
+
+func (b *Board) greetPort(k portKey, old, ix *index, now time.Time) {
+	was, ids := old.endpoints[k], ix.endpoints[k]
+	if slices.Equal(was, ids) {
+		return
+	}
+	known := make(map[string]bool, len(was))
+	for _, id := range was {
+		known[id] = true
+	}
+	for _, id := range ids {
+		key := route.EndpointKey{Service: k.service, Port: k.port, ID: id}
+		if !known[id] && b.endpoints[key] == nil {
+			b.endpoints[key] = &endpointState{since: now}
+		}
+	}
+}
+
 // forget drops the state of what the new table does not know.
 func (b *Board) forget(t *route.Table, ix *index) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for k := range b.watched {
+		if len(ix.offers[k]) == 0 {
+			delete(b.watched, k)
+		}
+	}
 	for target := range b.targets {
 		if !ix.hasTarget(target) {
 			delete(b.targets, target)
