@@ -122,6 +122,69 @@ func (s *stage) ejected() (out []string) {
 	return out
 }
 
+// A zone of the own cluster that fails a part of its calls is left as a whole, and
+// nothing else with it, by own callers and by peers; the counts that peers are told leave
+// it out. It comes back when it is well.
+func TestAGrayZone(t *testing.T) {
+	s := newStage(t, 5, &policy.Traffic{Name: "web", Services: []policy.ServicePattern{"*"}, Algorithm: policy.RoundRobin})
+	s.own, s.zones, s.ready = 9, 3, map[string]int{"far": 3}
+	sick := false
+	inZone := func(c *route.Choice) bool { return c.Endpoint != nil && c.Endpoint.Locality.Zone == "a" }
+	s.serve = func(s *stage, c *route.Choice) (time.Duration, bool) {
+		return 20 * time.Millisecond, !sick || !inZone(c) || s.rng.Float64() >= 0.3
+	}
+	s.table()
+	run := func(d time.Duration) (share float64) {
+		all, in := 0, 0
+		for until := s.now.Add(d); s.now.Before(until); s.now = s.now.Add(time.Second / grayRate) {
+			c, _ := s.call()
+			all++
+			if inZone(&c) {
+				in++
+			}
+		}
+		return float64(in) / float64(all)
+	}
+	zoneOut := func() bool {
+		for range s.board.Evidence().ZonesOut {
+			return true
+		}
+		return false
+	}
+	fair := run(20 * time.Second)
+	sick = true
+	began := s.now
+	for !zoneOut() && s.now.Sub(began) < time.Minute {
+		run(100 * time.Millisecond)
+	}
+	noticed := s.now.Sub(began)
+	run(grayShed - noticed)
+	left := run(20*time.Second) / fair
+	t.Logf("figure: gray failure, a zone fails a third: ejected after %v; its share was %.3f, of which %.3f is left after 15 s", noticed, fair, left)
+	if noticed > grayNoticed || left > grayLeft {
+		t.Errorf("noticed after %v, %.3f is left", noticed, left)
+	}
+	if out := s.ejected(); len(out) > 0 {
+		t.Errorf("ejected besides: %v", out)
+	}
+	for r := range s.board.Plan().Readiness() {
+		if r.Ready != 6 || r.Total != 9 {
+			t.Errorf("peers are told of %d ready of %d, want 6 of 9", r.Ready, r.Total)
+		}
+	}
+	for i := range 1000 {
+		c, _ := s.board.Plan().PickLocal(&route.Request{Service: stageService, Random: s.rng.Uint64(), NowNanos: s.now.UnixNano()})
+		if c.Mode != route.Probation && inZone(&c) {
+			t.Fatalf("call %d of a peer goes to the zone that is out", i)
+		}
+	}
+	sick = false
+	run(2 * time.Minute)
+	if back := run(20 * time.Second); zoneOut() || back < 0.9*fair {
+		t.Errorf("when it is well it has %.3f of the calls, out %v", back, zoneOut())
+	}
+}
+
 // What all instances have is nobody's fault: a failure of what they rest on ejects none.
 func TestACommonFailureEjectsNobody(t *testing.T) {
 	s := newStage(t, 4, nil)

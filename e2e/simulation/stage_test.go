@@ -30,6 +30,7 @@ type stage struct {
 	board   *board.Board
 	traffic *policy.Traffic
 	own     int            // instances of the own cluster, all ready
+	zones   int            // that they are spread over, one by default
 	ready   map[string]int // of the peers; one that is missing offers nothing
 	version uint64
 	next    time.Time // Refresh
@@ -65,10 +66,10 @@ func (s *stage) table() {
 			Gateways: []catalog.Gateway{{Name: "g", ID: id + "/gateway/g", Addresses: []string{"10.0.0.1:7443"}}},
 		}
 	}
-	web := route.Service{Name: stageService, Ports: stagePorts, Traffic: s.traffic}
+	web := route.Service{Name: stageService, Ports: stagePorts, Traffic: s.traffic, ExportedTo: []catalog.ClusterName{"far"}}
 	for i := range s.own {
 		web.Endpoints = append(web.Endpoints, catalog.Endpoint{
-			ID: fmt.Sprintf("web-%02d", i), Port: "http", Weight: 1, Health: catalog.Passing, Locality: stageHere.WithZone("a"),
+			ID: fmt.Sprintf("web-%02d", i), Port: "http", Weight: 1, Health: catalog.Passing, Locality: stageHere.WithZone(string(rune('a' + i%max(1, s.zones)))),
 			Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}), 80),
 		})
 	}

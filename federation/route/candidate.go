@@ -16,6 +16,9 @@ type candidate struct {
 	port     catalog.Port
 	counters *Counters
 	// zoneCounters are those of the own endpoints' zone alone.
+	// probing are the counters that give out its probation, where those are not the
+	// target's: it is one zone that is out.
+	probing *Counters
 	zoneCounters *Counters
 	forecast     *Forecast
 	backlog      *Backlog // of a peer

@@ -95,6 +95,9 @@ func (c *compiler) ownCandidate(target Target, port catalog.Port, key zoneKey, s
 	if set.ready == 0 {
 		cand.exclude(NoReadyEndpoints, cand.since, "none of its endpoints is ready")
 	}
+	if !t.Algorithm.Hashes() { // whose zones are one
+		c.ejectZone(&cand)
+	}
 	return cand
 }
 

@@ -71,6 +71,9 @@ func (c *compiler) count(cand *candidate, rows []catalog.SummaryRow, port string
 		if row.Port != port || !c.subset.takesRow(row.Subset) {
 			continue
 		}
+		if c.zoneOut(cand.target, row.Zone) {
+			row.Ready = 0
+		}
 		ready, total = ready+uint64(row.Ready), total+uint64(row.Total)
 		if row.Ready > 0 && rankOf(c.plan.self, peer.Locality.WithZone(row.Zone)) == rankZone {
 			rank, cand.zone = rankZone, row.Zone

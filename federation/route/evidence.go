@@ -35,6 +35,9 @@ type Evidence struct {
 	Switches  Switches
 	Targets   map[Target]TargetEvidence
 	Endpoints map[EndpointKey]EndpointEvidence
+	// Zones are those of the own cluster that outcomes speak against, and those of peers
+	// that their gateways leave out.
+	Zones map[ZoneKey]ZoneEvidence
 	// Demands are what is asked of each port whose capacity, here or at a peer, is
 	// known.
 	Demands map[PortKey]PortDemand

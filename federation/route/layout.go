@@ -182,8 +182,12 @@ func (l *layout) findProbes() {
 	for i := range l.candidates {
 		c := &l.candidates[i]
 		if c.reason == OnProbation || c.reason == Ejected {
+			counters := c.counters
+			if c.probing != nil {
+				counters = c.probing
+			}
 			l.probes = append(l.probes, probe{
-				tier: c.tier, candidate: i, member: -1, counters: c.counters, since: c.until.UnixNano(),
+				tier: c.tier, candidate: i, member: -1, counters: counters, since: c.until.UnixNano(),
 			})
 		}
 		if !c.own() {

@@ -12,7 +12,8 @@ import (
 // path sees it: what a gateway tells its peers on the links' control streams.
 type Readiness struct {
 	// Target names the own cluster.
-	Target       Target
+	Target Target
+	// Ready leaves out zones that are ejected.
 	Ready, Total uint32
 	// Capacity is what the ready endpoints take at once, Slots what this gateway may
 	// use of it; 0 is not known.
@@ -73,12 +74,12 @@ func (p *Plan) readiness(s *servicePlan, i int) Readiness {
 		if c.quarantined {
 			continue
 		}
-		r.Ready += uint32(c.endpoints.ready)
 		r.Total += uint32(len(c.endpoints.members))
 		r.InFlight = c.counters.InFlight()
-		if c.endpoints.ready == 0 {
+		if !c.usable() {
 			continue
 		}
+		r.Ready += uint32(c.endpoints.ready)
 		open = open || !c.room.known
 		r.Capacity += c.room.capacity
 		r.Slots += c.room.slots

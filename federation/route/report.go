@@ -47,6 +47,8 @@ type Report struct {
 	// Ports are what is asked of ports whose capacity, here or at a peer, is known.
 	Ports     []PortReport     `json:"ports,omitempty"`
 	Endpoints []EndpointReport `json:"endpoints,omitempty"`
+	// Zones are those that are ejected, here or by their own gateways.
+	Zones []ZoneReport `json:"zones,omitempty"`
 	// Flows are the calls of callers in this cluster since the start.
 	Flows []Flow `json:"flows,omitempty"`
 	// Callers are those whose calls to services of the own cluster were judged since

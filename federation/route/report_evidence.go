@@ -17,7 +17,7 @@ const MaxReported = 20_000
 // counters, in order, at nowNanos (Unix time). What has neither evidence nor
 // calls is left out.
 func (r *Report) Fill(e *Evidence, l *Live, nowNanos int64) {
-	r.Clusters, r.Targets, r.Endpoints, r.Ports = nil, nil, nil, nil
+	r.Clusters, r.Targets, r.Endpoints, r.Ports, r.Zones = nil, nil, nil, nil, nil
 	for _, name := range slices.Sorted(maps.Keys(e.Links)) {
 		r.Clusters = append(r.Clusters, ClusterReport{Cluster: name, LinkEvidence: e.Links[name]})
 	}
@@ -32,6 +32,11 @@ func (r *Report) Fill(e *Evidence, l *Live, nowNanos int64) {
 	for _, k := range slices.SortedFunc(maps.Keys(e.Demands), PortKey.Compare) {
 		if gated[k] && len(r.Ports) < MaxReported {
 			r.Ports = append(r.Ports, PortReport{k, e.Demands[k]})
+		}
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(e.Zones), ZoneKey.Compare) {
+		if len(r.Zones) < MaxReported {
+			r.Zones = append(r.Zones, ZoneReport{k, e.Zones[k]})
 		}
 	}
 	for _, k := range keysOf(e.Endpoints, l.endpoints) {
@@ -125,6 +130,12 @@ func EvidenceFromReport(r *Report) (*Evidence, *Live) {
 	}
 	for _, p := range r.Ports {
 		e.Demands[p.PortKey] = p.PortDemand
+	}
+	if len(r.Zones) > 0 {
+		e.Zones = make(map[ZoneKey]ZoneEvidence, len(r.Zones))
+	}
+	for _, z := range r.Zones {
+		e.Zones[z.ZoneKey] = z.ZoneEvidence
 	}
 	for _, ep := range r.Endpoints {
 		if ep.Known {

@@ -14,7 +14,7 @@ func (p *Plan) Of(name catalog.ServiceName) (of *Plan, size int) {
 	q, e, t := *p, *p.evidence, *p.table
 	q.names, q.list = nil, nil
 	q.evidence, q.table = &e, &t
-	e.Targets, e.Endpoints, t.Services = nil, nil, nil
+	e.Targets, e.Endpoints, e.Zones, t.Services = nil, nil, nil, nil
 	size = int(unsafe.Sizeof(q)+unsafe.Sizeof(e)+unsafe.Sizeof(t)) + len(e.Links)*int(unsafe.Sizeof(LinkEvidence{}))
 	sp := p.of(name)
 	if sp == nil {
@@ -26,6 +26,14 @@ func (p *Plan) Of(name catalog.ServiceName) (of *Plan, size int) {
 	t.Services = []Service{service}
 	e.Targets = make(map[Target]TargetEvidence)
 	e.Endpoints = make(map[EndpointKey]EndpointEvidence)
+	for k, z := range p.evidence.Zones {
+		if k.Service == name {
+			if e.Zones == nil {
+				e.Zones = make(map[ZoneKey]ZoneEvidence)
+			}
+			e.Zones[k] = z
+		}
+	}
 	for _, port := range service.Ports {
 		q.keepTarget(p, Target{Service: name, Port: port.Name, Cluster: t.Cluster.Name})
 		for i := range service.Remote {

@@ -70,6 +70,7 @@ type Board struct {
 	mu        sync.RWMutex
 	targets   map[route.Target]*targetState
 	endpoints map[route.EndpointKey]*endpointState
+	zones     map[route.ZoneKey]*targetState // of the own cluster, that were ejected once
 	watched   map[portKey]*watch
 	looked    time.Time                                    // when outliers are looked for next
 	reports   map[catalog.ClusterName]map[string]farReport // by gateway
@@ -122,6 +123,7 @@ func New(o Options) (*Board, error) {
 		shares:    make(map[route.PortKey]lent),
 		told:      make(map[spare.Peer]toldLoad),
 		loadNews:  make(chan struct{}, 1),
+		zones:     make(map[route.ZoneKey]*targetState),
 		watched:   make(map[portKey]*watch),
 		targets:   make(map[route.Target]*targetState),
 		endpoints: make(map[route.EndpointKey]*endpointState),
@@ -244,6 +246,11 @@ func (b *Board) Refresh() time.Time {
 		next = earlier(next, b.looked)
 	}
 	b.mu.RUnlock()
+	for _, z := range b.latest.Load().Zones {
+		if z.EjectedUntil.After(now) {
+			next = earlier(next, z.EjectedUntil)
+		}
+	}
 	for _, t := range b.latest.Load().Targets {
 		if t.EjectedUntil.After(now) {
 			next = earlier(next, t.EjectedUntil)

@@ -49,6 +49,7 @@ func (b *Board) evidence(now time.Time) *route.Evidence {
 			b.remote(e, s, &s.Remote[j], now)
 		}
 	}
+	b.zoneEvidence(e)
 	for key, s := range b.endpoints {
 		if ev, ok := s.evidence(); ok {
 			e.Endpoints[key] = ev

@@ -13,6 +13,8 @@ type index struct {
 	offers map[portKey][]catalog.ClusterName
 	// endpoints are the IDs of the own cluster's.
 	endpoints map[portKey][]string
+	// zones are their zones, in the same order.
+	zones map[portKey][]string
 	// imports are the own names of a peer's service; an import may rename.
 	imports map[remoteName][]catalog.ServiceName
 	// exported are the peers that each exported service is offered to.
@@ -33,6 +35,7 @@ func indexOf(t *route.Table) *index {
 	ix := &index{
 		offers:    make(map[portKey][]catalog.ClusterName),
 		endpoints: make(map[portKey][]string),
+		zones:     make(map[portKey][]string),
 		imports:   make(map[remoteName][]catalog.ServiceName),
 		exported:  make(map[catalog.ServiceName][]catalog.ClusterName),
 	}
@@ -47,6 +50,11 @@ func indexOf(t *route.Table) *index {
 				ix.offers[k] = append(ix.offers[k], t.Cluster.Name)
 			}
 			ix.endpoints[k] = append(ix.endpoints[k], s.Endpoints[j].ID)
+			zone := s.Endpoints[j].Locality.Zone
+			if s.Endpoints[j].Locality.Cloud == "" {
+				zone = t.Cluster.Locality.Zone
+			}
+			ix.zones[k] = append(ix.zones[k], zone)
 		}
 		for j := range s.Remote {
 			r := &s.Remote[j]
@@ -64,6 +72,22 @@ func indexOf(t *route.Table) *index {
 // hasTarget reports whether outcomes of t are worth keeping.
 func (ix *index) hasTarget(t route.Target) bool {
 	return slices.Contains(ix.offers[portKey{t.Service, t.Port}], t.Cluster)
+}
+
+// zoneOf is the zone of an own endpoint.
+func (ix *index) zoneOf(k route.EndpointKey) (zone string, known bool) {
+	pk := portKey{k.Service, k.Port}
+	i := slices.Index(ix.endpoints[pk], k.ID)
+	if i < 0 {
+		return "", false
+	}
+	return ix.zones[pk][i], true
+}
+
+// zonesOf are the zones of a port's own endpoints, each once.
+func (ix *index) zonesOf(k portKey) []string {
+	zones := slices.Sorted(slices.Values(ix.zones[k]))
+	return slices.Compact(zones)
 }
 
 func (ix *index) hasEndpoint(k route.EndpointKey) bool {

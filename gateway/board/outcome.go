@@ -53,8 +53,9 @@ func (b *Board) Observe(target route.Target, endpoint *route.EndpointKey, outcom
 		b.watch(portKey{target.Service, target.Port}, now)
 	}
 	changed := b.observeTarget(ix, target, outcome, certain, now)
-	if endpoint != nil && b.observeEndpoint(ix, *endpoint, outcome, certain, now) {
-		changed = true
+	if endpoint != nil {
+		inZone := b.observeZone(ix, *endpoint, outcome, now)
+		changed = b.observeEndpoint(ix, *endpoint, outcome, certain, now) || inZone || changed
 	}
 	b.mu.Unlock()
 	if changed {
@@ -70,6 +71,9 @@ func (b *Board) nothingToReset(target route.Target, endpoint *route.EndpointKey)
 	}
 	if endpoint == nil {
 		return true
+	}
+	if len(b.zones) > 0 && !b.zoneIsClean(*endpoint) {
+		return false
 	}
 	e := b.endpoints[*endpoint]
 	return e == nil || e.ejector == nil || e.clean
@@ -217,6 +221,11 @@ func (b *Board) greetPort(k portKey, old, ix *index, now time.Time) {
 func (b *Board) forget(t *route.Table, ix *index) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for k := range b.zones {
+		if !slices.Contains(ix.zones[portKey{k.Service, k.Port}], k.Zone) {
+			delete(b.zones, k)
+		}
+	}
 	for k := range b.watched {
 		if len(ix.offers[k]) == 0 {
 			delete(b.watched, k)

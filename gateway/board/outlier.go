@@ -14,6 +14,7 @@ type watch struct {
 	failed    time.Time // last
 	targets   group[catalog.ClusterName]
 	endpoints group[string]
+	zones     group[string]
 }
 
 // group are members that serve alike, with what their counters said at each look of
@@ -29,13 +30,16 @@ type look[K comparable] struct {
 
 type tally struct{ calls, failures uint64 }
 
+func tallyOf(c *route.Counters) (t tally) {
+	t.calls, t.failures = c.Judged()
+	return t
+}
+
 // take adds a look and returns what the calls of the window say of each member.
-func (g *group[K]) take(now time.Time, window time.Duration, members []K, counters func(K) *route.Counters) []route.Standing {
+func (g *group[K]) take(now time.Time, window time.Duration, members []K, counters func(K) tally) []route.Standing {
 	all := make(map[K]tally, len(members))
 	for _, k := range members {
-		var t tally
-		t.calls, t.failures = counters(k).Judged()
-		all[k] = t
+		all[k] = counters(k)
 	}
 	for len(g.looks) > 0 && now.Sub(g.looks[0].at) > window {
 		g.looks = g.looks[1:]
@@ -78,8 +82,13 @@ func (b *Board) lookForOutliers(now time.Time) {
 			delete(b.watched, k)
 			continue
 		}
+		// What is smaller and explains the failures goes first: an endpoint or a zone of
+		// the own cluster is no reason to leave it.
+		if b.outlyingZone(ix, k, w, now) || b.outlyingEndpoint(ix, k, w, now) {
+			w.zones.looks, w.endpoints.looks, w.targets.looks = nil, nil, nil // they have had their effect
+			continue
+		}
 		b.outlyingTarget(ix, k, w, now)
-		b.outlyingEndpoint(ix, k, w, now)
 	}
 }
 
@@ -88,7 +97,7 @@ func (b *Board) outlyingTarget(ix *index, k portKey, w *watch, now time.Time) {
 	target := func(c catalog.ClusterName) route.Target {
 		return route.Target{Service: k.service, Port: k.port, Cluster: c}
 	}
-	all := w.targets.take(now, b.o.Outliers.Window, clusters, func(c catalog.ClusterName) *route.Counters { return b.live.Target(target(c)) })
+	all := w.targets.take(now, b.o.Outliers.Window, clusters, func(c catalog.ClusterName) tally { return tallyOf(b.live.Target(target(c))) })
 	ejected := 0
 	for i, c := range clusters {
 		if s := b.targets[target(c)]; s != nil && !s.ejector.Until().IsZero() {
@@ -142,15 +151,15 @@ func (b *Board) abort(t route.Target, s route.Standing, now time.Time) {
 		"reason", outlying(s, b.o.Outliers.Window))
 }
 
-func (b *Board) outlyingEndpoint(ix *index, k portKey, w *watch, now time.Time) {
+func (b *Board) outlyingEndpoint(ix *index, k portKey, w *watch, now time.Time) bool {
 	ids := ix.endpoints[k]
 	if len(ids) < 2 {
-		return
+		return false
 	}
 	key := func(id string) route.EndpointKey {
 		return route.EndpointKey{Service: k.service, Port: k.port, ID: id}
 	}
-	all := w.endpoints.take(now, b.o.Outliers.Window, ids, func(id string) *route.Counters { return b.live.Endpoint(key(id)) })
+	all := w.endpoints.take(now, b.o.Outliers.Window, ids, func(id string) tally { return tallyOf(b.live.Endpoint(key(id))) })
 	ejected := 0
 	for i, id := range ids {
 		if e := b.endpoints[key(id)]; e != nil && e.ejector != nil && !e.ejector.Until().IsZero() {
@@ -160,17 +169,19 @@ func (b *Board) outlyingEndpoint(ix *index, k portKey, w *watch, now time.Time) 
 	}
 	i, found := b.o.Outliers.Outlier(all)
 	if !found || !b.o.Outliers.Room(ejected, len(ids)) {
-		return
+		return false
 	}
 	e := b.endpoints[key(ids[i])]
 	if e == nil || e.ejector == nil { // it failed calls, so that it has both
-		return
+		return false
 	}
-	if e.ejector.Eject(now, b.o.Random(), outlying(all[i], b.o.Outliers.Window)) {
-		e.clean = false
-		b.log.Warn("endpoint ejected", "service", k.service.String(), "port", k.port, "endpoint", ids[i],
-			"reason", e.ejector.Reason(), "duration", e.ejector.Until().Sub(now))
+	if !e.ejector.Eject(now, b.o.Random(), outlying(all[i], b.o.Outliers.Window)) {
+		return false
 	}
+	e.clean = false
+	b.log.Warn("endpoint ejected", "service", k.service.String(), "port", k.port, "endpoint", ids[i],
+		"reason", e.ejector.Reason(), "duration", e.ejector.Until().Sub(now))
+	return true
 }
 
 // outlying says why in words.
