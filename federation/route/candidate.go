@@ -18,7 +18,7 @@ type candidate struct {
 	// zoneCounters are those of the own endpoints' zone alone.
 	// probing are the counters that give out its probation, where those are not the
 	// target's: it is one zone that is out.
-	probing *Counters
+	probing      *Counters
 	zoneCounters *Counters
 	forecast     *Forecast
 	backlog      *Backlog // of a peer

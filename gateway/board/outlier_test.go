@@ -45,7 +45,9 @@ func TestAFailBackIsAbortedByErrors(t *testing.T) {
 		if w := b.Evidence().Targets[beta].Withheld; w != 0.75 {
 			t.Fatalf("before the errors %v is held back", w)
 		}
-		aborts := func() float64 { return testutil.ToFloat64(counter(t, registry, "isthmus_gateway_fail_back_aborts_total")) }
+		aborts := func() float64 {
+			return testutil.ToFloat64(counter(t, registry, "isthmus_gateway_fail_back_aborts_total"))
+		}
 		for i := 0; i < 5 && aborts() == 0; i++ {
 			calls(b, beta, 10, 3)
 			calls(b, gamma, 100, 0)
