@@ -3,6 +3,7 @@ package board
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
@@ -14,6 +15,8 @@ import (
 type farDelays struct {
 	at time.Time
 	of map[farService]farDelay
+	// out are the zones that it leaves out.
+	out map[farService][]string
 }
 
 type farDelay struct {
@@ -36,6 +39,12 @@ func (b *Board) TakeDelays(cluster catalog.ClusterName, gateway string, l wire.L
 	said := farDelays{at: b.o.Now(), of: make(map[farService]farDelay)}
 	for _, s := range l.Offers {
 		names := ix.imports[remoteName{cluster, s.Service}]
+		if len(names) > 0 && s.ZonesOut != "" {
+			if said.out == nil {
+				said.out = make(map[farService][]string)
+			}
+			said.out[farService{s.Service, s.Port}] = strings.Split(s.ZonesOut, ",")
+		}
 		if len(names) == 0 || s.Processing <= 0 {
 			continue
 		}
@@ -94,7 +103,7 @@ func (b *Board) AddDelays(l *wire.Load, cluster catalog.ClusterName) {
 	if plan == nil || ix == nil {
 		return
 	}
-	now, added := b.o.Now().UnixNano(), false
+	now, added, e := b.o.Now().UnixNano(), false, b.Evidence()
 	rows := make(map[farService]int, len(l.Offers))
 	for i := range l.Offers {
 		rows[farService{l.Offers[i].Service, l.Offers[i].Port}] = i
@@ -103,20 +112,20 @@ func (b *Board) AddDelays(l *wire.Load, cluster catalog.ClusterName) {
 		if !slices.Contains(ix.exported[own.Target.Service], cluster) {
 			continue
 		}
-		processing := b.live.Forecast(own.Target).Processing(now)
-		if processing <= 0 {
+		processing, out := b.live.Forecast(own.Target).Processing(now), zonesOut(e, own.Target)
+		if processing <= 0 && out == "" {
 			continue
 		}
 		name := farService{own.Target.Service.String(), own.Target.Port}
 		if i, has := rows[name]; has {
-			l.Offers[i].Processing = processing
+			l.Offers[i].Processing, l.Offers[i].ZonesOut = processing, out
 			continue
 		}
 		if len(l.Offers) >= wire.MaxReportServices {
 			continue
 		}
 		l.Offers, added = append(l.Offers, wire.ServiceLoad{
-			Service: name.service, Port: name.port, Processing: processing,
+			Service: name.service, Port: name.port, Processing: processing, ZonesOut: out,
 			InFlight: uint64(min(max(0, b.live.Target(own.Target).InFlight()), wire.MaxCalls)),
 		}), true
 	}

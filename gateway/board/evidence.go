@@ -74,6 +74,7 @@ func (b *Board) remote(e *route.Evidence, s *route.Service, r *route.Remote, now
 		}
 		b.delayed(&ev, r.Cluster, farService{r.Name.String(), p.Name}, now)
 		b.granted(&ev, r.Cluster, farService{r.Name.String(), p.Name}, now)
+		b.farZones(e, route.Target{Service: s.Name, Port: p.Name, Cluster: r.Cluster}, farService{r.Name.String(), p.Name}, now)
 		b.target(e, route.Target{Service: s.Name, Port: p.Name, Cluster: r.Cluster}, ev, ready, now)
 	}
 }

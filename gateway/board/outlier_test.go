@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/board"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -127,6 +128,34 @@ func TestServiceBeginsWithTheTableOrAProbation(t *testing.T) {
 		b.Observe(own, &w1, route.Success, false)
 		if settle(); !since("w1").After(came) {
 			t.Errorf("after its ejection in service since %v", since("w1"))
+		}
+	})
+}
+
+// A zone of a peer is out when all of its gateways say so.
+func TestAPeersZonesThatAreOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := run(t, new(links), nil)
+		settle()
+		say := func(gateway, zones string) {
+			b.TakeLoad("beta", gateway, wire.Load{Seq: 1, Offers: []wire.ServiceLoad{
+				{Service: "invoices.default", Port: "http", ZonesOut: zones}, {Service: "nobody.imports", Port: "http", ZonesOut: "x"},
+			}})
+			b.Touch()
+			settle()
+		}
+		out := func(zone string) bool {
+			return b.Evidence().Zones[route.ZoneKey{Target: target(billing, "beta"), Zone: zone}].Out
+		}
+		say("g1", "a,b")
+		if !out("a") || !out("b") || len(b.Evidence().Zones) != 2 {
+			t.Errorf("one gateway says a and b: %v", b.Evidence().Zones)
+		}
+		if say("g2", "b"); out("a") || !out("b") {
+			t.Errorf("the other says b: %v", b.Evidence().Zones)
+		}
+		if time.Sleep(6 * time.Second); len(b.Evidence().Zones) > 0 {
+			t.Errorf("nothing was said for 6 s: %v", b.Evidence().Zones)
 		}
 	})
 }

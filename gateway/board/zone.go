@@ -1,9 +1,12 @@
 package board
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
 // outlyingZone ejects a zone of the own cluster of which the calls fail more than those
@@ -115,5 +118,51 @@ func (b *Board) zoneEvidence(e *route.Evidence) {
 			e.Zones = make(map[route.ZoneKey]route.ZoneEvidence)
 		}
 		e.Zones[k] = route.ZoneEvidence{EjectedUntil: z.ejector.Until(), Reason: z.ejector.Reason()}
+	}
+}
+
+// zonesOut are the zones of an own target that are out, as peers are told.
+func zonesOut(e *route.Evidence, t route.Target) string {
+	if e == nil {
+		return ""
+	}
+	var out []string
+	for k := range e.ZonesOut {
+		if k.Target == t && k.Zone != "" {
+			out = append(out, k.Zone)
+		}
+	}
+	slices.Sort(out)
+	all := strings.Join(out, ",")
+	for len(all) > wire.MaxZonesOut { // whole names only
+		all = all[:strings.LastIndexByte(all, ',')]
+	}
+	return all
+}
+
+// farZones adds the zones that all gateways of a cluster leave out which say anything:
+// one that leaves out what others do not may speak of its own way there. b.mu is held.
+func (b *Board) farZones(e *route.Evidence, t route.Target, name farService, now time.Time) {
+	said, votes := 0, map[string]int(nil)
+	for _, d := range b.delays[t.Cluster] {
+		if now.Sub(d.at) > reportLife {
+			continue
+		}
+		said++
+		for _, zone := range d.out[name] {
+			if votes == nil {
+				votes = make(map[string]int)
+			}
+			votes[zone]++
+		}
+	}
+	for zone, n := range votes {
+		if n < said {
+			continue
+		}
+		if e.Zones == nil {
+			e.Zones = make(map[route.ZoneKey]route.ZoneEvidence)
+		}
+		e.Zones[route.ZoneKey{Target: t, Zone: zone}] = route.ZoneEvidence{Out: true}
 	}
 }

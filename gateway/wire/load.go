@@ -45,6 +45,10 @@ type ServiceLoad struct {
 	// Processing is how long the sender's endpoints take to answer lately, without
 	// the waiting that its own count of calls explains; 0 is not known.
 	Processing time.Duration
+	// ZonesOut are the zones of the sender's cluster that it leaves out for now, as
+	// ready as their endpoints may look: names by commas, in order, at most
+	// [MaxZonesOut] bytes.
+	ZonesOut string
 }
 
 // Types of a row's fields. Types are never reused.
@@ -58,6 +62,7 @@ const (
 	loadLease    = 12
 	loadWant     = 14
 	loadProcess  = 16 // in microseconds
+	loadZonesOut = 18
 )
 
 const (
@@ -67,8 +72,10 @@ const (
 	MaxLease = time.Minute
 	// MaxProcessing bounds what endpoints can be said to take.
 	MaxProcessing = time.Hour
-	// maxLoadRow bounds one row that this version writes: its length, the names, and
-	// a type, a length and 8 bytes for each of seven numbers.
+	// MaxZonesOut bounds the zones of a row.
+	MaxZonesOut = 192
+	// maxLoadRow bounds one row that this version writes: its length, the names, the
+	// zones, and a type, a length and 8 bytes for each of seven numbers.
 	maxLoadRow = 512
 	// maxLoad bounds the body of a Load frame.
 	maxLoad = 2*8 + 2*(2+MaxReportServices*maxLoadRow)
@@ -99,6 +106,9 @@ func (s *ServiceLoad) rule() string {
 		if n > MaxCalls {
 			return "has a count above 32 bits"
 		}
+	}
+	if len(s.ZonesOut) > MaxZonesOut || !visible(s.ZonesOut) {
+		return "has zones that are not up to 192 printable characters"
 	}
 	if s.Lease < 0 || s.Lease > MaxLease {
 		return "has a lease above a minute"
@@ -141,6 +151,7 @@ func appendLoadRow(body []byte, s *ServiceLoad) []byte {
 	row = appendNumber(row, loadLease, milliseconds(s.Lease, MaxLease))
 	row = appendNumber(row, loadWant, s.Want)
 	row = appendNumber(row, loadProcess, uint64(max(0, min(s.Processing, MaxProcessing)).Microseconds()))
+	row = appendText(row, loadZonesOut, s.ZonesOut)
 	body = appendVarint(body, uint64(len(row)))
 	return append(body, row...)
 }
@@ -229,6 +240,8 @@ func parseLoadRow(row string, s *ServiceLoad) error {
 		case loadProcess:
 			micros, err = number("processing", value, uint64(MaxProcessing.Microseconds()))
 			s.Processing = time.Duration(micros) * time.Microsecond
+		case loadZonesOut:
+			s.ZonesOut = value
 		default:
 			err = unknown(typ)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,7 +37,7 @@ func TestLargestLoad(t *testing.T) {
 		row := wire.ServiceLoad{
 			Service: fmt.Sprintf("%060d.%060d", i, i), Port: fmt.Sprintf("%063d", i), Capacity: wire.MaxCalls,
 			InFlight: wire.MaxCalls, Spare: wire.MaxCalls, Granted: wire.MaxCalls, Lease: wire.MaxLease, Want: wire.MaxCalls,
-			Processing: wire.MaxProcessing,
+			Processing: wire.MaxProcessing, ZonesOut: strings.Repeat("z", wire.MaxZonesOut),
 		}
 		l.Offers, l.Wants = append(l.Offers, row), append(l.Wants, row)
 	}
@@ -61,6 +62,8 @@ func TestALoadIsRefusedWhereItContradictsItself(t *testing.T) {
 		"grant without a lease": {Service: "a.b", Capacity: 9, Spare: 3, Granted: 3},
 		"lease of an hour":      {Service: "a.b", Capacity: 9, Spare: 3, Granted: 3, Lease: time.Hour},
 		"too many calls":        {Service: "a.b", Want: wire.MaxCalls + 1},
+		"too many zones":        {Service: "a.b", ZonesOut: strings.Repeat("z", wire.MaxZonesOut+1)},
+		"zones of no name":      {Service: "a.b", ZonesOut: "a\nb"},
 	} {
 		_, err := wire.AppendLoad(nil, &wire.Load{Offers: []wire.ServiceLoad{row}})
 		if _, ok := errors.AsType[*wire.FieldError](err); !ok {
