@@ -77,4 +77,5 @@
 //	1  2026-11: capacity: frame 7, header field 8; who does not know them skips them.
 //	1  2026-11: feature 2, subsets: header field 13; header field 10, hash.
 //	1  2026-11: frame 8, rates of links; field 16 of a load's rows, processing time.
+//	1  2026-11: field 18 of a load's rows, zones that are out.
 package wire
