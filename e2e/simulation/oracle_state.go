@@ -84,13 +84,26 @@ func (o *oracle) route(g *gateway, name catalog.ServiceName) {
 		switch {
 		case !st.well:
 		case ok:
-			st.had = true
+			// A way by another cluster is none by this one, which a federation that lost
+			// its memory may not know yet.
+			st.had = st.had || lists(g.table, name, c.name)
 		case st.had:
 			o.violated(Routable, "%s has lost its way to %s (%s), which has a healthy instance at %s and had a way for %v", g.name, name, choice.Status, c.name, now-st.since)
 		case now-st.since > settled && o.quiet != 0 && now-o.quiet > settled:
 			o.violated(Routable, "%s has no way to %s (%s), which has a healthy instance at %s for %v", g.name, name, choice.Status, c.name, now-st.since)
 		}
 	}
+}
+
+// lists reports whether a table says that a cluster has the service.
+func lists(t *route.Table, name catalog.ServiceName, c catalog.ClusterName) bool {
+	for i := range t.Services {
+		if s := &t.Services[i]; s.Name == name {
+			return c == t.Cluster.Name && len(s.Endpoints) > 0 ||
+				slices.ContainsFunc(s.Remote, func(r route.Remote) bool { return r.Cluster == c })
+		}
+	}
+	return false
 }
 
 // linkChanged is told of a link that came or went: what follows from that takes a
