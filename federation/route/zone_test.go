@@ -87,7 +87,7 @@ func TestAPeersZoneThatIsOut(t *testing.T) {
 // What a gateway knows of zones is in its report.
 func TestZonesAreReported(t *testing.T) {
 	e := &route.Evidence{Zones: map[route.ZoneKey]route.ZoneEvidence{
-		{Target: target("b"), Zone: "b1"}:        {Out: true},
+		{Target: target("b"), Zone: "b1"}:         {Out: true},
 		{Target: target("aws-east"), Zone: "az1"}: {EjectedUntil: epoch, Reason: "so"},
 	}}
 	var r route.Report
