@@ -62,8 +62,11 @@ type oracle struct {
 	quiet     time.Duration // since when nothing fails; 0 is not yet
 
 	history  map[*cluster][]ruling
-	table    map[tableKey]rules
-	said     map[saidKey][]*catalog.Summary
+	// A federation that lost its disk, or was restored, may number anew what it says
+	// until it hears of the numbers that were used: table and said keep what was ever
+	// said by a number.
+	table    map[tableKey][]rules
+	said     map[saidKey][][]*catalog.Summary
 	last     map[*federation]map[catalog.ClusterName][]*catalog.Summary
 	seen     map[heldKey]exchange.Position
 	parted   map[*gateway]time.Duration
@@ -97,7 +100,7 @@ type routeKey struct {
 
 func newOracle(s *Sim) *oracle {
 	o := &oracle{
-		s: s, history: make(map[*cluster][]ruling), table: make(map[tableKey]rules), said: make(map[saidKey][]*catalog.Summary),
+		s: s, history: make(map[*cluster][]ruling), table: make(map[tableKey][]rules), said: make(map[saidKey][][]*catalog.Summary),
 		last: make(map[*federation]map[catalog.ClusterName][]*catalog.Summary), seen: make(map[heldKey]exchange.Position),
 		parted: make(map[*gateway]time.Duration), lied: make(map[*cluster]time.Duration), routable: make(map[routeKey]*standing),
 	}
@@ -159,7 +162,8 @@ func (o *oracle) disk(f *federation) {
 // published is told of a new table: I5 for the view that it was made of.
 func (o *oracle) published(f *federation) {
 	o.s.stats.Tables++
-	o.table[tableKey{f.home.name, f.disk.epoch, f.version}] = f.disk.rules.clone()
+	key := tableKey{f.home.name, f.disk.epoch, f.version}
+	o.table[key] = append(o.table[key], f.disk.rules.clone())
 	effective := f.guard.Effective()
 	for v := range f.view.All() {
 		if v.Local != nil {
@@ -203,7 +207,14 @@ func (o *oracle) told(f *federation) {
 // wrote is told where a stream's listener will stand.
 func (o *oracle) wrote(w *watch, at exchange.Position) {
 	to := w.to.fed.home
-	o.said[saidKey{w.from.home, to, at}] = o.last[w.from][to.name]
+	key, said := saidKey{w.from.home, to, at}, o.last[w.from][to.name]
+	if all := o.said[key]; len(all) == 0 || !sameSummaries(all[len(all)-1], said) {
+		o.said[key] = append(all, said)
+	}
+}
+
+func sameSummaries(a, b []*catalog.Summary) bool {
+	return slices.EqualFunc(a, b, func(x, y *catalog.Summary) bool { return x.Equal(*y) })
 }
 
 // listens is told of a listener at its start: it has what is on its disk.
@@ -230,7 +241,8 @@ func (o *oracle) listenerApplied(l *listener) {
 		o.violated(Ownership, "%s has a state (%d, %d) of %s that it has never said", l.fed.name, at.Epoch, at.Version, l.peer.name)
 		return
 	}
-	if !slices.EqualFunc(l.applier.Snapshot().Services(), want, func(a, b *catalog.Summary) bool { return a.Equal(*b) }) {
+	have := l.applier.Snapshot().Services()
+	if !slices.ContainsFunc(want, func(said []*catalog.Summary) bool { return sameSummaries(have, said) }) {
 		o.violated(Ownership, "%s has at (%d, %d) of %s another state than it said", l.fed.name, at.Epoch, at.Version, l.peer.name)
 	}
 }
@@ -246,12 +258,6 @@ func (o *oracle) tableApplied(g *gateway) {
 	for c := range w.back {
 		if !slices.ContainsFunc(t.Peers, func(p route.Peer) bool { return p.Name == c }) {
 			delete(w.back, c)
-		}
-	}
-	// The budget of a service that is gone goes with it.
-	for name := range w.windows {
-		if !slices.ContainsFunc(t.Services, func(x route.Service) bool { return x.Name == name }) {
-			delete(w.windows, name)
 		}
 	}
 }

@@ -108,12 +108,17 @@ func (o *oracle) reaches(c *call, target catalog.ClusterName) {
 	imports := func(r rules) bool {
 		return slices.Contains(r.imported[target], c.service) && !slices.Contains(r.removed, target)
 	}
-	if r, ok := o.table[tableKey{g.home.name, g.table.Epoch, g.table.Version}]; !ok || !imports(r) {
+	if !o.inTable(g, imports) {
 		o.violated(AllowList, "%s sends a call to %s at %s, which it does not import", g.name, c.service, target)
 	}
 	if since := o.refusedSince(g.home, imports); since >= 0 && o.mustKnow(g, since) {
 		o.violated(Revoked, "%s sends a call to %s at %s, withdrawn %v ago", g.name, c.service, target, o.s.now-since)
 	}
+}
+
+// inTable asks the rules that the gateway's table was made by.
+func (o *oracle) inTable(g *gateway, yes func(rules) bool) bool {
+	return slices.ContainsFunc(o.table[tableKey{g.home.name, g.table.Epoch, g.table.Version}], yes)
 }
 
 // attemptFailed is told how an attempt failed.
@@ -170,7 +175,7 @@ func (o *oracle) permitted(c *call, service catalog.ServiceName, does string) {
 	g := c.at
 	from := c.from.name
 	yes := func(r rules) bool { return r.allows(g.home.name, from, service) }
-	if r, ok := o.table[tableKey{g.home.name, g.table.Epoch, g.table.Version}]; !ok || !yes(r) {
+	if !o.inTable(g, yes) {
 		o.violated(AllowList, "%s %s call %d of %s to %s, which it is not allowed", g.name, does, c.id, from, service)
 	}
 	if since := o.refusedSince(g.home, yes); since >= 0 && o.mustKnow(g, since) {
