@@ -61,7 +61,7 @@ type oracle struct {
 	violation *Violation
 	quiet     time.Duration // since when nothing fails; 0 is not yet
 
-	history  map[*cluster][]ruling
+	history map[*cluster][]ruling
 	// A federation that lost its disk, or was restored, may number anew what it says
 	// until it hears of the numbers that were used: table and said keep what was ever
 	// said by a number.
