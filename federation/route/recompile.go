@@ -140,6 +140,16 @@ func (ch *changes) ofEvidence() {
 			ch.mark(k.Service)
 		}
 	}
+	for k, b := range is.Zones {
+		if a, had := was.Zones[k]; !had || a != b {
+			ch.mark(k.Service)
+		}
+	}
+	for k := range was.Zones {
+		if _, still := is.Zones[k]; !still {
+			ch.mark(k.Service)
+		}
+	}
 	for k, b := range is.Demands {
 		if a := was.Demands[k]; a != b {
 			ch.asked(k.Service)
