@@ -74,6 +74,9 @@ func (w *world) copied() *world {
 	t, e := *w.table, *w.evidence
 	t.Services, t.Peers = slices.Clone(t.Services), slices.Clone(t.Peers)
 	e.Links, e.Targets, e.Endpoints, e.Demands = maps.Clone(e.Links), maps.Clone(e.Targets), maps.Clone(e.Endpoints), maps.Clone(e.Demands)
+	if e.Zones = maps.Clone(e.Zones); e.Zones == nil {
+		e.Zones = make(map[route.ZoneKey]route.ZoneEvidence)
+	}
 	return &world{table: &t, evidence: &e, live: w.live}
 }
 
@@ -87,7 +90,7 @@ func (w *world) edit(rnd *rand.Rand, peers int) string {
 	key := route.EndpointKey{Service: s.Name, Port: "http", ID: fmt.Sprintf("e%d", rnd.IntN(3))}
 	link, te := e.Links[peer], e.Targets[to]
 	defer func() { e.Links[peer] = link }()
-	switch what := rnd.IntN(22); what {
+	switch what := rnd.IntN(24); what {
 	case 0:
 		e.Now = e.Now.Add(time.Duration(rnd.IntN(40)) * time.Second)
 		return "time passes"
@@ -128,6 +131,13 @@ func (w *world) edit(rnd *rand.Rand, peers int) string {
 	case 14:
 		e.Demands[route.PortKey{Service: s.Name, Port: "http"}] = route.PortDemand{Own: route.ByPriority{rnd.Float64() * 30, rnd.Float64() * 10, 0}}
 		return "a demand moves"
+	case 22:
+		zone := route.ZoneKey{Target: to, Zone: []string{"az1", "az2"}[rnd.IntN(2)]}
+		e.Zones[zone] = route.ZoneEvidence{Out: to.Cluster != own, EjectedUntil: e.Now.Add(time.Duration(rnd.IntN(20)-5) * time.Second), Reason: "so"}
+		return "a zone is ejected"
+	case 23:
+		delete(e.Zones, route.ZoneKey{Target: to, Zone: []string{"az1", "az2"}[rnd.IntN(2)]})
+		return "a zone is back"
 	case 15:
 		s.Traffic = crowdPolicy(rnd.IntN(60))
 		return "a policy changes"
