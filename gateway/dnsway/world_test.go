@@ -95,7 +95,7 @@ func start(t testing.TB, table *route.Table, settings ...setting) *world {
 	udp, tcp := sockets(t)
 	o := dnsway.Options{
 		PacketConn: udp, Listener: tcp, Plan: w.plan.Load, Caller: caller, Book: book, Hub: w.hub, Registerer: w.registry,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Rate: 100_000,
+		Log: slog.New(slog.DiscardHandler), Rate: 100_000,
 		Rules: []ports.Rule{
 			{Number: 18080, Port: "http"}, {Number: 15432, Port: "postgres", Services: []policy.ServicePattern{"db.shop"}}, {Number: 18000},
 		},

@@ -112,8 +112,8 @@ func TestAHubListensOnAddressesOfItsOwn(t *testing.T) {
 
 func TestATakenPortLeavesTheOthers(t *testing.T) {
 	h := virtual.NewHub(virtual.HubOptions{Range: netip.MustParsePrefix("127.77.0.0/16"), Sockets: 2})
-	defer h.Close()
-	defer greet(h)
+	wait := greet(h)
+	defer func() { _ = h.Close(); wait() }()
 	taken, free := freePort(t), freePort(t)
 	a := netip.MustParseAddr("127.77.3.4")
 	own, err := net.Listen("tcp", netip.AddrPortFrom(a, taken).String())
@@ -132,5 +132,4 @@ func TestATakenPortLeavesTheOthers(t *testing.T) {
 	if err := h.Set(a.Next(), ports); !errors.Is(err, virtual.ErrTooMany) {
 		t.Errorf("beyond the bound: %v", err)
 	}
-	_ = h.Close()
 }
