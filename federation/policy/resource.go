@@ -126,6 +126,12 @@ type Traffic struct {
 	// Priorities of calls from this cluster, by the first rule that covers a call; what
 	// none covers is of the default priority.
 	Priorities []PriorityRule `json:"priorities,omitempty" yaml:"priorities,omitempty"`
+	// PriceWeight is how many seconds of delay a dollar is worth: the price of a call's
+	// expected bytes, times it, is compared on top of its predicted time. 0 leaves prices
+	// out of the choice. For p2c only.
+	PriceWeight float64 `json:"price_weight,omitempty" yaml:"price_weight,omitempty"`
+	// Budget of each of the services; nil is none.
+	Budget *Budget `json:"budget,omitempty" yaml:"budget,omitempty"`
 }
 
 // HealthCheck is the gateways' active check of their own cluster's endpoints.

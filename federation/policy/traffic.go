@@ -47,6 +47,9 @@ func (t Traffic) Filled() Traffic {
 		t.Retries = new(DefaultRetries)
 	}
 	t.fillChoosing()
+	if t.Budget != nil {
+		t.Budget = new(t.Budget.Filled())
+	}
 	check := HealthCheck{}
 	if t.HealthCheck != nil {
 		check = *t.HealthCheck

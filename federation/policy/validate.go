@@ -202,6 +202,7 @@ func (t Traffic) validate(p problems) {
 		t.Limits.validate(p.at("limits"))
 	}
 	t.validateCapacity(p)
+	t.validatePrice(p)
 }
 
 func (t Traffic) validateWeights(p problems) {

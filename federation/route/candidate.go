@@ -68,6 +68,9 @@ type candidate struct {
 	gate  gate
 	place place
 	tier  int
+	// price is what bytes to it cost, perDollar how many seconds a dollar is worth.
+	price     Price
+	perDollar float64
 }
 
 // The sources of counts.
@@ -128,6 +131,8 @@ func (c *candidate) delay() terms {
 	return terms{
 		rtt: float32(c.rtt), out: c.perByteOut, in: c.perByteIn,
 		processing: float32(c.processing), others: float32(c.others), lanes: float32(max(c.clusterReady, 1)),
+		// Seconds a dollar times dollars a GB are nanoseconds a byte.
+		priceOut: float32(c.perDollar * c.price.Out), priceIn: float32(c.perDollar * c.price.In),
 	}
 }
 

@@ -47,6 +47,14 @@ type Choice struct {
 	bytes     int64 // that Begin counted
 }
 
+// Price is what the call's bytes cost on their way.
+func (c *Choice) Price() Price {
+	if c.candidate == nil {
+		return Price{}
+	}
+	return c.candidate.price
+}
+
 // Lanes is how many calls at once the target takes without waiting.
 func (c *Choice) Lanes() float64 {
 	if c.candidate == nil {

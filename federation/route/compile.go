@@ -46,7 +46,11 @@ type servicePlan struct {
 	traffic *policy.Traffic
 	// priorities is nil where the policy has none.
 	priorities *policy.Prioritizer
-	ports      []portPlan
+	// perDollar is the price weight in force: seconds of delay that a dollar is worth.
+	// saving says that it is that of the budget.
+	perDollar float64
+	saving    bool
+	ports     []portPlan
 	// subsets are the policy's, subsetSum the sum of their weights.
 	subsets   []subsetPlan
 	subsetSum uint64
@@ -176,6 +180,7 @@ func (c *compiler) service(row *Service) *servicePlan {
 			sp.priorities = policy.NewPrioritizer(s.Traffic.Priorities)
 		}
 	}
+	sp.perDollar, sp.saving = sp.traffic.PriceWeightIn(c.table.Tariff.saves(s.Name))
 	sp.fillSubsets()
 	for _, port := range s.Ports {
 		pp := c.port(sp, port)

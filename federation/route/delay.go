@@ -21,6 +21,8 @@ type terms struct {
 	others float32
 	// lanes is how many calls at once do not wait: its ready endpoints.
 	lanes float32
+	// priceOut and priceIn are what a byte's price counts for; no part of a prediction.
+	priceOut, priceIn float32
 }
 
 // sizing is what one decision takes the request's size for, in bytes. mean is that
@@ -116,7 +118,9 @@ func (t *terms) fallback(r *reading, ewma float32, s *sizing) float64 {
 }
 
 // completion predicts how long a call of its size would take at a and at b, to its
-// last byte.
+// last byte, and adds the delay that its price is worth. A price that is not known is
+// 0 and is not taken from the other side: a book that says nothing of a path says that
+// it is not to be avoided.
 func completion(a, b *item, ra, rb *reading, s *sizing) (costA, costB float64) {
 	return complete(&a.terms, &b.terms, ra, rb, s), complete(&b.terms, &a.terms, rb, ra, s)
 }
@@ -129,17 +133,18 @@ func complete(x, y *terms, rx, ry *reading, s *sizing) float64 {
 	if t.in == 0 {
 		t.in = y.in
 	}
+	price := t.worth(s)
 	switch {
 	case t.processing > 0:
-		return t.whole(rx, s)
+		return t.whole(rx, s) + price
 	case rx.known:
-		return t.fallback(rx, rx.ewma, s) + t.download(s)
+		return t.fallback(rx, rx.ewma, s) + t.download(s) + price
 	case y.processing > 0: // nothing was called there: all but the way is the other's
 		r := *rx
 		t.processing, r.bias = y.processing, ry.bias
-		return t.whole(&r, s)
+		return t.whole(&r, s) + price
 	default:
-		return t.fallback(rx, ry.ewma, s) + t.download(s)
+		return t.fallback(rx, ry.ewma, s) + t.download(s) + price
 	}
 }
 

@@ -54,6 +54,9 @@ func (p *Plan) ledger(rec *Record, d *decision) *Ledger {
 		Subsets: traffic.Subsets, Sticky: traffic.Sticky, Hashing: traffic.Hashing, SlowStart: traffic.SlowStart,
 		Limits: traffic.Limits,
 	}
+	if d.service != nil {
+		l.Policy.PriceWeight, l.Policy.Saving = d.service.perDollar, d.service.saving
+	}
 	if d.layout != nil {
 		l.Demand = p.ledgerDemand(d)
 		for i := range d.layout.tiers {
@@ -119,6 +122,9 @@ func (p *Plan) ledgerCandidate(rec *Record, d *decision, k int) LedgerCandidate 
 	}
 	if rec.state != replaying {
 		out.Forecast = c.forecast.Report(rec.request.NowNanos, c.counters)
+	}
+	if p.table.Tariff != nil {
+		out.Price = new(c.price)
 	}
 	if !c.own() {
 		return out

@@ -23,6 +23,11 @@ type Flow struct {
 	// Sent and Received are payload bytes.
 	Sent     uint64 `json:"sent_bytes"`
 	Received uint64 `json:"received_bytes"`
+	// SpentOut and SpentIn are what those bytes cost, in dollars, by the prices of when
+	// they moved. Unpriced bytes are of paths whose price was not known: they cost 0.
+	SpentOut float64 `json:"spent_out_dollars,omitempty"`
+	SpentIn  float64 `json:"spent_in_dollars,omitempty"`
+	Unpriced uint64  `json:"unpriced_bytes,omitempty"`
 }
 
 // Since is what was counted after an earlier count of the same flow.
@@ -36,6 +41,9 @@ func (f Flow) Since(before Flow) Flow {
 	f.AnsweredTotal = max(f.AnsweredTotal-before.AnsweredTotal, 0)
 	f.Sent -= before.Sent
 	f.Received -= before.Received
+	f.SpentOut = max(f.SpentOut-before.SpentOut, 0)
+	f.SpentIn = max(f.SpentIn-before.SpentIn, 0)
+	f.Unpriced -= min(before.Unpriced, f.Unpriced)
 	return f
 }
 
@@ -45,4 +53,18 @@ func (f Flow) Mean() time.Duration {
 		return 0
 	}
 	return f.AnsweredTotal / time.Duration(f.Answered)
+}
+
+// MaxAskers bounds the askers of a report that are told apart.
+const MaxAskers = 2000
+
+// Asker counts the calls of one caller in the gateway's cluster, of one priority, to
+// one port of a service since the gateway started, whatever became of them.
+type Asker struct {
+	Service catalog.ServiceName `json:"service"`
+	Port    string              `json:"port,omitempty"`
+	// Caller is a SPIFFE ID; "" are all those that are not told apart.
+	Caller   string   `json:"caller,omitempty"`
+	Priority Priority `json:"priority"`
+	Calls    uint64   `json:"calls"`
 }

@@ -49,6 +49,9 @@ const maxProbes = 8
 
 func (c *compiler) layout(sp *servicePlan, port catalog.Port, side string, all []candidate) *layout {
 	c.gates(PortKey{sp.service.Name, port.Name}, all)
+	for i := range all {
+		c.priced(sp, &all[i])
+	}
 	slices.SortStableFunc(all, func(a, b candidate) int { return a.compare(&b) })
 	l := &layout{
 		candidates: all, loaded: -1, hashes: sp.traffic.Algorithm.Hashes(),

@@ -83,6 +83,10 @@ type LedgerPolicy struct {
 	Sticky          []policy.StickyKey     `json:"sticky,omitempty"`
 	Hashing         *policy.Hashing        `json:"hashing,omitempty"`
 	SlowStart       *policy.SlowStart      `json:"slow_start,omitempty"`
+	// PriceWeight is how many seconds of delay a dollar is worth now; Saving, that the
+	// service's budget says so.
+	PriceWeight float64 `json:"price_weight,omitempty"`
+	Saving      bool    `json:"saving,omitempty"`
 	// Limits are what the call would have to pass; they have no part in the choice.
 	Limits *policy.Limits `json:"limits,omitempty"`
 }
@@ -130,6 +134,8 @@ type LedgerCandidate struct {
 	// Forecast is how predictions of it came true lately; nil before the first call, and
 	// in a replay.
 	Forecast *ForecastReport `json:"forecast,omitempty"`
+	// Price is what its bytes cost; nil where no price book is in force.
+	Price *Price `json:"price,omitempty"`
 	// Room is what is known of its capacity; nil is nothing.
 	Room *LedgerRoom `json:"room,omitempty"`
 	// Endpoints are the own cluster's, at most MaxLedgerEndpoints.

@@ -56,6 +56,9 @@ func (p *Plan) placedAs(o *Plan) bool {
 		!p.table.Cluster.Equal(o.table.Cluster) || len(p.table.Peers) != len(o.table.Peers) {
 		return false
 	}
+	if !p.table.Tariff.Equal(o.table.Tariff) || o.table.Tariff.steps(p.evidence.Now, o.evidence.Now) {
+		return false
+	}
 	for i := range p.table.Peers {
 		a, b := &p.table.Peers[i], &o.table.Peers[i]
 		if a.Name != b.Name || a.Locality != b.Locality || !maps.Equal(a.Labels, b.Labels) {

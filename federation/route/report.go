@@ -51,6 +51,8 @@ type Report struct {
 	Zones []ZoneReport `json:"zones,omitempty"`
 	// Flows are the calls of callers in this cluster since the start.
 	Flows []Flow `json:"flows,omitempty"`
+	// Askers are who made those calls.
+	Askers []Asker `json:"askers,omitempty"`
 	// Callers are those whose calls to services of the own cluster were judged since
 	// they were reported last; not every report has them. CallersDropped is how many
 	// calls were not kept, since the start.

@@ -34,6 +34,9 @@ type Score struct {
 	Correction time.Duration `json:"correction_ns,omitempty"`
 	Penalty    time.Duration `json:"penalty_ns,omitempty"`
 	Predicted  time.Duration `json:"predicted_ns"`
+	// Price is the delay that the price of the call's bytes counts for, by the policy's
+	// price weight. It is compared on top of Predicted and is no part of it.
+	Price time.Duration `json:"price_ns,omitempty"`
 }
 
 func scoreOf(it *item, r *reading, s *sizing) *Score {
@@ -50,6 +53,7 @@ func scoreOf(it *item, r *reading, s *sizing) *Score {
 		RequestBytes: s.out, AnswerBytes: s.in, BandwidthOut: rate(it.terms.out), BandwidthIn: rate(it.terms.in),
 		Upload: p.Upload, Download: p.Download, Queueing: p.Queueing, Processing: p.Processing,
 		Correction: p.Correction, Penalty: p.Penalty, Predicted: p.Whole,
+		Price: time.Duration(it.terms.worth(s)),
 	}
 }
 

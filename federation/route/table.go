@@ -62,6 +62,8 @@ type Table struct {
 	// Gateways is how many gateways the own cluster has: each uses an even part of a
 	// budget that they share until it is told its share. 0 is not known.
 	Gateways int `json:"gateways,omitempty"`
+	// Tariff is what bytes cost between clusters; nil is not known.
+	Tariff *Tariff `json:"tariff,omitempty"`
 	// Drill is the one that is under way. A gateway that knows none drills nothing.
 	Drill    *Drill    `json:"drill,omitempty"`
 	Peers    []Peer    `json:"peers,omitempty"`

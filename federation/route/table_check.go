@@ -89,6 +89,7 @@ func (t *Table) ValidateAfter(good *Table) error {
 	c := new(tableCheck)
 	c.cluster(t)
 	c.peers(t)
+	c.tariff(t.Tariff)
 	c.services(t, good.valid(t))
 	if err := (policy.Set{Intentions: t.Intentions}).Validate(); err != nil {
 		c.fail("intentions", err)

@@ -39,7 +39,7 @@ type TableDiff struct {
 	AddedServices   []catalog.ServiceName `json:"added_services,omitempty"`
 	RemovedServices []catalog.ServiceName `json:"removed_services,omitempty"`
 	ChangedServices []catalog.ServiceName `json:"changed_services,omitempty"`
-	// Intentions and Cluster (its place, identity, federation or that it is being joined) changed.
+	// Intentions and Cluster (its place, identity, federation, prices or that it is being joined) changed.
 	Intentions bool `json:"intentions,omitempty"`
 	Cluster    bool `json:"cluster,omitempty"`
 	// Drill: one began or ended.
@@ -70,7 +70,7 @@ func DiffTables(a, b *Table) TableDiff {
 		func(x, y Service) bool { return reflect.DeepEqual(x, y) })
 	d.Intentions = len(a.Intentions)+len(b.Intentions) > 0 && !reflect.DeepEqual(a.Intentions, b.Intentions)
 	d.Drill = !reflect.DeepEqual(a.Drill, b.Drill)
-	d.Cluster = !a.Cluster.Equal(b.Cluster) || a.Federation != b.Federation || a.Joining != b.Joining
+	d.Cluster = !a.Cluster.Equal(b.Cluster) || a.Federation != b.Federation || a.Joining != b.Joining || !a.Tariff.Equal(b.Tariff)
 	return d
 }
 

@@ -148,8 +148,18 @@ func compared(w *wheel, t *turn, name func(*item) string) string {
 	if t.others > 0 {
 		of = fmt.Sprintf("%d", t.others+2)
 	}
-	return fmt.Sprintf("of "+of+", %s is predicted to answer in %s and %s in %s",
-		name(&w.items[a]), short(costA), name(&w.items[b]), short(costB))
+	return fmt.Sprintf("of "+of+", %s is predicted to answer in %s and %s in %s%s",
+		name(&w.items[a]), short(costA), name(&w.items[b]), short(costB), priceText(w))
+}
+
+// priceText says that costs hold what prices are worth.
+func priceText(w *wheel) string {
+	for i := range w.items {
+		if t := &w.items[i].terms; t.priceOut > 0 || t.priceIn > 0 {
+			return ", with what the price of its bytes is worth"
+		}
+	}
+	return ""
 }
 
 func short(nanos float64) string {
@@ -240,7 +250,7 @@ func lostCondition(d *decision, w *wheel, i int) string {
 	case least == most:
 		return fmt.Sprintf("it cost less than %s (they are equal, and the first draw stays)", w.items[won].cluster)
 	default:
-		return fmt.Sprintf("its predicted answer of %s were below %s", short(most), short(least))
+		return fmt.Sprintf("its predicted answer of %s were below %s%s", short(most), short(least), priceText(w))
 	}
 }
 

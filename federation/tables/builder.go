@@ -150,6 +150,7 @@ func sameRemote(a, b route.Remote) bool {
 // sameHead compares everything but services and position.
 func sameHead(a, b *route.Table) bool {
 	return a != nil && a.Format == b.Format && a.Cluster.Equal(b.Cluster) && a.Federation == b.Federation && a.Joining == b.Joining && a.Gateways == b.Gateways && a.Drill == b.Drill &&
+		a.Tariff.Equal(b.Tariff) &&
 		(sharesList(a.Peers, b.Peers) || slices.EqualFunc(a.Peers, b.Peers, samePeer)) && sameIntentions(a.Intentions, b.Intentions)
 }
 

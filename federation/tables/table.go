@@ -21,6 +21,8 @@ type Input struct {
 	Joining bool
 	// Gateways is how many gateways share budgets; 0 where there is none.
 	Gateways int
+	// Tariff is what bytes cost; nil is not known.
+	Tariff *route.Tariff
 	// Drill is the one that is under way, nil for none. It is not changed.
 	Drill *route.Drill
 	// Peers are all configured peers, in any order. The view's offers of other
@@ -53,7 +55,7 @@ func Build(in Input) *route.Table {
 func head(in Input) *route.Table {
 	t := &route.Table{
 		Format: route.FormatOf(in.Policy.Set().Intentions, in.Policy.Set().Traffic), Epoch: in.Epoch, Version: in.Version,
-		Cluster: in.Cluster, Federation: in.Federation, Joining: in.Joining, Gateways: in.Gateways, Drill: in.Drill,
+		Cluster: in.Cluster, Federation: in.Federation, Joining: in.Joining, Gateways: in.Gateways, Tariff: in.Tariff, Drill: in.Drill,
 		Peers:      slices.Clone(in.Peers),
 		Intentions: in.Policy.Set().Intentions,
 	}
