@@ -208,7 +208,7 @@ func (r *reports) report() *route.Report {
 			report.Switches, report.Frozen, report.SwitchedBy = s.Routing(), s.Freeze != nil, s.String()
 		}
 		report.TakesDrills, report.Drill = true, g.drill.Report()
-		report.Flows = g.account.Flows()
+		report.Flows, report.Askers = g.account.Flows(), g.account.Askers()
 		report.Fill(g.board.Evidence(), g.board.Live(), now.UnixNano())
 	}
 	return report

@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -95,6 +96,11 @@ func New(o Options) (*Account, error) {
 		return nil, err
 	}
 	a := &Account{access: o.Access, ended: o.Ended, log: o.Log, metrics: m, inFlight: make(map[string]*atomic.Int64)}
+	if o.Registerer != nil {
+		if err := o.Registerer.Register(&a.flows); err != nil {
+			return nil, fmt.Errorf("account metrics: %w", err)
+		}
+	}
 	for _, way := range []string{WayTCP, WayHTTP, WayMTLS, WaySNI, WayProxy, WayStream, WayRequest, WayControl, WayJoin} {
 		a.inFlight[way] = new(atomic.Int64)
 		m.inFlight.WithLabelValues(way).Set(0)
@@ -165,6 +171,10 @@ type Entry struct {
 	account  *Account
 	started  time.Time
 	answered time.Duration
+
+	// path is where its bytes go; pathSent and pathReceived are those counted there.
+	path                   atomic.Pointer[path]
+	pathSent, pathReceived atomic.Int64
 }
 
 // Begin opens an entry.
@@ -184,30 +194,6 @@ func (e *Entry) Answered() { e.answered = time.Since(e.started) }
 
 // IsAnswered reports whether Answered was called.
 func (e *Entry) IsAnswered() bool { return e.answered >= 0 }
-
-// Counters are where the bytes of the entry are counted as they move.
-func (e *Entry) Counters() (sent, received *Bytes) {
-	return &Bytes{entry: e, moved: &e.Sent, direction: "sent"}, &Bytes{entry: e, moved: &e.Received, direction: "received"}
-}
-
-// Bytes counts payload of one direction of an entry.
-type Bytes struct {
-	entry     *Entry
-	moved     *atomic.Int64
-	direction string
-	counter   prometheus.Counter
-}
-
-// Add counts n bytes. It is used by one goroutine at a time.
-func (b *Bytes) Add(n float64) {
-	b.moved.Add(int64(n))
-	if b.counter == nil {
-		// Looked up once: a connection counts many times. Of a service that leaves
-		// the table meanwhile, the rest is counted into a series that is gone.
-		b.counter = b.entry.account.bytes(b.entry, b.direction)
-	}
-	b.counter.Add(n)
-}
 
 func (a *Account) bytes(e *Entry, direction string) prometheus.Counter {
 	a.mu.Lock()
@@ -231,7 +217,7 @@ func (e *Entry) End() {
 		a.metrics.refused.WithLabelValues(e.Way, e.Reason).Inc()
 	}
 	a.mu.Unlock()
-	if service != unknownService && !e.Service.IsFederation() && (e.Way == WayHTTP || e.Way == WayTCP || e.Way == WayMTLS || e.Way == WaySNI || e.Way == WayProxy) {
+	if e.counts() {
 		a.flows.take(e)
 	}
 	if a.ended != nil {

@@ -41,6 +41,9 @@ type Sequence struct {
 	room     [1]*Attempt         // of the trail: most calls need one
 }
 
+// Priority is the call's.
+func (s *Sequence) Priority() route.Priority { return s.call.Priority }
+
 // Attempts is how many were begun.
 func (s *Sequence) Attempts() int { return s.attempts }
 

@@ -129,6 +129,8 @@ func (a *answering) Read(p []byte) (int, error) {
 		}
 		a.done = true
 		a.entry.Answered()
+		served := a.Served()
+		a.entry.Serve(served.Cluster, served.Price)
 		if a.accepted != nil {
 			if err := a.accepted(); err != nil {
 				return 0, err

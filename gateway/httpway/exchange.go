@@ -54,6 +54,7 @@ func (w *Way) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		x.entry.Cluster, x.entry.Attempts = a.Choice.Target.Cluster, x.sequence.Attempts()
+		x.entry.Serve(a.Choice.Target.Cluster, a.Choice.Price())
 		if b != nil {
 			a.Uploading()
 			x.current.Store(a)

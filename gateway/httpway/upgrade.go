@@ -43,6 +43,7 @@ func (w *Way) upgrade(ctx context.Context, out *recorder, r *http.Request, e *ac
 	answer, err := relay.ReadAnswer(backend, r)
 	served := backend.Served()
 	e.Cluster, e.Gateway, e.Endpoint, e.Attempts = served.Cluster, served.Gateway, served.Endpoint, backend.Attempts()
+	e.Serve(served.Cluster, served.Price)
 	if err != nil {
 		w.failUpgrade(out, r, e, err)
 		return

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
@@ -96,6 +97,8 @@ func (d *Dialer) Dial(ctx context.Context, r Request) (*Conn, error) {
 type Served struct {
 	Cluster           catalog.ClusterName
 	Gateway, Endpoint string
+	// Price is what its bytes cost.
+	Price route.Price
 }
 
 // carrier is one attempt's connection.
@@ -111,7 +114,7 @@ type carrier struct {
 }
 
 func (c *carrier) who() Served {
-	s := Served{Cluster: c.attempt.Choice.Target.Cluster}
+	s := Served{Cluster: c.attempt.Choice.Target.Cluster, Price: c.attempt.Choice.Price()}
 	if c.stream != nil {
 		s.Gateway = c.stream.Remote().Gateway
 	}
