@@ -49,6 +49,9 @@ type Config struct {
 	Imports    []policy.Import    `yaml:"imports"`
 	Intentions []policy.Intention `yaml:"intentions"`
 	Traffic    []policy.Traffic   `yaml:"traffic_policies"`
+	// PriceBook is the path of a file that says what a GB costs between places, see
+	// docs/price.md. It is followed as it changes; empty knows no prices.
+	PriceBook string `yaml:"price_book"`
 	// BundleEndpoint publishes the own trust domain's bundle to whoever asks; left
 	// out, nothing is published.
 	BundleEndpoint BundleServer `yaml:"bundle_endpoint"`

@@ -24,6 +24,7 @@ type countedFlows struct {
 	at      time.Time // by our own clock
 	started time.Time // of the gateway
 	flows   []route.Flow
+	askers  []route.Asker
 }
 
 // take remembers a report's counts, if the last ones are old enough.
@@ -47,7 +48,7 @@ func (d *demand) take(r *route.Report, now time.Time) {
 	if len(list) >= demandSteps {
 		list = list[1:]
 	}
-	d.seen[name] = append(list, countedFlows{at: now, started: r.StartedAt, flows: r.Flows})
+	d.seen[name] = append(list, countedFlows{at: now, started: r.StartedAt, flows: r.Flows, askers: r.Askers})
 }
 
 // forget drops a gateway that left.
@@ -57,14 +58,14 @@ func (d *demand) forget(name string) {
 	delete(d.seen, name)
 }
 
-// of is what a gateway's callers asked for since its oldest remembered count, and how
-// long that is.
-func (d *demand) of(h heard) ([]route.Flow, time.Duration) {
+// of is what a gateway's callers asked for since its oldest remembered count, who they
+// were, and how long that is.
+func (d *demand) of(h heard) ([]route.Flow, []route.Asker, time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	list := d.seen[h.report.Gateway.Name]
 	if len(list) == 0 || !list[0].started.Equal(h.report.StartedAt) {
-		return h.report.Flows, max(h.report.At.Sub(h.report.StartedAt), time.Second)
+		return h.report.Flows, h.report.Askers, max(h.report.At.Sub(h.report.StartedAt), time.Second)
 	}
 	type key struct {
 		service, port, cluster string
@@ -80,5 +81,26 @@ func (d *demand) of(h heard) ([]route.Flow, time.Duration) {
 			out = append(out, f)
 		}
 	}
-	return out, max(h.at.Sub(list[0].at), time.Second)
+	return out, askersSince(h.report.Askers, list[0].askers), max(h.at.Sub(list[0].at), time.Second)
+}
+
+// askersSince are the calls of who asked after an earlier count.
+func askersSince(now, before []route.Asker) (out []route.Asker) {
+	counted := make(map[route.Asker]uint64, len(before))
+	for _, a := range before {
+		n := a.Calls
+		a.Calls = 0
+		counted[a] = n
+	}
+	for _, a := range now {
+		key := a
+		key.Calls = 0
+		if n := counted[key]; n <= a.Calls {
+			a.Calls -= n
+		}
+		if a.Calls > 0 {
+			out = append(out, a)
+		}
+	}
+	return out
 }

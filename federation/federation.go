@@ -268,6 +268,9 @@ func (f *Federation) Reload(ctx context.Context, c Config) error {
 	if err := f.plane.takeConfig(ctx, c, have); err != nil {
 		return fmt.Errorf("federation: reload: %w", err)
 	}
+	if c.PriceBook != have.PriceBook {
+		f.plane.followPrices(c.PriceBook)
+	}
 	f.opts.Config = c
 	f.plane.recordConfig(ctx)
 	f.plane.events.note(eventReloaded, string(f.opts.Cluster), "")

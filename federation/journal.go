@@ -44,6 +44,8 @@ const (
 	eventReloaded        eventKind = "reloaded"
 	eventDrill           eventKind = "drill"
 	eventTableNotPublish eventKind = "table_not_published"
+	eventPriceBook       eventKind = "price_book"
+	eventBudget          eventKind = "budget"
 )
 
 // cause says whose doing an event of the kind is: a closed vocabulary, too. The
@@ -56,11 +58,11 @@ func (k eventKind) cause() string {
 		return "gateway"
 	case eventPeerState, eventPeerBundle, eventBundleEndpoint, eventOfferChanged, eventExportRefused:
 		return "peer"
-	case eventPolicyChanged, eventPeerAdded, eventPeerChanged, eventPeerRefused, eventPeerRemoved:
+	case eventPolicyChanged, eventPeerAdded, eventPeerChanged, eventPeerRefused, eventPeerRemoved, eventBudget:
 		return "rule"
 	case eventSourceReleased, eventDrill:
 		return "operator"
-	case eventReloaded:
+	case eventReloaded, eventPriceBook:
 		return "config"
 	default:
 		return "process"

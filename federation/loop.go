@@ -69,6 +69,7 @@ func (p *plane) runLoop(ctx context.Context) error {
 	p.loop.gate = start.Open(p.loop.served, p.loop.expected, p.loop.remembered)
 	p.touch(catalogChanged)
 	rounds{wake: p.inbox.wake, work: func(pause time.Duration) bool { return p.work(ctx, pause) }, look: p.look}.run(ctx)
+	p.saveSpend()
 	return nil
 }
 
@@ -201,6 +202,7 @@ func (p *plane) publishTable() {
 	for _, q := range all {
 		in.Peers = append(in.Peers, q.entry())
 	}
+	in.Tariff = p.tariffFor(in.Peers)
 	t := p.loop.builder.Next(in)
 	if t == p.loop.table {
 		return
@@ -268,6 +270,7 @@ func (p *plane) look() {
 	if p.loop.gate.Waits() {
 		p.touch(catalogChanged)
 	}
+	p.lookPrices(now)
 	p.metrics.ages(p, now)
 }
 

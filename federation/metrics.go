@@ -22,6 +22,7 @@ type metrics struct {
 	writable      prometheus.Gauge
 	degraded      prometheus.Gauge
 	work          prometheus.Histogram
+	spend         spendMetrics
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -49,11 +50,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Buckets: []float64{.0005, .002, .01, .05, .2, 1, 5},
 		}),
 	}
+	m.spend = newSpendMetrics()
 	var errs []error
 	if reg != nil {
 		for _, c := range []prometheus.Collector{
 			m.services, m.endpoints, m.peers, m.gateways, m.epoch, m.version, m.tableServices,
 			m.reportAge, m.exchangeAge, m.writable, m.degraded, m.work,
+			m.spend.prices, m.spend.bad, m.spend.month, m.spend.estimate, m.spend.budget, m.spend.budgetSpent, m.spend.budgetEstimate, m.spend.state,
 		} {
 			errs = append(errs, reg.Register(c))
 		}

@@ -91,6 +91,7 @@ func (p *plane) damaged() []string {
 			out = append(out, fmt.Sprintf("peer %s: its kept state: %v", q.name, damage))
 		}
 	}
+	out = append(out, p.pricesDamaged()...)
 	if notice := p.audit.Notice(); notice != "" {
 		out = append(out, "audit: "+notice+" (see GET /v1/audit/verify)")
 	}

@@ -72,7 +72,10 @@ type plane struct {
 	// The loop's own: nobody else touches it.
 	loop loopState
 
-	drills drills
+	// prices are guarded by pricing where Reload changes them.
+	pricing sync.Mutex
+	prices  prices
+	drills  drills
 
 	// demand is what own callers asked for of late.
 	demand demand
@@ -149,6 +152,9 @@ func newPlane(ctx context.Context, opts Options, log *slog.Logger, registry *pro
 		return nil, err
 	}
 	if p.bundles, err = bundleendpoint.NewMetrics(registry); err != nil {
+		return nil, err
+	}
+	if err := p.openPrices(); err != nil {
 		return nil, err
 	}
 	if err := p.newSources(); err != nil {

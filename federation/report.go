@@ -19,6 +19,7 @@ func (p *plane) takeReport(r *route.Report) error {
 	}
 	p.takeCallers(r)
 	p.demand.take(r, p.now())
+	p.prices.ledger.Take(r, p.now())
 	joined, news, err := p.gateways.take(r, p.now())
 	if err != nil {
 		return err

@@ -19,11 +19,11 @@ func (p *plane) Recording() (*simulate.Recording, error) {
 		if edition == nil {
 			continue
 		}
-		flows, window := p.demand.of(h)
+		flows, askers, window := p.demand.of(h)
 		report := *h.report
 		report.Drill = nil
-		report.Flows, report.Callers = nil, nil // what counts of them is the demand
-		rec.Gateways = append(rec.Gateways, simulate.Gateway{Table: edition.Table(), Report: &report, Demand: flows, Window: window})
+		report.Flows, report.Callers, report.Askers = nil, nil, nil // what counts of them is the demand
+		rec.Gateways = append(rec.Gateways, simulate.Gateway{Table: edition.Table(), Report: &report, Demand: flows, Askers: askers, Window: window})
 	}
 	if len(rec.Gateways) == 0 {
 		return nil, &api.ExplainError{Reason: api.NoGateway, Cluster: p.opts.Cluster, Err: errors.New("no gateway is heard")}

@@ -29,7 +29,9 @@ var points = map[string]string{
 	"identity-cache":    "identity",
 	"locality":          "providers/metadata",
 	"peers":             "federation",
+	"prices":            "federation",
 	"sources":           "discovery",
+	"spend":             "federation",
 	"store":             "federation/store",
 	"store-journal":     "federation/store",
 }

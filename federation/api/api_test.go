@@ -350,6 +350,18 @@ func (b *backend) Would(_ context.Context, o rulebook.Outlook) (resource.Impact,
 	return resource.Impact{PeersTotal: len(o.Peers), ServicesTotal: len(o.Set.Exports)}, nil
 }
 
+func (b *backend) Spend(service catalog.ServiceName) resource.Spend {
+	s := resource.ServiceSpend{
+		Service: catalog.MustServiceName("web"), Spent: 1, Estimate: 2,
+		Paths: []resource.PathSpend{{Cluster: "west", Sent: 10, Received: 20, Spent: 1, Estimate: 2}},
+	}
+	out := resource.Spend{Month: "2026-11", Services: []resource.ServiceSpend{}}
+	if service.IsZero() || service == s.Service {
+		out.Services, out.Total = append(out.Services, s), 1
+	}
+	return out
+}
+
 func (b *backend) Callers(service catalog.ServiceName, d time.Duration) resource.Callers {
 	if service.IsZero() {
 		service = catalog.MustServiceName("web")

@@ -49,6 +49,8 @@ type Backend interface {
 	Would(ctx context.Context, o rulebook.Outlook) (resource.Impact, error)
 	// Callers lists who was seen to call what in the last d; the zero service means all.
 	Callers(service catalog.ServiceName, d time.Duration) resource.Callers
+	// Spend says what the traffic of the own callers costs; the zero service means all.
+	Spend(service catalog.ServiceName) resource.Spend
 	// NotReady names what keeps the federation from being ready; empty is ready.
 	NotReady() []string
 	// Degraded names what an operator must look at although everything is served.

@@ -13,7 +13,7 @@ func exampleBodies() map[string]string {
 		export    = `{"name":"shop","services":["web.shop","*.public"],"to":["west"],"subset_labels":["version"]}`
 		take      = `{"name":"from-west","from":"west","services":["*.shop"],"exclude":["debug.shop"],"namespaces":{"shop":"west-shop"}}`
 		intention = `{"name":"web-may-pay","services":["pay.shop"],"callers":["spiffe://west.example.org/apps/web"],"action":"allow"}`
-		traffic   = `{"name":"pay-stays-close","services":["pay.shop"],"clusters":["west"],"algorithm":"p2c","capacity":{"per_endpoint":100},"priorities":[{"http":[{"path_prefix":"/batch/"}],"priority":"low"}],"health_check":{"type":"http","path":"/healthz"},"limits":{"rates":[{"name":"each-caller","per":["caller"],"requests":100}],"concurrency":{"adaptive":true},"breaker":{"max_pending":1024}}}`
+		traffic   = `{"name":"pay-stays-close","services":["pay.shop"],"clusters":["west"],"algorithm":"p2c","capacity":{"per_endpoint":100},"priorities":[{"http":[{"path_prefix":"/batch/"}],"priority":"low"}],"health_check":{"type":"http","path":"/healthz"},"price_weight":100,"budget":{"monthly":500,"save":{"from_percent":90,"price_weight":1000}},"limits":{"rates":[{"name":"each-caller","per":["caller"],"requests":100}],"concurrency":{"adaptive":true},"breaker":{"max_pending":1024}}}`
 		peer      = `{"name":"north","id":"spiffe://north.example.org/isthmus/cluster/north","gateways":["gw.north.example.org:7443"],"cloud":"gcp","region":"europe-north1","max_priority":"default"}`
 	)
 	return map[string]string{

@@ -107,6 +107,7 @@ func New(opts Options) (*Server, error) {
 	s.registerReads(h)
 	s.registerCalls(h)
 	s.registerSimulate(h)
+	s.registerSpend(h)
 	s.registerDrills(h)
 	s.registerAudit(h)
 	s.registerHistory(h)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
+	"github.com/isthmus-mesh/isthmus/federation/price"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 )
 
@@ -20,6 +21,8 @@ type Change struct {
 	// Traffic are traffic policies that take the place of those of their names, or
 	// are added.
 	Traffic []policy.Traffic
+	// Prices are a price book that holds instead; nil changes none.
+	Prices *price.Book
 }
 
 // Place is a cluster by its name, or all clusters of a locality.
@@ -155,6 +158,13 @@ func (c *Change) apply(t *route.Table, r *route.Report, down map[catalog.Cluster
 	if len(c.Traffic) > 0 {
 		c.police(&table)
 	}
+	if c.Prices != nil {
+		tariff := c.Prices.Tariff(t.Cluster.Locality, price.Sites(t.Peers), r.At)
+		if t.Tariff != nil {
+			tariff.Saving = t.Tariff.Saving
+		}
+		table.Tariff = tariff
+	}
 	for _, k := range c.Capacity {
 		only, _ := clusters(t, []Place{k.Place})
 		cut(&table, &report, only, k.Left)
@@ -234,8 +244,19 @@ func cut(t *route.Table, r *route.Report, only map[catalog.ClusterName]bool, lef
 	}
 	r.Targets = slices.Clone(r.Targets)
 	for i := range r.Targets {
-		if x := &r.Targets[i]; only[x.Target.Cluster] && x.Reported {
+		x := &r.Targets[i]
+		if !only[x.Target.Cluster] {
+			continue
+		}
+		if x.Reported {
 			x.Ready = part(x.Ready)
+		}
+		if x.Room != nil && x.Target.Cluster != t.Cluster.Name { // the own is counted by endpoints
+			room := *x.Room
+			for _, n := range []*uint64{&room.Capacity, &room.Spare, &room.Granted} {
+				*n = uint64(float64(*n) * left)
+			}
+			x.Room = &room
 		}
 	}
 }

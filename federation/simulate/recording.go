@@ -28,6 +28,8 @@ type Gateway struct {
 	// Demand is what its callers asked for within Window.
 	Demand []route.Flow  `json:"demand"`
 	Window time.Duration `json:"window_ns"`
+	// Askers are who made those calls; without them priorities are known by their sums.
+	Askers []route.Asker `json:"askers,omitempty"`
 }
 
 // MaxRecording bounds a recording's JSON.

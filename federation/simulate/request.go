@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 )
 
@@ -33,6 +34,12 @@ func ChangeOf(r *resource.SimulateRequest) (c Change, err error) {
 			wrong(fmt.Sprintf("traffic_policies[%d]", i), r.TrafficPolicies[i].Name, err)
 		}
 		c.Traffic = append(c.Traffic, r.TrafficPolicies[i])
+	}
+	if r.Prices != nil {
+		if err := r.Prices.Validate(); err != nil {
+			found = append(found, strictyaml.Within("price_book", err))
+		}
+		c.Prices = r.Prices
 	}
 	return c, errors.Join(found...)
 }

@@ -1,15 +1,12 @@
 package simulate
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
-	"github.com/isthmus-mesh/isthmus/federation/policy"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 )
 
@@ -36,8 +33,12 @@ func Simulate(rec *Recording, c Change, seed uint64) *resource.Simulation {
 	out := &resource.Simulation{RecordedAt: rec.At, Services: []resource.SimulatedService{}, Clusters: []resource.SimulatedCluster{}}
 	s := &simulation{out: out, change: &c, seed: seed, clusters: make(map[catalog.ClusterName]*resource.SimulatedCluster)}
 	lines := 0
+	s.asked = make(map[catalog.ServiceName]float64)
 	for i := range rec.Gateways {
-		lines += len(demandOf(&rec.Gateways[i]))
+		for _, l := range demandOf(&rec.Gateways[i]) {
+			lines++
+			s.asked[l.service] += l.calls
+		}
 	}
 	s.calls = min(max(budget/(3*max(lines, 1)), leastCalls), mostCalls)
 	for i := range rec.Gateways {
@@ -56,6 +57,7 @@ func Simulate(rec *Recording, c Change, seed uint64) *resource.Simulation {
 	for _, x := range []string{
 		"what callers of other clusters send: their federations know it",
 		"capacities that are not advertised: load is told per ready endpoint",
+		"what other clusters would ask of the same spare capacity",
 	} {
 		s.unknown(x)
 	}
@@ -68,57 +70,14 @@ type simulation struct {
 	seed     uint64
 	calls    int
 	clusters map[catalog.ClusterName]*resource.SimulatedCluster
+	// asked is how often each service is called through all gateways.
+	asked map[catalog.ServiceName]float64
 }
 
 func (s *simulation) unknown(text string) {
 	if !slices.Contains(s.out.Unknown, text) {
 		s.out.Unknown = append(s.out.Unknown, text)
 	}
-}
-
-// line is the demand of one service's port.
-type line struct {
-	service    catalog.ServiceName
-	port       string
-	calls      float64 // per second
-	bytes      float64 // per call
-	perCluster map[catalog.ClusterName]route.Flow
-}
-
-// demandOf sums a gateway's demand by service and port, the most called first.
-func demandOf(g *Gateway) []line {
-	type key struct {
-		service catalog.ServiceName
-		port    string
-	}
-	seconds := max(g.Window.Seconds(), 1)
-	lines := make(map[key]*line)
-	for _, f := range g.Demand {
-		if f.Calls == 0 {
-			continue
-		}
-		k := key{f.Service, f.Port}
-		l := lines[k]
-		if l == nil {
-			l = &line{service: f.Service, port: f.Port, perCluster: make(map[catalog.ClusterName]route.Flow)}
-			lines[k] = l
-		}
-		l.calls += float64(f.Calls) / seconds
-		l.bytes += float64(f.Sent+f.Received) / seconds
-		was := l.perCluster[f.Cluster]
-		was.Answered += f.Answered
-		was.AnsweredTotal += f.AnsweredTotal
-		l.perCluster[f.Cluster] = was
-	}
-	out := make([]line, 0, len(lines))
-	for _, l := range lines {
-		l.bytes /= l.calls
-		out = append(out, *l)
-	}
-	slices.SortFunc(out, func(a, b line) int {
-		return cmp.Or(cmp.Compare(b.calls, a.calls), a.service.Compare(b.service), cmp.Compare(a.port, b.port))
-	})
-	return out[:min(len(out), MaxServices)]
 }
 
 func (s *simulation) gateway(g *Gateway) {
@@ -142,110 +101,24 @@ func (s *simulation) gateway(g *Gateway) {
 	beforeTable, beforeReport := nothing.apply(g.Table, g.Report, nil, true)
 	atOnce, atOnceReport := s.change.apply(g.Table, g.Report, down, false)
 	settled, settledReport := s.change.apply(g.Table, g.Report, down, true)
+	s.grant(g, settledReport)
 	for _, l := range demandOf(g) {
 		row := resource.SimulatedService{Service: l.service, Port: l.port, Gateway: g.Report.Gateway.Name, PerSecond: l.calls}
-		row.Before = s.rehearse(&l, beforeTable, beforeReport)
+		before := s.rehearse(&l, beforeTable, beforeReport)
+		row.Before = before.parts
 		if down[own] {
 			// Its callers are gone with it, and so is this gateway.
 			row.AtOnce, row.Settled = []resource.SimulatedPart{}, []resource.SimulatedPart{}
 			s.unknown(fmt.Sprintf("%s: the own cluster is down, and its callers with it; ask the federations of others", own))
 		} else {
-			row.AtOnce = s.rehearse(&l, atOnce, atOnceReport)
-			row.Settled = s.rehearse(&l, settled, settledReport)
+			now, then := s.rehearse(&l, atOnce, atOnceReport), s.rehearse(&l, settled, settledReport)
+			row.AtOnce, row.Settled = now.parts, then.parts
+			row.Shed = l.shed(before, now, then)
 		}
 		s.charge(&l, &row)
 		s.breaks(&row)
 		s.out.Services = append(s.out.Services, row)
 	}
-}
-
-// rehearse makes the calls of one line at one moment.
-func (s *simulation) rehearse(l *line, t *route.Table, r *route.Report) []resource.SimulatedPart {
-	one, of := only(t, r, l.service)
-	evidence, live := route.EvidenceFromReport(of)
-	plan := route.Compile(one, evidence, live)
-	measured := func(target route.Target) (time.Duration, bool) {
-		if f, ok := l.perCluster[target.Cluster]; ok && f.Answered > 0 {
-			return f.Mean(), false
-		}
-		return l.guess(target.Cluster, one, of), true
-	}
-	parts := plan.Rehearse(route.Rehearsal{
-		Request: route.Request{Service: l.service, Port: l.port, NowNanos: of.At.UnixNano()},
-		Calls:   s.calls, Every: time.Duration(float64(time.Second) / l.calls), Seed: s.seed,
-		Took: func(target route.Target) time.Duration { d, _ := measured(target); return d },
-	})
-	ready := readyOf(one, of, l.service, l.port)
-	out := make([]resource.SimulatedPart, 0, len(parts))
-	for _, p := range parts {
-		x := resource.SimulatedPart{
-			Cluster: p.Cluster, Status: p.Status.String(), Share: 100 * p.Share, InPanic: 100 * p.InPanic,
-		}
-		if p.Status == route.OK {
-			d, guessed := measured(route.Target{Cluster: p.Cluster})
-			x.Took, x.Estimated = d, guessed && d > 0
-			if x.Ready = ready[p.Cluster]; x.Ready > 0 {
-				x.PerEndpoint = p.Share * l.calls / float64(x.Ready)
-			}
-		}
-		out = append(out, x)
-	}
-	slices.SortFunc(out, func(a, b resource.SimulatedPart) int {
-		return cmp.Or(cmp.Compare(b.Share, a.Share), cmp.Compare(a.Cluster, b.Cluster))
-	})
-	return out
-}
-
-// only is what of a table and a report concerns one service: a plan of it alone costs
-// little.
-func only(t *route.Table, r *route.Report, name catalog.ServiceName) (*route.Table, *route.Report) {
-	table, report := *t, *r
-	table.Services, report.Targets, report.Endpoints = nil, nil, nil
-	table.Intentions = policy.Intentions{}
-	if i, ok := slices.BinarySearchFunc(t.Services, name, func(s route.Service, n catalog.ServiceName) int { return s.Name.Compare(n) }); ok {
-		table.Services = t.Services[i : i+1]
-	}
-	for i := range r.Targets {
-		if r.Targets[i].Target.Service == name {
-			report.Targets = append(report.Targets, r.Targets[i])
-		}
-	}
-	for i := range r.Endpoints {
-		if r.Endpoints[i].Endpoint.Service == name {
-			report.Endpoints = append(report.Endpoints, r.Endpoints[i])
-		}
-	}
-	return &table, &report
-}
-
-// guess is what a call to a cluster takes that was not called: the round trip, and
-// what the service takes where it was called, beyond the round trip to there.
-func (l *line) guess(to catalog.ClusterName, t *route.Table, r *route.Report) time.Duration {
-	work := time.Duration(-1)
-	for name, f := range l.perCluster {
-		if f.Answered == 0 {
-			continue
-		}
-		if w := max(f.Mean()-rttTo(name, t, r), 0); work < 0 || w < work {
-			work = w
-		}
-	}
-	if work < 0 {
-		return 0
-	}
-	return rttTo(to, t, r) + work
-}
-
-func rttTo(c catalog.ClusterName, t *route.Table, r *route.Report) time.Duration {
-	if c == t.Cluster.Name {
-		return 0
-	}
-	for i := range r.Clusters {
-		if r.Clusters[i].Cluster == c {
-			return r.Clusters[i].RTT
-		}
-	}
-	return 0
 }
 
 // readyOf are the ready endpoints of a service by cluster.
@@ -287,19 +160,28 @@ func readyOf(t *route.Table, r *route.Report, name catalog.ServiceName, port str
 	return out
 }
 
-// charge adds a line's calls to the clusters.
+// charge adds a line's calls, bytes and costs to the clusters.
 func (s *simulation) charge(l *line, row *resource.SimulatedService) {
 	for _, of := range []struct {
 		parts []resource.SimulatedPart
-		add   func(*resource.SimulatedCluster, float64)
+		add   func(c *resource.SimulatedCluster, n, cost float64)
 	}{
-		{row.Before, func(c *resource.SimulatedCluster, n float64) { c.Before += n; c.BytesBefore += n * l.bytes }},
-		{row.AtOnce, func(c *resource.SimulatedCluster, n float64) { c.AtOnce += n }},
-		{row.Settled, func(c *resource.SimulatedCluster, n float64) { c.Settled += n; c.BytesSettled += n * l.bytes }},
+		{row.Before, func(c *resource.SimulatedCluster, n, cost float64) {
+			c.Before, c.BytesBefore, c.SpendBefore = c.Before+n, c.BytesBefore+n*l.bytes(), c.SpendBefore+cost
+			row.SpendBefore, s.out.SpendBefore = row.SpendBefore+cost, s.out.SpendBefore+cost
+		}},
+		{row.AtOnce, func(c *resource.SimulatedCluster, n, _ float64) { c.AtOnce += n }},
+		{row.Settled, func(c *resource.SimulatedCluster, n, cost float64) {
+			c.Settled, c.BytesSettled, c.SpendSettled = c.Settled+n, c.BytesSettled+n*l.bytes(), c.SpendSettled+cost
+			row.SpendSettled, s.out.SpendSettled = row.SpendSettled+cost, s.out.SpendSettled+cost
+		}},
 	} {
 		for _, p := range of.parts {
 			if c := s.clusters[p.Cluster]; c != nil {
-				of.add(c, p.Share/100*l.calls)
+				of.add(c, p.Share/100*l.calls, p.Spend)
+			}
+			if p.Unpriced && l.bytes() > 0 {
+				s.unknown(fmt.Sprintf("%s: the price book has no price for the way there: it counts as free", p.Cluster))
 			}
 		}
 	}

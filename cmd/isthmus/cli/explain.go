@@ -115,6 +115,12 @@ func explainCandidate(b *strings.Builder, c route.LedgerCandidate) {
 		fmt.Fprintf(b, ", predicted %s (answers %s, round trip %s, %d in flight)",
 			ms(c.Score.Predicted), ms(c.Score.EWMA), ms(c.Score.RTT), c.Score.InFlight)
 	}
+	if c.Price != nil {
+		fmt.Fprintf(b, ", price of a GB %s", priceText(c.Price))
+		if c.Score != nil && c.Score.Price > 0 {
+			fmt.Fprintf(b, ", of this call worth %s", ms(c.Score.Price))
+		}
+	}
 	b.WriteString("\n")
 	if f := c.Forecast; f != nil && f.Calls > 0 {
 		fmt.Fprintf(b, "    lately predicted %s, observed %s to the first byte, off by %s (%.0f %%) on average, over %d calls\n",

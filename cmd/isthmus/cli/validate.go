@@ -3,24 +3,31 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/discovery/strictyaml"
+	"github.com/isthmus-mesh/isthmus/federation/pricebook"
 )
 
 func newValidate() *cobra.Command {
-	var path string
+	var path, book string
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "validate",
 		Short: "Check a configuration file and report every problem at once",
 		Long: `Check a configuration file. Every problem is reported at once, each with file,
-line, field, value and the rule that it breaks. Nothing but the file is touched.`,
+line, field, value and the rule that it breaks. Nothing but the file is touched. With
+--price-book a price book is checked instead.`,
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := config.Load(path)
+			check := func() error { _, err := config.Load(path); return err }
+			if book != "" {
+				path, check = book, func() error { return checkBook(book) }
+			}
+			err := check()
 			var problems strictyaml.Problems
 			if err != nil && !errors.As(err, &problems) {
 				return err
@@ -46,8 +53,17 @@ line, field, value and the rule that it breaks. Nothing but the file is touched.
 		},
 	}
 	configFlag(c, &path)
+	c.Flags().StringVar(&book, "price-book", "", "check this price book, see federation.price_book")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the problems as JSON")
 	return c
+}
+
+func checkBook(path string) error {
+	data, err := os.ReadFile(path)
+	if err == nil {
+		_, err = pricebook.Read(path, data)
+	}
+	return err
 }
 
 func configFlag(c *cobra.Command, path *string) {

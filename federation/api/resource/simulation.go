@@ -5,6 +5,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
+	"github.com/isthmus-mesh/isthmus/federation/price"
 )
 
 // Simulation is what would become of the calls of the own cluster's callers.
@@ -18,6 +19,10 @@ type Simulation struct {
 	// Services are those that were called, by service, port and gateway.
 	Services []SimulatedService `json:"services"`
 	Breaks   []SimulatedBreak   `json:"breaks,omitempty"`
+	// SpendBefore and SpendSettled are dollars a month by the price book, should the
+	// demand stay what it is.
+	SpendBefore  float64 `json:"spend_before_dollars_per_month"`
+	SpendSettled float64 `json:"spend_settled_dollars_per_month"`
 	// Unknown says what could not be worked out, and why.
 	Unknown []string `json:"unknown,omitempty"`
 }
@@ -30,6 +35,8 @@ type SimulateRequest struct {
 	Capacity []string `json:"capacity,omitempty" maxItems:"64"`
 	// TrafficPolicies take the place of those of their names, or are added.
 	TrafficPolicies []policy.Traffic `json:"traffic_policies,omitempty" maxItems:"256"`
+	// Prices are a price book that holds instead of the one in force.
+	Prices *price.Book `json:"price_book,omitempty"`
 }
 
 // SimulatedCluster is what a cluster would carry of the own callers' calls.
@@ -44,6 +51,9 @@ type SimulatedCluster struct {
 	// BytesBefore and BytesSettled are bytes per second, both ways.
 	BytesBefore  float64 `json:"bytes_before_per_second"`
 	BytesSettled float64 `json:"bytes_settled_per_second"`
+	// SpendBefore and SpendSettled are what those bytes cost.
+	SpendBefore  float64 `json:"spend_before_dollars_per_month"`
+	SpendSettled float64 `json:"spend_settled_dollars_per_month"`
 }
 
 // SimulatedService is one service's port as one gateway's callers call it.
@@ -56,6 +66,23 @@ type SimulatedService struct {
 	Before    []SimulatedPart `json:"before"`
 	AtOnce    []SimulatedPart `json:"at_once"`
 	Settled   []SimulatedPart `json:"settled"`
+	// SpendBefore and SpendSettled are what it costs.
+	SpendBefore  float64 `json:"spend_before_dollars_per_month"`
+	SpendSettled float64 `json:"spend_settled_dollars_per_month"`
+	// Shed are the callers that lose calls, those that lose most first.
+	Shed []SimulatedShed `json:"shed,omitempty"`
+}
+
+// SimulatedShed is whose calls go nowhere.
+type SimulatedShed struct {
+	// Caller is a SPIFFE ID; "" where it is not known, or of all that are not told apart.
+	Caller    string  `json:"caller,omitempty"`
+	Priority  string  `json:"priority"`
+	PerSecond float64 `json:"calls_per_second"`
+	// Before, AtOnce and Settled are the parts of its calls that are refused.
+	Before  float64 `json:"before_percent"`
+	AtOnce  float64 `json:"at_once_percent"`
+	Settled float64 `json:"settled_percent"`
 }
 
 // SimulatedPart is where a part of the calls goes.
@@ -75,6 +102,9 @@ type SimulatedPart struct {
 	// second of these callers on each.
 	Ready       uint32  `json:"ready,omitempty"`
 	PerEndpoint float64 `json:"calls_per_second_per_endpoint,omitempty"`
+	// Spend is what those calls cost; Unpriced, that a price of it is not known.
+	Spend    float64 `json:"spend_dollars_per_month,omitempty"`
+	Unpriced bool    `json:"unpriced,omitempty"`
 }
 
 // SimulatedBreak is what would go wrong.

@@ -1,0 +1,2 @@
+// Package price tries prices and budgets on real processes.
+package price
