@@ -74,7 +74,11 @@ func (p *plane) Spend(service catalog.ServiceName) resource.Spend {
 		out.Unknown = append(out.Unknown, "no price book is configured: everything counts as free")
 	default:
 		for _, c := range slices.Sorted(maps.Keys(unpriced)) {
-			out.Unknown = append(out.Unknown, fmt.Sprintf("%s: bytes were carried for which the book had no price; they count as free", c))
+			what := "%s: bytes were carried for which the book had no price; they count as free"
+			if c == p.opts.Cluster {
+				what = "%s: the zones of gateways or endpoints, or what is between zones, is not known; what stays in the cluster counts as free"
+			}
+			out.Unknown = append(out.Unknown, fmt.Sprintf(what, c))
 		}
 	}
 	if month.Partial {

@@ -147,6 +147,14 @@ func (w *world) isthmus(args ...string) []byte {
 	return out.Bytes()
 }
 
+func (w *world) simulate(args ...string) (s resource.Simulation) {
+	w.t.Helper()
+	if err := json.Unmarshal(w.isthmus(append([]string{"simulate", "--json"}, args...)...), &s); err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
 func (w *world) spend() (s resource.Spend) {
 	w.t.Helper()
 	if err := json.Unmarshal(w.isthmus("spend", "--json"), &s); err != nil {
@@ -238,6 +246,22 @@ func TestAMonthInAMinute(t *testing.T) {
 	}
 	if text := string(w.isthmus("explain", "billing")); !strings.Contains(text, "price") {
 		t.Errorf("explain says nothing of prices:\n%s", text)
+	}
+
+	// Losing the cheap cluster would cost fifty times as much; by the book the other way
+	// round, from a file, next to nothing.
+	recording, other := filepath.Join(t.TempDir(), "now.json"), filepath.Join(t.TempDir(), "other.yaml")
+	if err := os.WriteFile(other, []byte(book(0.01, 0.5)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.shares(100)
+	simulated := w.simulate("--record", recording, "--down", "west")
+	if a, b := simulated.SpendBefore, simulated.SpendSettled; a <= 0 || b < 20*a || b > 80*a {
+		t.Errorf("a month costs %v, and %v without the cheap cluster", a, b)
+	}
+	stand.Figure(t, "prices: a month at this pace costs %.2f $, and %.2f $ without the cheap cluster", simulated.SpendBefore, simulated.SpendSettled)
+	if again := w.simulate("--from", recording, "--down", "west", "--prices", other); again.SpendSettled > simulated.SpendSettled/20 {
+		t.Errorf("by other prices a month costs %v", again.SpendSettled)
 	}
 
 	w.write("prices: [{cloud: aws}]")

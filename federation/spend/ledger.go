@@ -105,8 +105,11 @@ type gateway struct {
 
 // Ledger is the account. The zero value begins with the first report.
 type Ledger struct {
-	mu       sync.Mutex
-	began    time.Time
+	mu    sync.Mutex
+	began time.Time
+	// forgot is when a gateway was heard last that is forgotten since: what one that is
+	// not known has counted before may have been charged.
+	forgot   time.Time
 	month    time.Time
 	rows     map[Path]*row
 	gateways map[string]*gateway
@@ -133,11 +136,11 @@ func (l *Ledger) Take(r *route.Report, now time.Time) {
 		return
 	}
 	if g == nil && len(l.gateways) >= maxGateways {
-		return
+		l.forgetOldest()
 	}
 	counts := countsOf(r)
 	// What a gateway had counted before there was a ledger was spent before, too.
-	charge := g != nil || !r.StartedAt.Before(l.began)
+	charge := g != nil || !r.StartedAt.Before(l.began) && r.StartedAt.After(l.forgot)
 	if charge {
 		for p, sum := range counts {
 			if same {
@@ -151,6 +154,24 @@ func (l *Ledger) Take(r *route.Report, now time.Time) {
 	}
 	l.gateways[r.Gateway.Name] = &gateway{Started: r.StartedAt, Heard: now, Counts: counts}
 	l.dirty = true
+}
+
+// forgetOldest makes room for another gateway: names may be of one process each.
+func (l *Ledger) forgetOldest() {
+	oldest := ""
+	for name, g := range l.gateways {
+		if oldest == "" || g.Heard.Before(l.gateways[oldest].Heard) || g.Heard.Equal(l.gateways[oldest].Heard) && name < oldest {
+			oldest = name
+		}
+	}
+	l.forget(oldest)
+}
+
+func (l *Ledger) forget(name string) {
+	if heard := l.gateways[name].Heard; heard.After(l.forgot) {
+		l.forgot = heard
+	}
+	delete(l.gateways, name)
 }
 
 // countsOf sums the flows of a report over ports.
@@ -219,7 +240,7 @@ func (l *Ledger) turn(now time.Time) {
 	}
 	for name, g := range l.gateways {
 		if now.Sub(g.Heard) > forgetAfter {
-			delete(l.gateways, name)
+			l.forget(name)
 		}
 	}
 	l.month, l.dirty = month, true

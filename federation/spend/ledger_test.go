@@ -1,6 +1,7 @@
 package spend_test
 
 import (
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -150,6 +151,30 @@ func TestWhatWasBeforeIsNotCharged(t *testing.T) {
 	fresh.carry(1e9, 1)
 	l.Take(fresh.report(), start.Add(3*time.Minute))
 	near(t, "with a gateway that is new", only(t, &l, start.Add(3*time.Minute)).Spent, 2)
+}
+
+// Gateways whose names are of one process each are forgotten for new ones; one that comes
+// back after that is not charged twice.
+func TestGatewaysThatComeAndGo(t *testing.T) {
+	var l spend.Ledger
+	l.Month(start)
+	first := newCounter("g0", start)
+	want, now := 0.0, start
+	for i := range 600 {
+		now = now.Add(time.Minute)
+		g := newCounter(fmt.Sprint("g", i), now.Add(-time.Second))
+		if i == 0 {
+			g = first
+		}
+		g.carry(1, 1)
+		want++
+		l.Take(g.report(), now)
+	}
+	l.Take(first.report(), now.Add(time.Minute)) // it was there all the time
+	near(t, "spent", only(t, &l, now.Add(time.Minute)).Spent, want)
+	first.carry(1, 1)
+	l.Take(first.report(), now.Add(2*time.Minute))
+	near(t, "what it carries from then on", only(t, &l, now.Add(2*time.Minute)).Spent, want+1)
 }
 
 func TestHowBudgetsStand(t *testing.T) {

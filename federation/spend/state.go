@@ -18,6 +18,7 @@ const stateVersion = 1
 type state struct {
 	Version  int                           `json:"version"`
 	Began    time.Time                     `json:"began"`
+	Forgot   time.Time                     `json:"forgot,omitzero"`
 	Month    time.Time                     `json:"month"`
 	Rows     []*row                        `json:"rows,omitempty"`
 	Gateways map[string]gatewayState       `json:"gateways,omitempty"`
@@ -41,7 +42,7 @@ func (l *Ledger) Save() ([]byte, error) {
 	if !l.dirty {
 		return nil, nil
 	}
-	s := state{Version: stateVersion, Began: l.began, Month: l.month, States: l.states, Gateways: make(map[string]gatewayState, len(l.gateways))}
+	s := state{Version: stateVersion, Began: l.began, Forgot: l.forgot, Month: l.month, States: l.states, Gateways: make(map[string]gatewayState, len(l.gateways))}
 	for _, p := range slices.SortedFunc(maps.Keys(l.rows), Path.compare) {
 		s.Rows = append(s.Rows, l.rows[p])
 	}
@@ -97,7 +98,7 @@ func (l *Ledger) Load(data []byte) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.began, l.month, l.rows, l.gateways, l.states, l.dirty = s.Began, s.Month, rows, gateways, s.States, false
+	l.began, l.forgot, l.month, l.rows, l.gateways, l.states, l.dirty = s.Began, s.Forgot, s.Month, rows, gateways, s.States, false
 	return nil
 }
 
