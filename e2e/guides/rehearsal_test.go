@@ -82,6 +82,11 @@ func TestRehearseARegionsDeath(t *testing.T) {
 	// The default would take minutes to bring calls back. What a returning region is to
 	// be held for, at the least, is that this side has dialed it again.
 	home.Gateways[0].Section()["fail_back"] = stand.Object{"hold": "5s", "step": 0.25, "interval": "500ms"}
+	// Both regions are to be seen at work. Without a policy the nearer one would be
+	// asked alone where the other is measurably farther, and on a busy machine one is.
+	// The page's policy, of the same services, holds while it is there: its name is before
+	// this one's.
+	home.Section()["traffic_policies"] = []any{stand.Object{"name": "share", "services": []any{"*"}, "weights": stand.Object{gcp: 1, europe: 1}}}
 	operator := host(t, s, home)
 	operator.Replace = append(operator.Replace, "127.0.0.1:7481", home.Gateways[0].Admin.String())
 	dying := &region{Cluster: s.Clusters[1], t: t, host: host(t, s, s.Clusters[1]), at: "127.0.0.1:0"}
