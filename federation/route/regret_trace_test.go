@@ -134,8 +134,8 @@ func recordedScenes(t *testing.T, second bool) []scene {
 	return scenes
 }
 
-// TestRegretOnRecordedTraces: the delay model on recorded traces, whose second half
-// nothing was tuned on, against the same oracle as in TestRegret. What no chooser can
+// TestRegretOnRecordedTraces: the delay model on recorded traces, whose second half no
+// constant was chosen on, against the same oracle as in TestRegret. What no chooser can
 // avoid that does not know how much work a call will make, and where it does not say,
 // its size, is told apart, as blind.
 //
@@ -144,7 +144,7 @@ func TestRegretOnRecordedTraces(t *testing.T) {
 	for _, second := range []bool{false, true} {
 		part := "first half"
 		if second {
-			part = "held out"
+			part = "second half"
 		}
 		for _, sc := range recordedScenes(t, second) {
 			t.Run(strings.ReplaceAll(part+" "+sc.name, " ", "_"), func(t *testing.T) {
