@@ -60,7 +60,6 @@ type drillRun struct {
 	revision  uint64                        // of the item
 	accounts  map[string]*route.DrillReport // by gateway
 	endedBy   store.Author
-	finishing bool
 }
 
 // Drill orders a drill, or says of a dry run what is predicted.

@@ -69,16 +69,15 @@ func (p *plane) Spend(service catalog.ServiceName) resource.Spend {
 	if out.Total = len(out.Services); out.Total > resource.MaxSpend {
 		out.Services = out.Services[:resource.MaxSpend]
 	}
-	switch {
-	case out.Book == nil:
+	if out.Book == nil {
 		out.Unknown = append(out.Unknown, "no price book is configured: everything counts as free")
-	default:
+	} else {
 		for _, c := range slices.Sorted(maps.Keys(unpriced)) {
-			what := "%s: bytes were carried for which the book had no price; they count as free"
+			what := "bytes were carried for which the book had no price; they count as free"
 			if c == p.opts.Cluster {
-				what = "%s: the zones of gateways or endpoints, or what is between zones, is not known; what stays in the cluster counts as free"
+				what = "the zones of gateways or endpoints, or what is between zones, is not known; what stays in the cluster counts as free"
 			}
-			out.Unknown = append(out.Unknown, fmt.Sprintf(what, c))
+			out.Unknown = append(out.Unknown, fmt.Sprintf("%s: %s", c, what))
 		}
 	}
 	if month.Partial {

@@ -7,8 +7,9 @@ const (
 	MaxPriceWeight = 1e9
 	// MaxBudget is beyond what anybody pays for a network.
 	MaxBudget = 1e12
-	// The defaults of a budget.
+	// DefaultWarnPercent is that of Budget.
 	DefaultWarnPercent uint32 = 80
+	// DefaultSavePercent is that of Save.
 	DefaultSavePercent uint32 = 100
 )
 

@@ -108,7 +108,8 @@ func (n Names) istio(name, rest string) (authority.Name, error) {
 		return authority.Name{}, unknown(name)
 	}
 	subset, host, ok := strings.Cut(rest, "_.")
-	if !ok || !(strings.HasSuffix(host, ".svc.cluster.local") || strings.HasSuffix(host, ".svc.clusterset.local")) {
+	inCluster := strings.HasSuffix(host, ".svc.cluster.local") || strings.HasSuffix(host, ".svc.clusterset.local")
+	if !ok || !inCluster {
 		return authority.Name{}, unknown(name)
 	}
 	if subset != "" {

@@ -18,7 +18,7 @@ const role = "TIMERSLACK_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(role) == "" {
-		os.Exit(m.Run())
+		os.Exit(m.Run()) //nolint:forbidigo // the main of the tests
 	}
 	err := timerslack.Lengthen()
 	fmt.Println(os.Getpid(), err, len(os.Args), os.Getenv("ISTHMUS_TIMER_SLACK"))
