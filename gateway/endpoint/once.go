@@ -33,7 +33,7 @@ func once(out *http.Request) {
 	case out.Method == http.MethodGet || out.Method == http.MethodHead || out.Method == http.MethodOptions:
 		empty := io.NopCloser(strings.NewReader(""))
 		out.Body, again = &onceBody{empty, sent}, func() (io.ReadCloser, error) { return empty, nil } //nolint:unparam // GetBody's
-		out.ContentLength, out.TransferEncoding = 0, []string{"identity"} // not chunked: there is nothing
+		out.ContentLength, out.TransferEncoding = 0, []string{"identity"}                             // not chunked: there is nothing
 	default:
 		return
 	}
