@@ -243,7 +243,7 @@ func (o *oracle) holds(c *call, a *attempt.Attempt) {
 			ev := e.Targets[route.Target{Service: c.service, Port: port, Cluster: r.Cluster}]
 			switch {
 			case r.Cluster == target.Cluster:
-			case !other.up || other.at != 0 || !ev.EjectedUntil.IsZero() || ev.Withheld > 0 || !wholly(ev, r):
+			case !other.up || !e.Links[r.Cluster].Up || other.at != 0 || !ev.EjectedUntil.IsZero() || ev.Withheld > 0 || !wholly(ev, r):
 				return // it may be needed: what else there is, is not in full service
 			default:
 				others++

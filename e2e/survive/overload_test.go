@@ -184,14 +184,15 @@ func (w *world) budgets(t *testing.T, seconds []window) {
 		arrivals := float64(b.arrivals - a.arrivals)
 		most = max(most, retries/max(1, calls))
 		worst = max(worst, arrivals/max(1, calls))
-		// What is promised is of the ten seconds before a retry. A window that ends after
-		// its last one may have fewer calls where the load has fallen: a second's worth.
-		lead := 0.0
-		if i > length {
-			lead = float64(a.calls - seconds[i-length-1].calls)
+		// What is promised is of the ten seconds before each retry, so those in a window are
+		// within the budget of its last one: where the load falls, that has seen more calls
+		// than the window. Which second that was in is not known; a second that has begun counts.
+		earned := 0.0
+		for j := i - length + 1; j <= i; j++ {
+			earned = max(earned, float64(seconds[j].calls-seconds[max(0, j-length-1)].calls))
 		}
-		if retries > retry.Ratio*(calls+lead)+retry.Floor {
-			w.failf("%.0f retries for %.0f calls in the ten seconds until %d", retries, calls, i)
+		if retries > retry.Ratio*earned+retry.Floor {
+			w.failf("%.0f retries in the ten seconds until %d, and %.0f calls in those before them", retries, i, earned)
 		}
 		// An attempt may arrive a moment after the second in which it was counted.
 		if slack := calls / float64(length); arrivals > (1+retry.Ratio)*calls+retry.Floor+slack {

@@ -34,6 +34,8 @@ type Error struct {
 	// or bound of a limit.
 	Denied bool
 	Rule   string
+	// Withdrawn: a policy said no when the call was in progress. It may have been executed.
+	Withdrawn bool
 	// Limit says whether a limit refused the call, here or at the far gateway;
 	// RetryAfter is how long to stay away then, 0 where it is not known.
 	Limit      Limit

@@ -105,6 +105,6 @@ func (s *Sequence) withdrawn(plan *route.Plan) *Error {
 		return nil
 	}
 	failed := refusal(&s.call, v)
-	failed.Denied = true // also for a service that is gone: it was there
+	failed.Denied, failed.Withdrawn = true, true // also for a service that is gone: it was there
 	return failed
 }

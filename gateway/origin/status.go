@@ -9,6 +9,11 @@ import (
 // ReplyTo is what the near gateway is told of a call that failed here. It says
 // what that gateway needs to decide, and nothing of endpoints or rules.
 func ReplyTo(e *attempt.Error) wire.Reply {
+	if e.Withdrawn {
+		// Whatever was withdrawn, also an export: an endpoint may have executed the call, and
+		// every status that says that there is no such service has it sent elsewhere.
+		return wire.Reply{Status: wire.Denied}
+	}
 	if e.Limit != attempt.NoLimit {
 		return wire.Reply{Status: wire.Overloaded, Message: wire.LimitMessage(e.Reason, e.Rule), RetryAfter: e.RetryAfter}
 	}

@@ -33,6 +33,12 @@ func TestWhatAPeerIsTold(t *testing.T) {
 			t.Errorf("%s: %+v", reason, got)
 		}
 	}
+	// A call that was withdrawn in progress may have been executed: nobody may send it elsewhere.
+	for _, reason := range []string{route.ReasonNotExported, route.ReasonUnknownService, string(route.NotImported)} {
+		if got := ReplyTo(&attempt.Error{Reason: reason, Denied: true, Withdrawn: true}); got.Status != wire.Denied {
+			t.Errorf("withdrawn as %s: %s", reason, got.Status)
+		}
+	}
 	if got := ReplyTo(&attempt.Error{Reason: "refused", Attempts: 2, Status: wire.Refused}); got.Status != wire.Refused {
 		t.Errorf("after attempts: %+v", got)
 	}
