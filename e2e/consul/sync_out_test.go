@@ -221,6 +221,16 @@ func TestConsulAnswersWithTheGatewayForImports(t *testing.T) {
 		t.Errorf("billing.service.consul is at %v, %v; want the way in", at, err)
 	}
 	w.answered(t, "the name of a real local service stays its own", "orders", "east-orders")
+	// One that has just started and has not heard the peer yet cannot take over.
+	for _, c := range []*client.Client{east, second} {
+		stand.Eventually(t, within, "both processes know what the west offers", func() error {
+			s, err := c.Services().Get(t.Context(), "billing.default")
+			if err == nil && len(s.Remote) == 0 {
+				err = errors.New("nothing of the west is known")
+			}
+			return err
+		})
+	}
 	w.noLoop(t, east)
 
 	// The writer is killed, and the other takes over; the name answers all the time.
