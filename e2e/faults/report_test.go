@@ -72,7 +72,8 @@ func (w *world) strike(t *testing.T, f fault) stand.Results {
 // steady waits until first has answered every call of a second.
 func (w *world) steady(t *testing.T) time.Time {
 	t.Helper()
-	stand.Eventually(t, within, "first answers again", func() error {
+	// What failed in part is out for longer each time: 30 s times how often, then the hold-down.
+	stand.Eventually(t, 3*within, "first answers again", func() error {
 		now := time.Now()
 		// a call that began within the last moment may be under way
 		rs := w.load.Sofar().Between(now.Add(-1200*time.Millisecond), now.Add(-200*time.Millisecond))

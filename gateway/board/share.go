@@ -79,10 +79,6 @@ func (b *Board) hasCapacityLabel(s *route.Service) bool {
 	return slices.ContainsFunc(s.Endpoints, func(e catalog.Endpoint) bool { return e.Labels[catalog.CapacityLabel] != "" })
 }
 
-// leastLearned is the smallest limit that is offered. Of a smaller one the noise of arrivals
-// is most: calls that wait a moment in the queue here would be shed at their source.
-const leastLearned = 32
-
 // learned is what the endpoints of a port whose capacity nobody declares were found to
 // take through this gateway, while callers meet that limit: what peers may send is then
 // granted out of it. What this gateway's own callers may use is not bounded by it here,
@@ -93,7 +89,7 @@ func (b *Board) learned(plan *route.Plan, own route.Readiness) uint64 {
 		return 0
 	}
 	calls, ok := b.o.Learned(own.Target.Service)
-	if !ok || calls < leastLearned {
+	if !ok || calls <= 0 {
 		return 0
 	}
 	return min(route.SlotsOf(uint64(calls), 1), wire.MaxCalls)

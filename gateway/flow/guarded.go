@@ -127,6 +127,11 @@ const (
 	// learnedFor how long that is believed.
 	learnedUse = 0.7
 	learnedFor = 10 * time.Second
+	// leastLearned is the smallest limit of a policy that is offered. Of a smaller one the
+	// noise of arrivals is most: calls that wait a moment in the queue here would be shed at
+	// their source. A guard's is offered whatever it is: the service is in trouble, and calls
+	// that it cannot take must find another cluster.
+	leastLearned = 32
 )
 
 // learned is how many requests in progress the service was found to take, if its callers
@@ -136,6 +141,9 @@ func (s *slots) learned() (limit int, ok bool) {
 		return 0, false
 	}
 	status, now := s.gate.Status(), time.Now().UnixNano()
+	if s.guarded == nil && status.Limit < leastLearned {
+		return 0, false
+	}
 	last := s.met.Load()
 	if last == 0 || now-last > int64(learnedFor) {
 		return 0, false // an initial limit is only a guess
