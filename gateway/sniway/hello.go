@@ -39,9 +39,7 @@ type hello struct {
 // readHello reads until the ClientHello is whole, and what came with it. Errors that
 // are none of this package's are the connection's.
 func readHello(c net.Conn, deadline time.Time) (h hello, err error) {
-	if err := c.SetReadDeadline(deadline); err != nil {
-		return h, err
-	}
+	_ = c.SetReadDeadline(deadline) // of one that is gone the next read tells
 	tape := &tape{from: c}
 	seen := false
 	// The standard library's parser, of which only the first step is taken: it asks for
@@ -57,7 +55,7 @@ func readHello(c net.Conn, deadline time.Time) (h hello, err error) {
 	h.bytes = tape.read.Bytes()
 	switch {
 	case seen:
-		_ = c.SetReadDeadline(time.Time{}) // of one that is gone the next read tells
+		_ = c.SetReadDeadline(time.Time{}) // as above
 		return h, nil
 	case tape.long:
 		return h, ErrTooLong

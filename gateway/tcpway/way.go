@@ -60,10 +60,11 @@ type Options struct {
 
 // Way serves one listener.
 type Way struct {
+	carry.Loop
+
 	o       Options
 	address string
 	first   sync.Pool
-	conns   sync.WaitGroup
 }
 
 // New returns a Way. It serves nothing before Run.
@@ -71,34 +72,12 @@ func New(o Options) (*Way, error) {
 	if o.Listener == nil || o.Service.IsZero() == (o.Find == nil) || (o.Caller == "") == (o.Door == nil) || o.Door != nil && o.Preface != nil || !o.Carrier.Valid() || o.Account == nil {
 		return nil, errors.New("tcp way: an option is missing")
 	}
-	return &Way{
+	w := &Way{
 		o: o, address: o.Listener.Addr().String(),
 		first: sync.Pool{New: func() any { return new([firstBytes]byte) }},
-	}, nil
-}
-
-// StopAccepting closes the listener; connections go on. It is safe to call twice.
-func (w *Way) StopAccepting() {
-	_ = w.o.Listener.Close() // it is gone either way
-}
-
-// Run serves until StopAccepting was called and the last connection has ended, or
-// ctx has, which resets those that are left. It returns an error only if
-// accepting failed for good.
-func (w *Way) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, w.StopAccepting)
-	defer stop()
-	defer w.conns.Wait()
-	for {
-		c, err := w.o.Listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		w.conns.Go(func() { w.serve(ctx, c) })
 	}
+	w.Loop = carry.Loop{Listener: o.Listener, Serve: w.serve}
+	return w, nil
 }
 
 func (w *Way) serve(ctx context.Context, c net.Conn) {
