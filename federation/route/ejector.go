@@ -33,8 +33,8 @@ type EjectorOptions struct {
 	// Max. A target that stayed in full service for Max starts from Base again: one
 	// success alone does not, or a target that flaps would be let in for ever.
 	Base, Max time.Duration
-	// OutlierBase is the length of an ejection as an outlier (Outliers), times their
-	// number, up to OutlierMax: a target that fails in part passes a probation by luck.
+	// OutlierBase is the length of an ejection as an outlier (Outliers), times the number
+	// of those, up to OutlierMax: a target that fails in part passes a probation by luck.
 	OutlierBase, OutlierMax time.Duration
 	// Jitter spreads a length by up to this share of it, both ways, so that
 	// gateways do not probe in step.
@@ -66,7 +66,8 @@ func (o EjectorOptions) Room(ejected, total int) bool {
 type Ejector struct {
 	options  EjectorOptions
 	failures int // in a row, while closed
-	ejected  int // ejections since the last calm
+	ejected  int // ejections for failures in a row since the last calm
+	outliers int // ejections as an outlier since then
 	refuted  int // failed probations of this ejection
 	until    time.Time
 	closed   time.Time // since when it is in full service after the last ejection
@@ -116,6 +117,7 @@ func (e *Ejector) fail(now time.Time, random uint64, room bool) bool {
 		e.refuted++
 	}
 	e.eject(now, e.doubled(), random)
+	e.ejected++
 	return true
 }
 
@@ -127,7 +129,8 @@ func (e *Ejector) Eject(now time.Time, random uint64, reason string) bool {
 	}
 	e.calm(now)
 	e.outlier = reason
-	e.eject(now, min(e.options.OutlierBase*time.Duration(e.ejected+1), e.options.OutlierMax), random)
+	e.outliers++ // of its own: the short ejections of one bad moment are soon many
+	e.eject(now, min(e.options.OutlierBase*time.Duration(e.outliers), e.options.OutlierMax), random)
 	return true
 }
 
@@ -138,14 +141,13 @@ func (e *Ejector) Held(now time.Time) { e.closed = now }
 // calm forgets ejections of long ago.
 func (e *Ejector) calm(now time.Time) {
 	if now.Sub(e.closed) >= e.options.Max {
-		e.ejected = 0
+		e.ejected, e.outliers = 0, 0
 	}
 }
 
 func (e *Ejector) eject(now time.Time, length time.Duration, random uint64) {
 	u := float64(random>>11) / (1 << 53) // [0, 1)
 	e.until = now.Add(time.Duration(float64(length) * (1 + e.options.Jitter*(2*u-1))))
-	e.ejected++
 	e.failures = 0
 }
 

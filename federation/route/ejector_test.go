@@ -52,6 +52,33 @@ func TestOnlyTheServicesOwnFailuresEject(t *testing.T) {
 	}
 }
 
+// The short ejections of one bad moment make no long one longer.
+func TestOutliersAreOutByTheNumberOfTheirOwnEjections(t *testing.T) {
+	e := route.NewEjector(route.EjectorOptions{})
+	now := epoch
+	fail(e, now, 5)
+	for range 4 {
+		now = e.Until()
+		fail(e, now, 1)
+	}
+	for i := range 12 {
+		now = e.Until()
+		e.Observe(route.Success, now, middle, true)
+		if !e.Eject(now, middle, "half of its calls failed") || e.Eject(now, middle, "again") {
+			t.Fatal("not ejected once")
+		}
+		if got, want := e.Until().Sub(now), min(time.Duration(i+1)*30*time.Second, 300*time.Second); got != want {
+			t.Errorf("ejection %d as an outlier lasts %s, want %s", i+1, got, want)
+		}
+	}
+	now = e.Until()
+	e.Observe(route.Success, now, middle, true)
+	now = now.Add(time.Minute)
+	if e.Eject(now, middle, "after a calm"); e.Until().Sub(now) != 30*time.Second {
+		t.Errorf("after a calm it is out for %s", e.Until().Sub(now))
+	}
+}
+
 func TestEjectionDoublesPerFailedProbation(t *testing.T) {
 	e := route.NewEjector(route.EjectorOptions{})
 	now := epoch

@@ -23,6 +23,9 @@ type OutlierOptions struct {
 	// Most is the share of failed calls that is enough where the others have too few to
 	// compare with: nobody repeats there what has failed here.
 	Most float64
+	// Lasting is how long calls must have failed before all of them leave a cluster for
+	// it: one of its endpoints may just have died, which its health checks find sooner.
+	Lasting time.Duration
 	// MaxShare is the most of the members that may be ejected at once; one always may.
 	MaxShare float64
 }
@@ -35,7 +38,7 @@ type OutlierOptions struct {
 func DefaultOutliers() OutlierOptions {
 	return OutlierOptions{
 		Interval: 2 * time.Second, Jitter: 0.2, Window: 10 * time.Second,
-		MinCalls: 20, Gap: 0.05, Sigma: 4, Most: 0.5, MaxShare: 0.1,
+		MinCalls: 20, Gap: 0.05, Sigma: 4, Most: 0.5, Lasting: 3 * time.Second, MaxShare: 0.1,
 	}
 }
 

@@ -11,10 +11,12 @@ import (
 // watch is a port of which calls have failed lately. Only such ports are watched: where
 // nothing fails nobody is an outlier, and looking costs nothing.
 type watch struct {
-	failed    time.Time // last
+	began     time.Time // the first failure of those that have gone on since
+	failed    time.Time // the last one
 	targets   group[catalog.ClusterName]
 	endpoints group[string]
 	zones     group[string]
+	explained time.Time // when a peer last said which of its endpoints had failed
 }
 
 // group are members that serve alike, with what their counters said at each look of
@@ -57,11 +59,22 @@ func (g *group[K]) take(now time.Time, window time.Duration, members []K, counte
 	return out
 }
 
+// explain forgets what failed at the targets of a port so far: a cluster says that it has
+// lost endpoints, which it no longer picks. Only once a window, or one whose endpoints
+// come and go would never be judged. b.mu is held.
+func (b *Board) explain(k portKey, now time.Time) {
+	w := b.watched[k]
+	if w == nil || now.Sub(w.explained) <= b.o.Outliers.Window {
+		return
+	}
+	w.targets.looks, w.began, w.explained = nil, w.failed, now
+}
+
 // watch begins to watch a port, of which a call has failed. b.mu is held.
 func (b *Board) watch(k portKey, now time.Time) {
 	w := b.watched[k]
 	if w == nil {
-		w = new(watch)
+		w = &watch{began: now}
 		b.watched[k] = w
 	}
 	w.failed = now
@@ -114,6 +127,9 @@ func (b *Board) outlyingTarget(ix *index, k portKey, w *watch, now time.Time) {
 	if all[i].Trial {
 		b.abort(t, all[i], now)
 		w.targets.looks = nil // those calls have had their effect
+		return
+	}
+	if w.failed.Sub(w.began) < b.o.Outliers.Lasting {
 		return
 	}
 	s := b.targets[t]

@@ -92,6 +92,52 @@ func TestAGrayClusterIsEjected(t *testing.T) {
 	})
 }
 
+// An endpoint of a cluster that dies fails its share of the calls until the health checks
+// of the cluster find it: no reason to leave the cluster.
+func TestADeadEndpointIsNoReasonToLeaveItsCluster(t *testing.T) {
+	beta, gamma := target(billing, "beta"), target(billing, "gamma")
+	ready := func(b *board.Board, n uint32) {
+		b.TakeReport("beta", "gw1", wire.Report{Services: []wire.ServiceReport{{Service: "invoices.default", Port: "http", Ready: n, Total: 3}}})
+	}
+	for _, c := range []struct {
+		name  string
+		known bool // by a report of beta, 2 s later
+		fails time.Duration
+		out   bool
+	}{
+		{"a burst", false, 0, false},
+		{"until beta says so", true, 3500 * time.Millisecond, false},
+		{"for long", false, 10 * time.Second, true},
+		{"for long after beta has said so", true, 15 * time.Second, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := run(t, new(links), nil)
+				ready(b, 3)
+				settle()
+				began := time.Now()
+				for time.Since(began) < 20*time.Second && b.Evidence().Targets[beta].EjectedUntil.IsZero() {
+					third := 3
+					if time.Since(began) > c.fails {
+						third = 0
+					}
+					calls(b, beta, 60, third)
+					calls(b, gamma, 60, 0)
+					time.Sleep(time.Second)
+					if c.known && time.Since(began) >= 2*time.Second {
+						ready(b, 2)
+					} else {
+						ready(b, 3)
+					}
+				}
+				if out := !b.Evidence().Targets[beta].EjectedUntil.IsZero(); out != c.out {
+					t.Errorf("ejected: %v after %v: %s", out, time.Since(began), b.Evidence().Targets[beta].Reason)
+				}
+			})
+		})
+	}
+}
+
 // Slow start counts from the table where nothing else says when an endpoint came, and
 // from the end of an ejection.
 func TestServiceBeginsWithTheTableOrAProbation(t *testing.T) {

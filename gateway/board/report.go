@@ -50,6 +50,13 @@ func (b *Board) TakeReport(cluster catalog.ClusterName, gateway string, r wire.R
 	if had || len(byGateway) < maxReporters {
 		byGateway[gateway] = report
 	}
+	for k, is := range report.ready {
+		if was := old.ready[k]; is.ready < was.ready {
+			for _, name := range ix.imports[remoteName{cluster, k.service}] {
+				b.explain(portKey{name, k.port}, report.at)
+			}
+		}
+	}
 	b.mu.Unlock()
 	if !had || !sameReadiness(old.ready, report.ready) {
 		b.Touch()
