@@ -40,16 +40,20 @@ type summary struct {
 	skipped []line
 	failed  []line
 
-	last   map[test]string // last thing that a running test logged
-	blamed map[string]bool // packages with a failed test
+	last   map[test]string   // last thing that a running test logged
+	died   map[string]string // by package: how its process died, in the runtime's words
+	blamed map[string]bool   // packages with a failed test
 }
 
 func newSummary() *summary {
-	return &summary{last: map[test]string{}, blamed: map[string]bool{}}
+	return &summary{last: map[test]string{}, died: map[string]string{}, blamed: map[string]bool{}}
 }
 
 // logged is a line that testing's log methods print: "    file_test.go:12: text".
 var logged = regexp.MustCompile(`^\s*[\w.-]+\.go:\d+: (.*)`)
+
+// dying is how the last words of a test's process begin.
+var dying = regexp.MustCompile(`^(panic: |fatal error: |SIG[A-Z]+: |ThreadSanitizer: |race: |goleak: )`)
 
 // maxEvent bounds one line of the stream. go test splits output at newlines, so
 // only a test that logs megabytes without one comes near.
@@ -95,6 +99,9 @@ func (s *summary) output(t test, text string) {
 		text = m[1]
 		s.last[t] = text
 	}
+	if s.died[t.Package] == "" && dying.MatchString(text) {
+		s.died[t.Package] = text
+	}
 	if figure, ok := strings.CutPrefix(text, "figure: "); ok {
 		s.figures = append(s.figures, line{t, figure})
 	}
@@ -105,7 +112,7 @@ func (s *summary) output(t test, text string) {
 func (s *summary) fail(t test) {
 	if t.Test == "" {
 		if !s.blamed[t.Package] {
-			s.failed = append(s.failed, line{t, "failed outside its tests"})
+			s.failed = append(s.failed, line{t, strings.TrimSuffix("failed outside its tests: "+s.died[t.Package], ": ")})
 		}
 		return
 	}

@@ -8,8 +8,8 @@ import (
 )
 
 // stream is what go test -json printed for a passing test with figures, a
-// skipped one, a failed one with a failed subtest, and a package that does not
-// compile; times and repeated lines left out.
+// skipped one, a failed one with a failed subtest, a package that does not compile
+// and one whose process died; times and repeated lines left out.
 const stream = `{"Action":"start","Package":"github.com/isthmus-mesh/isthmus/a"}
 {"Action":"run","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestRoundTrip"}
 {"Action":"output","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestRoundTrip","Output":"=== RUN   TestRoundTrip\n"}
@@ -27,6 +27,9 @@ const stream = `{"Action":"start","Package":"github.com/isthmus-mesh/isthmus/a"}
 {"ImportPath":"example.org/b","Action":"build-fail"}
 {"Action":"fail","Package":"example.org/b","Elapsed":0,"FailedBuild":"example.org/b"}
 {"Action":"skip","Package":"example.org/c","Elapsed":0}
+{"Action":"output","Package":"example.org/d","Test":"TestLong","Output":"ThreadSanitizer: CHECK failed: tsan_rtl.cpp:346\n"}
+{"Action":"output","Package":"example.org/d","Output":"FAIL\texample.org/d\t0.1s\n"}
+{"Action":"fail","Package":"example.org/d","Elapsed":0.1}
 `
 
 const want = `figures:
@@ -38,7 +41,8 @@ failed:
   a TestDrain/idle: 1 error, want 0
   a TestDrain: 
   example.org/b: failed outside its tests
-1 passed, 5 failed, 1 skipped
+  example.org/d: failed outside its tests: ThreadSanitizer: CHECK failed: tsan_rtl.cpp:346
+1 passed, 6 failed, 1 skipped
 `
 
 func TestRunSumsUpAnEventStream(t *testing.T) {
