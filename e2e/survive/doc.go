@@ -5,5 +5,6 @@
 // against the probes from a seed, which it prints when it fails.
 //
 // A plain run makes a few trials of each fault. ISTHMUS_SURVIVE=full makes as many
-// as the promises are about: 500 a fault, 20 seeds of an hour.
+// as the promises are about: 500 a fault, 20 seeds of an hour. ISTHMUS_SURVIVE=100
+// makes so many of a fault; -hours 2 -first 4 two seeds of an hour, the fifth and the sixth.
 package survive

@@ -110,7 +110,7 @@ func TestFailover(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
 			var found findings
-			for seed := range uint64(trials() / trialsPerWorld) {
+			for seed := *firstSeed; seed < *firstSeed+uint64(trials()/trialsPerWorld); seed++ {
 				inWorld(t, seed, bothServe, func(w *world) {
 					l := w.load(40*time.Millisecond, 80*time.Millisecond)
 					defer l.stop()
@@ -226,7 +226,7 @@ func (w *world) agreement(f fault, struck time.Time, found *findings) {
 func TestDrain(t *testing.T) {
 	var last, each times
 	calls, failed := 0, 0
-	for seed := range uint64(trials() / trialsPerWorld) {
+	for seed := *firstSeed; seed < *firstSeed+uint64(trials()/trialsPerWorld); seed++ {
 		inWorld(t, seed, bothServe, func(w *world) {
 			l := w.load(20*time.Millisecond, 40*time.Millisecond)
 			defer l.stop()
