@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,6 +62,9 @@ func (p *plane) Calls(ctx context.Context, q resource.CallQuery) (*resource.Call
 	if !q.Service.IsZero() {
 		query.Set("service", q.Service.String())
 	}
+	if q.Saved {
+		query.Set("saved", "true")
+	}
 	out := &resource.Calls{Cluster: p.opts.Cluster, Trails: []route.Trail{}}
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -76,6 +81,10 @@ func (p *plane) Calls(ctx context.Context, q resource.CallQuery) (*resource.Call
 				return
 			}
 			out.Trails = append(out.Trails, found.Trails...)
+			if out.Plans == nil {
+				out.Plans = found.Plans
+			}
+			maps.Copy(out.Plans, found.Plans)
 			out.More = out.More || found.Before != 0
 		})
 	}
@@ -86,14 +95,29 @@ func (p *plane) Calls(ctx context.Context, q resource.CallQuery) (*resource.Call
 	slices.SortFunc(out.Unasked, func(a, b resource.UnaskedGateway) int { return cmp.Compare(a.Gateway, b.Gateway) })
 	if len(out.Trails) > limit {
 		out.Trails, out.More = out.Trails[:limit], true
+		prune(out)
 	}
 	return out, nil
 }
 
+// prune forgets the plans that no trail was decided by.
+func prune(c *resource.Calls) {
+	used := make(map[string]bool)
+	for i := range c.Trails {
+		for _, a := range c.Trails[i].Attempts {
+			if a.Saved != nil {
+				used[a.Saved.Plan] = true
+			}
+		}
+	}
+	maps.DeleteFunc(c.Plans, func(name string, _ json.RawMessage) bool { return !used[name] })
+}
+
 // kept is a gateway's answer, as gateway/trails writes it.
 type kept struct {
-	Trails []route.Trail `json:"trails"`
-	Before uint64        `json:"before"`
+	Trails []route.Trail              `json:"trails"`
+	Plans  map[string]json.RawMessage `json:"plans"`
+	Before uint64                     `json:"before"`
 }
 
 // askGateway asks one gateway by its control listener.
@@ -138,6 +162,9 @@ func (p *plane) askGateway(ctx context.Context, r *route.Report, query url.Value
 	if err := json.Unmarshal(body, out); err != nil {
 		return nil, fmt.Errorf("its answer is not understood: %w", err)
 	}
+	maps.DeleteFunc(out.Plans, func(name string, _ json.RawMessage) bool { // as its own alone
+		return !strings.HasPrefix(name, r.Gateway.Name+"/")
+	})
 	for i := range out.Trails {
 		out.Trails[i].Cluster, out.Trails[i].Gateway = p.opts.Cluster, r.Gateway.Name // who was asked, whatever it says
 	}

@@ -215,6 +215,11 @@ func (w *world) explainOne() {
 	if local := w.isthmus("explain", "--request", "the-one", "--admin", w.east.Gateways[0].Admin.String()); !bytes.Contains(local, []byte("call to billing.default")) {
 		t.Errorf("the gateway says otherwise:\n%s", local)
 	}
+	file := filepath.Join(t.TempDir(), "calls.json")
+	w.isthmus("explain", "--request", "the-one", "--record", file)
+	if out := w.isthmus("explain", "--replay", file); !bytes.Contains(out, []byte("call to billing.default")) || !bytes.Contains(out, []byte("come out as they were made")) {
+		t.Errorf("the file says\n%s", out)
+	}
 	if out, err := w.run("explain", "--request", "nobody"); err == nil || !bytes.Contains(out, []byte("no gateway here has kept such a call")) {
 		t.Errorf("%v: %s", err, out)
 	}
@@ -253,9 +258,9 @@ func (w *world) foretell() map[string]float64 {
 func (w *world) replayAll() {
 	t := w.t
 	var before uint64
-	kept, decisions, inexact, elsewhere := 0, 0, 0, 0
+	kept, decisions, inexact, elsewhere, repeated := 0, 0, 0, 0, 0
 	for {
-		query := "/debug/calls?limit=100"
+		query := "/debug/calls?limit=100&saved=true"
 		if before > 0 {
 			query += fmt.Sprint("&before=", before)
 		}
@@ -264,11 +269,20 @@ func (w *world) replayAll() {
 			t.Fatal(err)
 		}
 		var page struct {
-			Trails []route.Trail
+			route.SavedTrails
 			Before uint64
 		}
 		if err := json.Unmarshal(body, &page); err != nil {
 			t.Fatal(err)
+		}
+		inGateway := exact(page.Trails)
+		done, err := page.Repeat() // by what was saved alone
+		if err != nil {
+			t.Fatal(err)
+		}
+		repeated += done.Exact
+		if inGateway != done.Exact || done.Inexact+done.Unsaved > 0 {
+			t.Errorf("%d decisions are exact in the gateway, from its record %+v", inGateway, done)
 		}
 		for i := range page.Trails {
 			call := &page.Trails[i]
@@ -292,10 +306,22 @@ func (w *world) replayAll() {
 			break
 		}
 	}
-	stand.Figure(t, "%d kept calls, %d decisions repeated while evidence changed: %d differ, %d say another cluster than answered", kept, decisions, inexact, elsewhere)
+	stand.Figure(t, "%d kept calls, %d decisions repeated while evidence changed: %d differ, %d say another cluster than answered; %d come out the same from what was saved of them", kept, decisions, inexact, elsewhere, repeated)
 	if kept < *calls*9/10 {
 		t.Errorf("only %d of about %d calls were kept", kept, *calls)
 	}
+}
+
+// exact counts the decisions that the gateway repeated exactly.
+func exact(trails []route.Trail) (n int) {
+	for i := range trails {
+		for k := range trails[i].Attempts {
+			if trails[i].Attempts[k].Exact {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // withoutTheFederation sets a switch with the federation dead, and takes it back.

@@ -15,6 +15,7 @@ type callsInput struct {
 	Service string `query:"service" maxLength:"253" doc:"Only calls to this service: name.namespace, or name in the default namespace."`
 	Gateway string `query:"gateway" maxLength:"63" doc:"Ask this gateway alone; absent: all of the own cluster."`
 	Limit   int    `query:"limit" minimum:"1" maximum:"100" default:"100" doc:"How many, the latest first."`
+	Saved   bool   `query:"saved" doc:"Add what each decision had read, so that isthmus explain --replay can repeat it elsewhere."`
 }
 
 func (s *Server) registerCalls(api huma.API) {
@@ -25,7 +26,7 @@ func (s *Server) registerCalls(api huma.API) {
 		Tags:    []string{"explain"},
 		Errors:  []int{http.StatusUnauthorized, http.StatusNotFound, http.StatusServiceUnavailable},
 	}, func(ctx context.Context, in *callsInput) (*itemOutput[resource.Calls], error) {
-		q := resource.CallQuery{TraceID: in.Trace, RequestID: in.Request, Gateway: in.Gateway, Limit: in.Limit}
+		q := resource.CallQuery{TraceID: in.Trace, RequestID: in.Request, Gateway: in.Gateway, Limit: in.Limit, Saved: in.Saved}
 		if in.Service != "" {
 			var err error
 			if q.Service, err = catalog.ParseServiceName(in.Service); err != nil {

@@ -142,6 +142,9 @@ func (c *Client) Calls(ctx context.Context, q resource.CallQuery) (*resource.Cal
 	if q.Limit > 0 {
 		query.Set("limit", strconv.Itoa(q.Limit))
 	}
+	if q.Saved {
+		query.Set("saved", "true")
+	}
 	out := new(resource.Calls)
 	if err := c.call(ctx, http.MethodGet, "/v1/calls", query, nil, nil, out); err != nil {
 		return nil, err

@@ -78,21 +78,16 @@ type TrailAttempt struct {
 	// repetition chose what the call was really given.
 	Ledger *Ledger `json:"ledger"`
 	Exact  bool    `json:"exact"`
+	// Saved is what the decision had read, to be repeated elsewhere (SavedTrails); nil
+	// where it was not asked for.
+	Saved *SavedDecision `json:"saved,omitempty"`
 }
 
 // TrailOf fills an attempt's decision: plan and rec are what it was made by, choice
 // is what it gave.
 func TrailOf(plan *Plan, rec Record, choice *Choice) (a TrailAttempt) {
 	a.Ledger = plan.Replay(rec)
-	a.Exact = a.Ledger.Status == choice.Status && a.Ledger.Mode == choice.Mode
-	if choice.Status != OK {
-		return a
-	}
-	a.Cluster = choice.Target.Cluster
-	if choice.Endpoint != nil {
-		a.Endpoint = choice.Endpoint.ID
-	}
-	c := a.Ledger.Choice
-	a.Exact = a.Exact && c != nil && c.Cluster == a.Cluster && c.Endpoint == a.Endpoint && c.Service == choice.Name && c.Port == choice.Port
+	chosen := savedChoice(choice)
+	a.Exact, a.Cluster, a.Endpoint = a.Ledger.chose(&chosen), chosen.Cluster, chosen.Endpoint
 	return a
 }

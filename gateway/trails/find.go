@@ -3,6 +3,7 @@ package trails
 import (
 	"cmp"
 	"slices"
+	"strconv"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
@@ -19,6 +20,8 @@ type Query struct {
 	Limit int
 	// Before leaves out trails that ended after that mark; 0 leaves out none.
 	Before uint64
+	// Saved adds to each attempt what its decision had read.
+	Saved bool
 }
 
 func (q *Query) fits(c *call) bool {
@@ -28,9 +31,8 @@ func (q *Query) fits(c *call) bool {
 		(q.Service.IsZero() || c.trail.Service == q.Service)
 }
 
-// Find returns the trails that fit, the latest first, and the mark to ask on by: 0
-// if there is nothing before.
-func (r *Ring) Find(q Query) (found []route.Trail, before uint64) {
+// Find returns the trails that fit, the latest first.
+func (r *Ring) Find(q Query) (found Answer) {
 	limit := q.Limit
 	if limit <= 0 || limit > MaxFound {
 		limit = MaxFound
@@ -38,13 +40,32 @@ func (r *Ring) Find(q Query) (found []route.Trail, before uint64) {
 	calls := r.fitting(&q)
 	if len(calls) > limit {
 		calls = calls[:limit]
-		before = calls[limit-1].id
+		found.Before = calls[limit-1].id
 	}
 	for i := range calls {
-		found = append(found, calls[i].explain())
-		r.check(&found[i])
+		t := calls[i].explain()
+		r.check(&t)
+		if q.Saved {
+			r.save(&calls[i], &t, &found.SavedTrails)
+		}
+		found.Trails = append(found.Trails, t)
 	}
-	return found, before
+	return found
+}
+
+// save adds what the decisions of c, of which t tells, had read.
+func (r *Ring) save(c *call, t *route.Trail, to *route.SavedTrails) {
+	if to.Plans == nil {
+		to.Plans = make(map[string]*route.SavedPlan)
+	}
+	for i := range c.attempts {
+		k := &c.attempts[i]
+		name := r.o.Gateway + "/" + strconv.FormatUint(k.plan.id, 10)
+		if to.Plans[name] == nil {
+			to.Plans[name] = k.plan.plan.Save()
+		}
+		t.Attempts[i].Saved = route.SaveDecision(name, &k.record, &k.choice)
+	}
 }
 
 // fitting copies the calls; what they point to never changes.

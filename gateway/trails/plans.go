@@ -7,6 +7,7 @@ import (
 
 // slice is the plan of one service, as long as trails refer to it.
 type slice struct {
+	id      uint64
 	service catalog.ServiceName
 	plan    *route.Plan
 	bytes   int
@@ -33,7 +34,7 @@ func (p *plans) hold(plan *route.Plan, service catalog.ServiceName) *slice {
 	}
 	s := p.slices[service]
 	if s == nil {
-		s = &slice{service: service}
+		s = &slice{id: p.tick(), service: service}
 		s.plan, s.bytes = plan.Of(service)
 		p.slices[service] = s
 		p.bytes += s.bytes

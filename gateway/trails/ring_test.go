@@ -94,7 +94,7 @@ func TestWhatIsKept(t *testing.T) {
 		"control": func(e *account.Entry) { e.Way, e.Reason = account.WayControl, "reset" },
 	} {
 		s.call(t, func(e *account.Entry) { e.RequestID = "r-" + name; change(e) })
-		found, _ := s.ring.Find(trails.Query{RequestID: "r-" + name})
+		found := s.ring.Find(trails.Query{RequestID: "r-" + name}).Trails
 		if name == "" || name == "control" {
 			if len(found) != 0 {
 				t.Errorf("%q was kept: %+v", name, found)
@@ -121,15 +121,16 @@ func TestFloodsKeepWithinTheirBounds(t *testing.T) {
 	if bytes > trails.MaxPlanBytes || dropped == 0 {
 		t.Errorf("%v bytes are held, %v dropped", bytes, dropped)
 	}
-	found, before := s.ring.Find(trails.Query{Limit: 5})
+	page := s.ring.Find(trails.Query{Limit: 5})
+	found, before := page.Trails, page.Before
 	if len(found) != 5 || found[0].RequestID != fmt.Sprint("failed-", n-1) || before == 0 {
 		t.Errorf("%d found, the latest %s, before %d", len(found), found[0].RequestID, before)
 	}
-	next, _ := s.ring.Find(trails.Query{Limit: 5, Before: before})
+	next := s.ring.Find(trails.Query{Limit: 5, Before: before}).Trails
 	if len(next) != 5 || next[0].RequestID != fmt.Sprint("failed-", n-6) {
 		t.Errorf("the next page begins with %+v", next[0].RequestID)
 	}
-	if old, _ := s.ring.Find(trails.Query{RequestID: "failed-0"}); len(old) != 0 {
+	if old := s.ring.Find(trails.Query{RequestID: "failed-0"}).Trails; len(old) != 0 {
 		t.Error("the oldest is still there although bytes were short")
 	}
 
@@ -138,10 +139,10 @@ func TestFloodsKeepWithinTheirBounds(t *testing.T) {
 	for range 100 {
 		small.call(t, func(e *account.Entry) { e.Reason = "reset" })
 	}
-	if kept, _ := small.ring.Find(trails.Query{RequestID: "the-sampled-one"}); len(kept) != 1 {
+	if kept := small.ring.Find(trails.Query{RequestID: "the-sampled-one"}).Trails; len(kept) != 1 {
 		t.Error("failures pushed out what was sampled")
 	}
-	if all, _ := small.ring.Find(trails.Query{}); len(all) > 4 {
+	if all := small.ring.Find(trails.Query{}).Trails; len(all) > 4 {
 		t.Errorf("%d were kept within about a second, a twentieth of 20 is allowed", len(all))
 	}
 }

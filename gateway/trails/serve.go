@@ -13,13 +13,13 @@ import (
 
 // Answer is the body of an answer to a question for trails.
 type Answer struct {
-	Trails []route.Trail `json:"trails"`
+	route.SavedTrails
 	// Before is the mark to ask on by; 0: there is nothing before.
 	Before uint64 `json:"before,omitempty"`
 }
 
-// ServeHTTP answers GET with trace=, request=, service=, limit= and before=. Who may
-// ask is for the listener to say.
+// ServeHTTP answers GET with trace=, request=, service=, limit=, before= and
+// saved=. Who may ask is for the listener to say.
 func (r *Ring) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	q, field := queryOf(req.URL.Query())
 	w.Header().Set("Content-Type", "application/json")
@@ -29,9 +29,7 @@ func (r *Ring) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]string{"reason": "invalid", "message": field + " is not valid"})
 		return
 	}
-	var a Answer
-	a.Trails, a.Before = r.Find(q)
-	_ = json.NewEncoder(w).Encode(a) // whoever asked is gone, or has it
+	_ = json.NewEncoder(w).Encode(r.Find(q)) // whoever asked is gone, or has it
 }
 
 // queryOf returns the name of a field that is wrong, "" if none is.
@@ -57,6 +55,11 @@ func queryOf(v url.Values) (q Query, wrong string) {
 	if s := v.Get("before"); s != "" {
 		if q.Before, err = strconv.ParseUint(s, 10, 64); err != nil {
 			return q, "before"
+		}
+	}
+	if s := v.Get("saved"); s != "" {
+		if q.Saved, err = strconv.ParseBool(s); err != nil {
+			return q, "saved"
 		}
 	}
 	return q, ""

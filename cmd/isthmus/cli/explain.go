@@ -28,7 +28,13 @@ was made then. Gateways keep calls that failed, were tried again or were slow, t
 whose traceparent has the sampled flag, and a share of the rest (gateway.explain in the
 configuration). An answer's X-Request-Id is the ID to ask by. --recent lists what is
 kept. A call to another cluster has a second part, which is asked for there, by the
-same ID. --admin asks one gateway of this host directly, with no federation.`, made.args,
+same ID. --admin asks one gateway of this host directly, with no federation.
+
+--record also writes such calls to a file, with all that their decisions had read, and
+--replay repeats the decisions of the file, anywhere and later, by the code of the
+program that does so: what a new version would have decided, or what to send along with
+a question. The exit code is 1 where one comes out otherwise. The file holds endpoints
+and policies of the services called: it is as private as the API is.`, made.args,
 		func(ctx context.Context, api *client.Client, args []string) (*answer, error) {
 			if made.asked() {
 				return made.ask(ctx, api, args, gateway)
@@ -48,6 +54,17 @@ same ID. --admin asks one gateway of this host directly, with no federation.`, m
 			}
 			return &answer{Value: e, Text: explanation(e)}, nil
 		})
+	ask := c.RunE
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if made.replay != "" {
+			return repeat(c, made.replay)
+		}
+		return ask(c, args)
+	}
+	c.Example = `  isthmus explain billing
+  isthmus explain --request 9f2c...
+  isthmus explain --recent billing --record calls.json
+  isthmus explain --replay calls.json`
 	made.flags(c)
 	c.Flags().StringVar(&port, "port", "", "port name (default: the only one)")
 	c.Flags().StringVar(&pin, "pin", "", "as if the call named this cluster")

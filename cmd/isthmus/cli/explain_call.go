@@ -23,6 +23,7 @@ import (
 // realCalls are the flags that ask for calls that were made.
 type realCalls struct {
 	trace, request, admin string
+	record, replay        string
 	recent                bool
 	limit                 int
 }
@@ -34,6 +35,8 @@ func (k *realCalls) flags(c *cobra.Command) {
 	f.BoolVar(&k.recent, "recent", false, "list the calls that are kept, of SERVICE or of all")
 	f.IntVar(&k.limit, "limit", 20, "with --recent: how many, 1 to 100")
 	f.StringVar(&k.admin, "admin", "", "with --trace, --request or --recent: ask the gateway with this admin address (such as 127.0.0.1:7481) instead of the federation")
+	f.StringVar(&k.record, "record", "", "with --trace, --request or --recent: also write the calls to this file, with all that their decisions had read")
+	f.StringVar(&k.replay, "replay", "", "repeat the decisions of a file that --record wrote; nobody is asked")
 }
 
 func (k *realCalls) asked() bool { return k.trace != "" || k.request != "" || k.recent }
@@ -41,6 +44,8 @@ func (k *realCalls) asked() bool { return k.trace != "" || k.request != "" || k.
 // args are those of the explain command: a service, but where a real call is asked for.
 func (k *realCalls) args(c *cobra.Command, args []string) error {
 	switch {
+	case k.replay != "":
+		return replayArgs(k, args)
 	case k.trace != "" && k.request != "":
 		return usageError{errors.New("--trace and --request: one of them names a call")}
 	case k.recent && (k.trace != "" || k.request != ""):
@@ -51,13 +56,15 @@ func (k *realCalls) args(c *cobra.Command, args []string) error {
 		return exactArgs()(c, args)
 	case k.admin != "":
 		return usageError{errors.New("--admin is for real calls: give --trace, --request or --recent")}
+	case k.record != "":
+		return usageError{errors.New("--record is for real calls: give --trace, --request or --recent")}
 	default:
 		return exactArgs("SERVICE")(c, args)
 	}
 }
 
 func (k *realCalls) ask(ctx context.Context, api *client.Client, args []string, gateway string) (*answer, error) {
-	q := resource.CallQuery{TraceID: k.trace, RequestID: k.request, Gateway: gateway}
+	q := resource.CallQuery{TraceID: k.trace, RequestID: k.request, Gateway: gateway, Saved: k.record != ""}
 	if parts := strings.Split(q.TraceID, "-"); len(parts) == 4 {
 		q.TraceID = parts[1]
 	}
@@ -80,6 +87,11 @@ func (k *realCalls) ask(ctx context.Context, api *client.Client, args []string, 
 	if err != nil {
 		return nil, err
 	}
+	if len(calls.Trails) > 0 {
+		if err := k.write(calls); err != nil {
+			return nil, err
+		}
+	}
 	if k.recent {
 		return &answer{Value: calls, Rows: recentRows(calls), Text: unasked(calls)}, nil
 	}
@@ -87,7 +99,7 @@ func (k *realCalls) ask(ctx context.Context, api *client.Client, args []string, 
 		return nil, errors.New(strings.TrimSpace("no gateway here has kept such a call. Kept are calls that failed, were tried again or slow, " +
 			"those whose traceparent has the sampled flag, and a share of the rest; the oldest give way\n" + unasked(calls)))
 	}
-	return &answer{Value: calls, Text: trailsText(calls)}, nil
+	return &answer{Value: calls, Text: trailsText(calls.Trails, faultOfGateway) + unasked(calls)}, nil
 }
 
 // maxAdminAnswer bounds what a gateway answers.
@@ -109,6 +121,9 @@ func askAdmin(ctx context.Context, address string, q resource.CallQuery) (*resou
 	}
 	if q.Limit > 0 {
 		query.Set("limit", strconv.Itoa(q.Limit))
+	}
+	if q.Saved {
+		query.Set("saved", "true")
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/debug/calls?"+query.Encode(), nil)
 	if err != nil {
@@ -164,20 +179,23 @@ func unasked(calls *resource.Calls) string {
 	return b.String()
 }
 
-// trailsText are real calls in lines.
-func trailsText(calls *resource.Calls) string {
+// faultOfGateway is said of a decision whose repetition in the gateway itself differs.
+const faultOfGateway = "The repeated decision differs from the real one: this is a fault of the gateway, please report it."
+
+// trailsText are real calls in lines; otherwise is said of decisions that were not
+// repeated exactly.
+func trailsText(trails []route.Trail, otherwise string) string {
 	var b strings.Builder
-	for i := range calls.Trails {
+	for i := range trails {
 		if i > 0 {
 			b.WriteString("\n")
 		}
-		trailText(&b, &calls.Trails[i])
+		trailText(&b, &trails[i], otherwise)
 	}
-	b.WriteString(unasked(calls))
 	return b.String()
 }
 
-func trailText(b *strings.Builder, t *route.Trail) {
+func trailText(b *strings.Builder, t *route.Trail, otherwise string) {
 	fmt.Fprintf(b, "%s to %s at %s, %s: %s", callKind(t), t.Service, t.Started.Local().Format("2006-01-02 15:04:05.000"), ms(t.Duration), t.Reason)
 	if t.Status != 0 {
 		fmt.Fprintf(b, " (HTTP %d)", t.Status)
@@ -208,7 +226,7 @@ func trailText(b *strings.Builder, t *route.Trail) {
 		}
 		b.WriteString("\n")
 		if !a.Exact {
-			b.WriteString("  The repeated decision differs from the real one: this is a fault of the gateway, please report it.\n")
+			fmt.Fprintf(b, "  %s\n", otherwise)
 		}
 		if a.Ledger != nil {
 			source := fmt.Sprintf("decided at %s by table %d.%d and the evidence of %s", a.Ledger.Request.At.Local().Format("15:04:05.000"),

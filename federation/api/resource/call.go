@@ -1,6 +1,8 @@
 package resource
 
 import (
+	"encoding/json"
+
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 )
@@ -11,6 +13,9 @@ import (
 type Calls struct {
 	Cluster catalog.ClusterName `json:"cluster"`
 	Trails  []route.Trail       `json:"trails"`
+	// Plans are what the decisions of the trails were made by, by the names that those
+	// refer to (route.SavedPlan), where it was asked for.
+	Plans map[string]json.RawMessage `json:"plans,omitempty"`
 	// Unasked are the gateways that could not be asked: what they kept is missing.
 	Unasked []UnaskedGateway `json:"unasked,omitempty"`
 	// More says that there are more than were asked for.
@@ -31,6 +36,9 @@ type CallQuery struct {
 	Gateway string
 	// Limit is how many; 0 stands for MaxCalls.
 	Limit int
+	// Saved asks also for what each decision had read, so that it can be repeated
+	// elsewhere.
+	Saved bool
 }
 
 // MaxCalls bounds the trails of one answer, and stands for no limit at all.
