@@ -44,6 +44,7 @@ var otherWriters = map[string]string{
 	"internal/durable/...":                 "the one way",
 	"cmd/isthmus/demo":                     "a demo's folder is thrown away",
 	"cmd/isthmus/cli/export.go":            "the operator's own file, asked for by name",
+	"cmd/isthmus/cli/explain_replay.go":    "the operator's own file, asked for by name",
 	"cmd/isthmus/cli/simulate.go":          "the operator's own file, asked for by name",
 	"identity/internal/keep/lock_unix.go":  "a lock holds nothing",
 	"identity/internal/keep/owner_unix.go": "opens for reading, with flags",
