@@ -172,6 +172,20 @@ func (c *candidate) load(byHealth bool, sums map[splitName]counts) uint64 {
 	return max(c.weight*available*share/all*ready, 1)
 }
 
+// keys is the part of its keys, in units of 1/whole, that a cluster takes where calls are
+// drawn by them: all while 71.4 % of its endpoints are ready, as a tier is whole (its
+// others take over, and the keys of those that are well stay where they are). 0 where the
+// policy's weights say it.
+func (c *candidate) keys(byHealth bool) uint64 {
+	switch {
+	case c.listed:
+		return 0
+	case !byHealth:
+		return whole
+	}
+	return healthOf(uint64(c.ready), uint64(c.total)) * c.share / whole
+}
+
 // exclusion is a cluster that rules leave out.
 type exclusion struct {
 	cluster catalog.ClusterName

@@ -58,6 +58,9 @@ func (t *hashTable) index() {
 type belonging struct {
 	name   string
 	weight uint64
+	// part of its keys that it takes now, in units of 1/whole; 0 for what its item weighs
+	// of weight.
+	part uint64
 }
 
 // tableKey names what a table is made of.

@@ -184,6 +184,27 @@ func TestSicknessMovesOnlyTheKeysOfTheSick(t *testing.T) {
 	}
 }
 
+// The others of a cluster take over for an endpoint that it has lost, so that the keys of
+// those stay. Only when more than that are lost do some of its keys leave.
+func TestKeysStayWhileAClusterIsNearlyWhole(t *testing.T) {
+	const n = 20_000
+	for _, a := range hashes {
+		w := equals(4).policy(sticky(a))
+		before := where(w.compile(), n, nil)
+		for ready, leave := range map[uint32]float64{3: 0, 2: 0.3, 1: 0.65} {
+			w.target("c001", route.TargetEvidence{Reported: true, Ready: ready, Total: 4, ReportedAt: epoch})
+			after := where(w.compile(), n, nil)
+			if m := moved(before, after, "c001"); m > 0 {
+				t.Errorf("%s: %.4f of the other clusters' keys moved", a, m)
+			}
+			was, is := tally(before)["c001"], tally(after)["c001"]
+			if got := 1 - float64(is)/float64(was); math.Abs(got-leave) > 0.02 {
+				t.Errorf("%s: with %d of 4 ready %.3f of its keys leave, want %.2f", a, ready, got, leave)
+			}
+		}
+	}
+}
+
 // A ramp gives back the keys that were there before, and with each step more of them.
 func TestARampGivesKeysBackStepByStep(t *testing.T) {
 	const n = 20_000

@@ -168,6 +168,9 @@ func (c *compiler) hashOf(w *wheel, t *policy.Traffic, salt uint64, who []belong
 		h.sum += it.weight
 		it.id = hashText(who[k].name)
 		parts[i] = float64(it.weight) / float64(who[k].weight)
+		if who[k].part > 0 {
+			parts[i] = float64(who[k].part) / whole
+		}
 		best = max(best, parts[i])
 	}
 	if slices.ContainsFunc(parts, func(p float64) bool { return p < best }) {

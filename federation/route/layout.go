@@ -171,7 +171,7 @@ func (c *compiler) tierWheel(sp *servicePlan, l *layout, t *tier, list string) *
 		who := make([]belonging, 0, t.last-t.first)
 		for i := t.first; i < t.last; i++ {
 			cand := &l.candidates[i]
-			who = append(who, belonging{name: cand.hashName(), weight: max(cand.load(false, sums), 1)})
+			who = append(who, belonging{name: cand.hashName(), weight: max(cand.load(false, sums), 1), part: cand.keys(byHealth)})
 		}
 		if c.subset != nil {
 			list = ""
