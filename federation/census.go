@@ -1,6 +1,8 @@
 package federation
 
 import (
+	"slices"
+
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/merge"
 	"github.com/isthmus-mesh/isthmus/federation/policy"
@@ -85,10 +87,18 @@ func originOf(s *merge.Service) origin {
 // follow counts what has changed since the view before.
 func (c *census) follow(v *merge.View) {
 	for was, is := range merge.Changes(c.view, v) {
+		if was != nil && is != nil && was.Local == is.Local && sameOrigins(was.Offers, is.Offers) && len(was.Conflicts)+len(is.Conflicts) == 0 {
+			continue // a peer tells other numbers of it
+		}
 		c.take(was, -1)
 		c.take(is, +1)
 	}
 	c.view = v
+}
+
+// sameOrigins reports whether offers are of the same clusters.
+func sameOrigins(a, b []merge.Offer) bool {
+	return slices.EqualFunc(a, b, func(x, y merge.Offer) bool { return x.Cluster == y.Cluster })
 }
 
 // told are the conflicts that each cluster is shown.

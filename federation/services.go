@@ -102,12 +102,16 @@ func (x serviceOf) differ(was serviceOf) (old, fresh []feed.Entry[resource.Servi
 		return nil, nil, false
 	}
 	same := slices.Equal(a.Ports, b.Ports) && slices.EqualFunc(a.Conflicts, b.Conflicts, merge.Conflict.Equal) &&
-		slices.EqualFunc(a.Offers, b.Offers, merge.Offer.Equal) &&
-		(a.Local == b.Local && sameMap(was.verdicts, x.verdicts) || slices.Equal(was.sources(), x.sources()) && was.count() == x.count())
+		(sharesList(a.Offers, b.Offers) || slices.EqualFunc(a.Offers, b.Offers, merge.Offer.Equal)) &&
+		(a.Local == b.Local && sameMap(was.verdicts, x.verdicts) || was.count() == x.count() && slices.Equal(was.sources(), x.sources()))
 	if same {
 		return nil, nil, true
 	}
 	return nil, x.entries(), true
+}
+
+func sharesList[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // sameMap reports whether both are one map: reports of gateways that say nothing new
@@ -140,8 +144,13 @@ func (x serviceOf) sources() (names []string) {
 	if x.service.Local == nil {
 		return nil
 	}
+	last := "" // there is hardly ever another one
 	for i := range x.service.Local.Endpoints {
-		if s := x.service.Local.Endpoints[i].Source; !slices.Contains(names, s) {
+		s := x.service.Local.Endpoints[i].Source
+		if s == last && i > 0 {
+			continue
+		}
+		if last = s; !slices.Contains(names, s) {
 			names = append(names, s)
 		}
 	}

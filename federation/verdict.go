@@ -73,5 +73,5 @@ func (v serviceVerdicts) down(e *catalog.Endpoint) bool {
 // ready is what is counted as ready: what the source calls out is out, and so is
 // what no gateway can use.
 func (v serviceVerdicts) ready(e *catalog.Endpoint) bool {
-	return e.Health.Usable() && !v.down(e)
+	return e.Health.Usable() && (len(v) == 0 || !v.down(e))
 }

@@ -282,7 +282,9 @@ func (u *updater) group(t *touch, seat map[catalog.ClusterName]int) *group {
 			}
 		}
 	}
-	if old != nil {
+	if old != nil && len(t.peers) == 0 {
+		g.remote = old.remote // which nobody changes
+	} else if old != nil {
 		n := len(t.remote)
 		for i := range old.remote {
 			if !t.peers[old.remote[i].cluster] {

@@ -39,15 +39,24 @@ func Update(prev *View, in Input) *View {
 // group is the one that it was built of, and else builds it. sameCluster: that view
 // was of the same cluster.
 func again(s *Service, sameCluster bool, cluster catalog.ClusterName, n catalog.ServiceName, g *group) *Service {
-	sameOwn := s != nil && sameCluster && slices.Equal(s.own, g.own)
-	switch {
-	case sameOwn && slices.Equal(s.remote, g.remote):
-		return s
-	case sameOwn:
-		return build(cluster, n, g, s.ours) // what peers say changes no own endpoint
-	default:
+	if s == nil || !sameCluster {
 		return build(cluster, n, g, nil)
 	}
+	sameRemote := slices.Equal(s.remote, g.remote)
+	ours := s.ours // what peers say changes no own endpoint
+	switch sameOwn := slices.Equal(s.own, g.own); {
+	case sameOwn && sameRemote:
+		return s
+	case sameOwn:
+	case len(g.own) > 0:
+		ours = new(mergeOwn(cluster, n, g.own))
+	default:
+		ours = nil
+	}
+	if next := s.renewed(g, ours, sameRemote); next != nil {
+		return next
+	}
+	return build(cluster, n, g, ours)
 }
 
 // group is all that is said of one service, in the order of precedence. It is
@@ -278,16 +287,21 @@ func mergeOffers(name catalog.ServiceName, candidates []candidate) (offers []Off
 			conflicts = append(conflicts, importConflict(name, candidates[:n]))
 		}
 		candidates = candidates[n:]
-		offers = append(offers, Offer{
-			Cluster: first.cluster, Name: first.summary.Service, Ports: first.summary.Ports,
-			Rows: capped(first.summary.Rows, first.rule.MaxCapacity), Rule: first.rule.Rule, ControlLost: first.controlLost,
-		})
+		offers = append(offers, first.offer())
 		side := Side{Cluster: first.cluster, Service: first.summary.Service}
 		for _, p := range first.summary.Ports {
 			claims = append(claims, claim{side: side, port: p})
 		}
 	}
 	return offers, claims, conflicts
+}
+
+// offer is the candidate's, where it is the one of its cluster.
+func (c *candidate) offer() Offer {
+	return Offer{
+		Cluster: c.cluster, Name: c.summary.Service, Ports: c.summary.Ports,
+		Rows: capped(c.summary.Rows, c.rule.MaxCapacity), Rule: c.rule.Rule, ControlLost: c.controlLost,
+	}
 }
 
 // importConflict is that of several services of one cluster under one name.

@@ -47,7 +47,7 @@ func (b *Builder) Next(in Input) *route.Edition {
 	} else {
 		rows = make([]*route.Service, 0, in.View.Len())
 		for s := range in.View.All() {
-			if row := b.row(in.Policy, names, s, nil); row != nil {
+			if row := b.row(in.Policy, names, nil, s, nil); row != nil {
 				rows = append(rows, row)
 			}
 		}
@@ -75,7 +75,7 @@ func (b *Builder) edit(in Input, names []catalog.ClusterName) (rows []*route.Ser
 			old = rest[i]
 		}
 		if is != nil {
-			row = b.row(in.Policy, names, is, old)
+			row = b.row(in.Policy, names, was, is, old)
 		}
 		if old == row || old != nil && row != nil && sameRow(old, row) {
 			continue // rest goes on before it
@@ -107,11 +107,15 @@ func nameOf(was, is *merge.Service) catalog.ServiceName {
 }
 
 // row is the row of a service, nil for none; old is its row by the same policy and
-// peers, nil where there is none of those. Its list of peers is shared.
-func (b *Builder) row(ix *policy.Index, names []catalog.ClusterName, s *merge.Service, old *route.Service) *route.Service {
+// peers, made of was, nil where there is none of those. Its list of peers is shared,
+// and so is what follows from lists that was has, too.
+func (b *Builder) row(ix *policy.Index, names []catalog.ClusterName, was, s *merge.Service, old *route.Service) *route.Service {
 	row := new(route.Service)
 	if old != nil && old.Name == s.Name && len(old.ExportedTo) > 0 {
 		row.ExportedTo = old.ExportedTo // which follows from those alone, for what is here
+	}
+	if old != nil && was != nil && len(s.Offers) > 0 && sharesList(was.Offers, s.Offers) {
+		row.Remote = old.Remote
 	}
 	if !service(row, ix, names, s) {
 		return nil
@@ -140,7 +144,7 @@ func sameRow(a, b *route.Service) bool {
 	return a.Name == b.Name && slices.Equal(a.Ports, b.Ports) && catalog.EqualEndpoints(a.Endpoints, b.Endpoints) &&
 		slices.Equal(a.Quarantined, b.Quarantined) && slices.Equal(a.ExportedTo, b.ExportedTo) &&
 		slices.Equal(a.SubsetLabels, b.SubsetLabels) &&
-		slices.EqualFunc(a.Remote, b.Remote, sameRemote) && (a.Traffic == b.Traffic || reflect.DeepEqual(a.Traffic, b.Traffic))
+		(sharesList(a.Remote, b.Remote) || slices.EqualFunc(a.Remote, b.Remote, sameRemote)) && (a.Traffic == b.Traffic || reflect.DeepEqual(a.Traffic, b.Traffic))
 }
 
 func sameRemote(a, b route.Remote) bool {

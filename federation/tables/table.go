@@ -74,7 +74,8 @@ func head(in Input) *route.Table {
 }
 
 // service writes the row of a service, and reports whether there is one. A list of
-// peers that is there already is that of the policy.
+// peers that is there already is that of the policy, and offers that are there are
+// those of the service.
 func service(out *route.Service, ix *policy.Index, peers []catalog.ClusterName, s *merge.Service) bool {
 	out.Name, out.Ports = s.Name, s.Ports
 	if s.Local == nil {
@@ -89,21 +90,29 @@ func service(out *route.Service, ix *policy.Index, peers []catalog.ClusterName, 
 			out.SubsetLabels = keys
 		}
 	}
-	for _, o := range s.Offers {
-		if _, configured := slices.BinarySearch(peers, o.Cluster); configured {
-			if out.Remote == nil {
-				out.Remote = make([]route.Remote, 0, len(s.Offers))
-			}
-			out.Remote = append(out.Remote, route.Remote{Cluster: o.Cluster, Name: o.Name, Ports: o.Ports, Rows: o.Rows})
-		}
-	}
-	if byCluster := func(a, b route.Remote) int { return cmp.Compare(a.Cluster, b.Cluster) }; !slices.IsSortedFunc(out.Remote, byCluster) {
-		slices.SortFunc(out.Remote, byCluster) // a view has them in the order of the configuration
+	if out.Remote == nil {
+		out.Remote = remotes(s.Offers, peers)
 	}
 	if t := ix.TrafficFor(s.Name); t.Name != "" {
 		out.Traffic = t
 	}
 	return s.Local != nil || len(out.Remote) > 0
+}
+
+// remotes are the offers of configured peers, by cluster.
+func remotes(offers []merge.Offer, peers []catalog.ClusterName) (out []route.Remote) {
+	for _, o := range offers {
+		if _, configured := slices.BinarySearch(peers, o.Cluster); configured {
+			if out == nil {
+				out = make([]route.Remote, 0, len(offers))
+			}
+			out = append(out, route.Remote{Cluster: o.Cluster, Name: o.Name, Ports: o.Ports, Rows: o.Rows})
+		}
+	}
+	if byCluster := func(a, b route.Remote) int { return cmp.Compare(a.Cluster, b.Cluster) }; !slices.IsSortedFunc(out, byCluster) {
+		slices.SortFunc(out, byCluster) // a view has them in the order of the configuration
+	}
+	return out
 }
 
 func quarantined(endpoints []catalog.Endpoint) []string {
