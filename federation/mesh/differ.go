@@ -102,13 +102,21 @@ func samePeer(a, b *route.Peer) bool {
 
 func (s *state) advanceService(p *Patch, sets *sets, was, is *route.Service) error {
 	if is == nil {
-		s.sum.Toggle(s.parts[was.Name])
+		s.sum.Toggle(s.parts[was.Name].digest)
 		delete(s.parts, was.Name)
 		delete(s.traffic, was.Name)
 		p.RemovedServices = append(p.RemovedServices, was.Name)
 		return nil
 	}
-	patch, err := patchOf(sets, was, is)
+	before, known := s.parts[is.Name]
+	after := before
+	switch {
+	case was == nil || !sharesList(was.Endpoints, is.Endpoints):
+		after.stem, after.distinct = nil, distinct(is.Endpoints)
+	case !slices.Equal(was.Ports, is.Ports):
+		after.stem = nil
+	}
+	patch, err := patchOf(sets, was, is, before.distinct, after.distinct)
 	if err != nil {
 		return fmt.Errorf("service %s: %w", is.Name, err)
 	}
@@ -119,24 +127,24 @@ func (s *state) advanceService(p *Patch, sets *sets, was, is *route.Service) err
 	default:
 		s.traffic[is.Name] = route.DigestText(patch.Traffic)
 	}
-	before, known := s.parts[is.Name]
-	after := s.part(is)
-	if known && after == before {
+	after.digest, after.stem = s.digester.ServiceOn(after.stem, is, s.traffic[is.Name])
+	s.parts[is.Name] = after
+	if known && after.digest == before.digest {
 		return nil // other lists that say the same
 	}
 	if known {
-		s.sum.Toggle(before)
+		s.sum.Toggle(before.digest)
 	}
-	s.sum.Toggle(after)
-	s.parts[is.Name] = after
+	s.sum.Toggle(after.digest)
 	p.Services = append(p.Services, patch)
 	return nil
 }
 
-// patchOf is what leads from one row to another; nil is no row.
-func patchOf(sets *sets, was, is *route.Service) (ServicePatch, error) {
+// patchOf is what leads from one row to another; nil is no row. A row whose endpoints
+// are known to be distinct is not looked through for that.
+func patchOf(sets *sets, was, is *route.Service, wasDistinct, isDistinct bool) (ServicePatch, error) {
 	p := ServicePatch{Name: is.Name}
-	if was == nil || !patchable(was, is) {
+	if was == nil || !patchable(was, is, wasDistinct, isDistinct) {
 		return whole(sets, is)
 	}
 	if !slices.Equal(was.Ports, is.Ports) {
@@ -182,11 +190,14 @@ func patchOf(sets *sets, was, is *route.Service) (ServicePatch, error) {
 
 // patchable reports whether endpoints and offers are in the orders that a patch
 // is applied by, with a name of its own for each.
-func patchable(was, is *route.Service) bool {
+func patchable(was, is *route.Service, wasDistinct, isDistinct bool) bool {
+	if !sharesList(was.Endpoints, is.Endpoints) && (!isDistinct || !wasDistinct && !distinct(was.Endpoints)) {
+		return false
+	}
+	if sharesList(was.Remote, is.Remote) {
+		return true
+	}
 	for _, s := range []*route.Service{was, is} {
-		if !sharesList(was.Endpoints, is.Endpoints) && !distinct(s.Endpoints) {
-			return false
-		}
 		for i := 1; i < len(s.Remote); i++ {
 			if s.Remote[i-1].Cluster >= s.Remote[i].Cluster {
 				return false

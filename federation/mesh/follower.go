@@ -249,7 +249,7 @@ func (f *Follower) takeServices(next, old *state, b *batch) error {
 	name := func(s *route.Service) catalog.ServiceName { return s.Name }
 	services, err := edit(old.table.Services, rows, b.removed, name, func(was, is *route.Service) *route.Service {
 		if was != nil {
-			next.sum.Toggle(old.part(was))
+			next.sum.Toggle(old.digest(was))
 		}
 		if is == nil {
 			delete(next.traffic, was.Name)
@@ -267,7 +267,7 @@ func (f *Follower) takeServices(next, old *state, b *batch) error {
 				next.traffic[row.Name] = route.DigestText(text)
 			}
 		}
-		next.sum.Toggle(next.part(&row))
+		next.sum.Toggle(next.digest(&row))
 		return &row
 	})
 	if err = errors.Join(err, fault); err != nil {

@@ -84,14 +84,23 @@ type Instance struct {
 type state struct {
 	table *route.Table
 	// rows are what the federation's end has in place of the table's services, and
-	// parts their digests.
+	// parts what is kept of each.
 	rows       []*route.Service
-	parts      map[catalog.ServiceName]route.Digest
+	parts      map[catalog.ServiceName]part
 	head       route.Digest // of Patch.Head
 	intentions route.Digest
 	traffic    map[catalog.ServiceName]route.Digest
 	sum        route.Digest
 	digester   route.Digester
+}
+
+// part is what the federation's end keeps of a service of the table.
+type part struct {
+	digest route.Digest
+	stem   route.Stem // of it; nil until endpoints come again
+	// distinct says that the endpoints are in order, each instance once; it is false
+	// until they were looked at.
+	distinct bool
 }
 
 // newState sums a table, whose policies travel as this build writes them.
@@ -111,9 +120,9 @@ func newState(t *route.Table) (*state, error) {
 func stateOf(e *route.Edition) (*state, error) {
 	s := &state{
 		table: e.Head(), rows: e.Rows(),
-		traffic: make(map[catalog.ServiceName]route.Digest), parts: make(map[catalog.ServiceName]route.Digest, len(e.Rows())),
+		traffic: make(map[catalog.ServiceName]route.Digest), parts: make(map[catalog.ServiceName]part, len(e.Rows())),
 	}
-	return s, s.begin(slices.Values(e.Rows()), func(row *route.Service, part route.Digest) { s.parts[row.Name] = part })
+	return s, s.begin(slices.Values(e.Rows()), func(row *route.Service, d route.Digest) { s.parts[row.Name] = part{digest: d} })
 }
 
 // begin sums the table with the given rows.
@@ -141,15 +150,15 @@ func (s *state) begin(rows iter.Seq[*route.Service], note func(*route.Service, r
 			}
 			s.traffic[row.Name] = route.DigestText(raw)
 		}
-		part := s.part(row)
-		note(row, part)
-		s.sum.Toggle(part)
+		d := s.digest(row)
+		note(row, d)
+		s.sum.Toggle(d)
 	}
 	return nil
 }
 
-// part is the digest of one service of the state's table.
-func (s *state) part(row *route.Service) route.Digest {
+// digest is that of one service of the state's table.
+func (s *state) digest(row *route.Service) route.Digest {
 	return s.digester.Service(row, s.traffic[row.Name])
 }
 

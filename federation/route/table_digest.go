@@ -2,9 +2,11 @@ package route
 
 import (
 	"crypto/sha256"
+	"encoding"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"hash"
 	"maps"
 	"slices"
 
@@ -39,11 +41,46 @@ func DigestText(raw []byte) (d Digest) {
 
 // Digester hashes the parts of tables. The zero value is ready; it is for one
 // goroutine at a time.
-type Digester struct{ buf []byte }
+type Digester struct {
+	buf  []byte
+	hash hash.Hash // of ServiceOn
+}
+
+// Stem is the hash of what the part of a service begins with, its name, its ports
+// and its endpoints, in the form in which it can be taken up again. It is for the
+// process that made it alone.
+type Stem []byte
 
 // Service is the part of one service whose traffic policy has the given
 // DigestText.
 func (x *Digester) Service(s *Service, traffic Digest) Digest {
+	x.stem(s)
+	x.rest(s, traffic)
+	return sha256.Sum256(x.buf)
+}
+
+// ServiceOn is Service for who keeps the stem, of a service that had the same name,
+// ports and endpoints: there may be hundreds of these, and most changes are of what
+// comes after them. An empty stem is made, and one that cannot be taken up is made
+// anew; next is the one to keep.
+func (x *Digester) ServiceOn(stem Stem, s *Service, traffic Digest) (part Digest, next Stem) {
+	if x.hash == nil {
+		x.hash = sha256.New()
+	}
+	if len(stem) == 0 || x.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(stem) != nil {
+		x.hash.Reset()
+		x.stem(s)
+		x.hash.Write(x.buf)
+		stem, _ = x.hash.(encoding.BinaryMarshaler).MarshalBinary() // has no error
+	}
+	x.buf = x.buf[:0]
+	x.rest(s, traffic)
+	x.hash.Write(x.buf)
+	x.hash.Sum(part[:0])
+	return part, stem
+}
+
+func (x *Digester) stem(s *Service) {
 	x.begin('s')
 	x.name(s.Name)
 	x.ports(s.Ports)
@@ -51,6 +88,9 @@ func (x *Digester) Service(s *Service, traffic Digest) Digest {
 	for i := range s.Endpoints {
 		x.endpoint(&s.Endpoints[i])
 	}
+}
+
+func (x *Digester) rest(s *Service, traffic Digest) {
 	x.texts(s.Quarantined)
 	x.count(len(s.ExportedTo))
 	for _, c := range s.ExportedTo {
@@ -73,7 +113,6 @@ func (x *Digester) Service(s *Service, traffic Digest) Digest {
 		}
 	}
 	x.buf = append(x.buf, traffic[:]...)
-	return sha256.Sum256(x.buf)
 }
 
 func (x *Digester) endpoint(e *catalog.Endpoint) {
