@@ -29,6 +29,7 @@ const (
 type loopState struct {
 	epoch, version uint64
 	index          *policy.Index
+	set            policy.Set // that index was made of, as the book has it
 	view           *merge.View
 	table          *route.Edition
 	builder        tables.Builder
@@ -170,9 +171,10 @@ func (p *plane) silentPeers() (names []string) {
 // merge makes the view of now.
 func (p *plane) merge() {
 	set := p.book.Set()
-	if p.loop.index == nil || !p.loop.index.Set().Equal(set) {
+	if p.loop.index == nil || !p.loop.set.Equal(set) {
 		p.loop.index = policy.NewIndex(set)
 	}
+	p.loop.set = set // of one memory with the next, if nothing changes; the index has a copy
 	p.noteStrangers()
 	in := merge.Input{
 		Cluster: p.opts.Cluster, Sources: p.mergeSources(), Order: p.peers.precedence(),
