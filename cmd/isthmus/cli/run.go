@@ -13,6 +13,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/cmd/internal/buildinfo"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/process"
+	"github.com/isthmus-mesh/isthmus/internal/processors"
 	"github.com/isthmus-mesh/isthmus/internal/timerslack"
 )
 
@@ -39,6 +40,7 @@ refused whole, and what runs goes on.`,
 				if err := timerslack.Lengthen(); err != nil {
 					log.Info("timers wake the process more often than they need to", "err", err)
 				}
+				go processors.Follow(c.Context())
 			}
 			context.AfterFunc(c.Context(), func() {
 				log.Info("stopping", "reason", context.Cause(c.Context()))

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/isthmus-mesh/isthmus/internal/processors"
 	"github.com/isthmus-mesh/isthmus/internal/timerslack"
 )
 
@@ -40,9 +41,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return runWorld(ctx, s, os.Stdin, os.Stdout)
 	}
 	if len(args) > 1 && args[0] == subjectRole {
-		if err := timerslack.Lengthen(); err != nil { // as a federation service does
+		// As a federation service does:
+		if err := timerslack.Lengthen(); err != nil {
 			return err
 		}
+		go processors.Follow(ctx)
 		return runSubject(ctx, args[1], args[2:], out)
 	}
 	p, err := parseFlags(args)
