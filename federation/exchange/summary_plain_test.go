@@ -35,6 +35,9 @@ func drawSummary(t *rapid.T) *catalog.Summary {
 	return s
 }
 
+// plainSummary is one as exporters write it.
+const plainSummary = `{"service":"web.shop","ports":[{"name":"http","protocol":"http"}],"rows":[{"port":"http","zone":"a","ready":1,"total":2,"capacity":3}]}`
+
 // checkSummary holds what is read the quick way to what encoding/json reads and
 // writes, and reports whether anything was.
 func checkSummary(t interface{ Fatalf(string, ...any) }, value []byte) bool {
@@ -55,7 +58,6 @@ func checkSummary(t interface{ Fatalf(string, ...any) }, value []byte) bool {
 // Summaries are written as encoding/json writes them, and what it writes is read
 // as it reads it, stirred or not.
 func TestSummariesAreWrittenAndReadAlike(t *testing.T) {
-	quick := 0
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawSummary(t)
 		want, wantErr := json.Marshal(s)
@@ -75,18 +77,17 @@ func TestSummariesAreWrittenAndReadAlike(t *testing.T) {
 				value[at] = rapid.SampledFrom([]byte(`{}[]",:0 -ez`)).Draw(t, "byte")
 			}
 		}
-		if checkSummary(t, value) {
-			quick++
-		}
+		checkSummary(t, value)
 	})
-	if quick == 0 {
-		t.Error("no summary was read the quick way")
+	// What is drawn is seldom fit to be read the quick way; what exporters write is.
+	if !checkSummary(t, []byte(plainSummary)) {
+		t.Error("a summary as exporters write them was not read the quick way")
 	}
 }
 
 func FuzzPlainSummary(f *testing.F) {
 	for _, seed := range []string{
-		`{"service":"web.shop","ports":[{"name":"http","protocol":"http"}],"rows":[{"port":"http","zone":"a","ready":1,"total":2,"capacity":3}]}`,
+		plainSummary,
 		`{"service":"web.shop","ports":null}`,
 		`{"service":"web.shop","ports":[],"rows":[{"ready":01,"total":2}]}`,
 	} {
