@@ -1,6 +1,7 @@
 // Command testlog closes a run of .ci/test: it reads the event streams of go
-// test -json and prints every figure that the tests measured, each skipped and
-// each failed test with its reason, and one closing line
+// test -json and prints every figure that the tests measured, each skipped, each
+// flaky (failed, and passed when run again) and each failed test with its reason,
+// and one closing line
 //
 //	123 passed, 0 failed, 0 skipped
 //

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -35,10 +36,11 @@ type line struct {
 
 // summary counts one run.
 type summary struct {
-	passed  int
+	passed  map[test]bool
 	figures []line
 	skipped []line
 	failed  []line
+	flaky   []line // failed, and passed when run again
 
 	last   map[test]string   // last thing that a running test logged
 	died   map[string]string // by package: how its process died, in the runtime's words
@@ -46,7 +48,7 @@ type summary struct {
 }
 
 func newSummary() *summary {
-	return &summary{last: map[test]string{}, died: map[string]string{}, blamed: map[string]bool{}}
+	return &summary{passed: map[test]bool{}, last: map[test]string{}, died: map[string]string{}, blamed: map[string]bool{}}
 }
 
 // logged is a line that testing's log methods print: "    file_test.go:12: text".
@@ -80,7 +82,8 @@ func (s *summary) add(e event) {
 		s.output(t, e.Output)
 	case "pass":
 		if e.Test != "" {
-			s.passed++
+			s.passed[t] = true
+			s.again(t)
 		}
 		delete(s.last, t)
 	case "skip":
@@ -121,11 +124,23 @@ func (s *summary) fail(t test) {
 	delete(s.last, t)
 }
 
+// again moves a failed test that has passed now to those that are flaky.
+func (s *summary) again(t test) {
+	for i, l := range s.failed {
+		if l.test == t {
+			s.failed = slices.Delete(s.failed, i, i+1)
+			s.flaky = append(s.flaky, l)
+			return
+		}
+	}
+}
+
 func (s *summary) print(w io.Writer, extra int) {
 	section(w, "figures", s.figures)
 	section(w, "skipped", s.skipped)
+	section(w, "flaky: failed once, passed when run again", s.flaky)
 	section(w, "failed", s.failed)
-	fmt.Fprintf(w, "%d passed, %d failed, %d skipped\n", s.passed, len(s.failed)+extra, len(s.skipped))
+	fmt.Fprintf(w, "%d passed, %d failed, %d skipped\n", len(s.passed), len(s.failed)+extra, len(s.skipped))
 }
 
 func section(w io.Writer, title string, lines []line) {

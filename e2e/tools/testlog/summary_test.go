@@ -9,7 +9,7 @@ import (
 
 // stream is what go test -json printed for a passing test with figures, a
 // skipped one, a failed one with a failed subtest, a package that does not compile
-// and one whose process died; times and repeated lines left out.
+// one whose process died and one that passed when it was run again; times and repeated lines left out.
 const stream = `{"Action":"start","Package":"github.com/isthmus-mesh/isthmus/a"}
 {"Action":"run","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestRoundTrip"}
 {"Action":"output","Package":"github.com/isthmus-mesh/isthmus/a","Test":"TestRoundTrip","Output":"=== RUN   TestRoundTrip\n"}
@@ -30,6 +30,11 @@ const stream = `{"Action":"start","Package":"github.com/isthmus-mesh/isthmus/a"}
 {"Action":"output","Package":"example.org/d","Test":"TestLong","Output":"ThreadSanitizer: CHECK failed: tsan_rtl.cpp:346\n"}
 {"Action":"output","Package":"example.org/d","Output":"FAIL\texample.org/d\t0.1s\n"}
 {"Action":"fail","Package":"example.org/d","Elapsed":0.1}
+{"Action":"output","Package":"example.org/e","Test":"TestCut","Output":"    e_test.go:9: not within 1m0s\n"}
+{"Action":"fail","Package":"example.org/e","Test":"TestCut","Elapsed":60}
+{"Action":"fail","Package":"example.org/e","Elapsed":60}
+{"Action":"pass","Package":"example.org/e","Test":"TestCut","Elapsed":1}
+{"Action":"pass","Package":"example.org/e","Elapsed":1}
 `
 
 const want = `figures:
@@ -37,12 +42,14 @@ const want = `figures:
   a TestRoundTrip: 2 printed
 skipped:
   a TestConsul: real consul is missing
+flaky: failed once, passed when run again:
+  example.org/e TestCut: not within 1m0s
 failed:
   a TestDrain/idle: 1 error, want 0
   a TestDrain: 
   example.org/b: failed outside its tests
   example.org/d: failed outside its tests: ThreadSanitizer: CHECK failed: tsan_rtl.cpp:346
-1 passed, 6 failed, 1 skipped
+2 passed, 6 failed, 1 skipped
 `
 
 func TestRunSumsUpAnEventStream(t *testing.T) {
