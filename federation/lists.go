@@ -252,10 +252,11 @@ func (p *plane) peerItem(q *peer, imported int) (item resource.Peer, same bool) 
 		item.HeardAt = heard
 		return item, true
 	}
-	now.item = p.newPeerItem(q, &now)
-	q.listed = &now
-	now.item.HeardAt = heard
-	return now.item, false
+	kept := now // which now, of every peer in every second, is not
+	kept.item = p.newPeerItem(q, &kept)
+	q.listed = &kept
+	kept.item.HeardAt = heard
+	return kept.item, false
 }
 
 func (p *plane) newPeerItem(q *peer, of *listed) resource.Peer {

@@ -310,6 +310,21 @@ func (u *updater) group(t *touch, seat map[catalog.ClusterName]int) *group {
 // the comparison of two pointers.
 func Changes(before, after *View) iter.Seq2[*Service, *Service] {
 	return func(yield func(was, is *Service) bool) {
+		for _, c := range ChangesAt(before, after) {
+			if !yield(c.Was, c.Is) {
+				return
+			}
+		}
+	}
+}
+
+// Change is one that Changes yields.
+type Change struct{ Was, Is *Service }
+
+// ChangesAt is Changes with the place of each in before: where the service is, or
+// where a new one would be. Who keeps a list beside the view need not search it.
+func ChangesAt(before, after *View) iter.Seq2[int, Change] {
+	return func(yield func(at int, c Change) bool) {
 		var a, b []*Service
 		if before != nil {
 			a = before.services
@@ -317,20 +332,21 @@ func Changes(before, after *View) iter.Seq2[*Service, *Service] {
 		if after != nil {
 			b = after.services
 		}
-		for len(a) > 0 || len(b) > 0 {
-			var was, is *Service
+		for all := len(a); len(a) > 0 || len(b) > 0; {
+			at := all - len(a)
+			var c Change
 			switch {
 			case len(a) > 0 && len(b) > 0 && a[0] == b[0]:
 				a, b = a[1:], b[1:]
 				continue
 			case len(b) == 0 || len(a) > 0 && a[0].Name.Compare(b[0].Name) < 0:
-				was, a = a[0], a[1:]
+				c.Was, a = a[0], a[1:]
 			case len(a) == 0 || a[0].Name.Compare(b[0].Name) > 0:
-				is, b = b[0], b[1:]
+				c.Is, b = b[0], b[1:]
 			default:
-				was, is, a, b = a[0], b[0], a[1:], b[1:]
+				c.Was, c.Is, a, b = a[0], b[0], a[1:], b[1:]
 			}
-			if !yield(was, is) {
+			if !yield(at, c) {
 				return
 			}
 		}

@@ -63,47 +63,36 @@ func (b *Builder) Next(in Input) *route.Edition {
 
 // edit returns the rows of the table before, with those of changed services in
 // their places, and reports whether any row differs. Both have a row for each
-// service of their views.
+// service of their views, which is where the service is.
 func (b *Builder) edit(in Input, names []catalog.ClusterName) (rows []*route.Service, changed bool) {
-	all := b.last.Rows()
-	rest := all
-	for was, is := range merge.Changes(b.view, in.View) {
-		n := nameOf(was, is)
-		i, found := slices.BinarySearchFunc(rest, n, func(s *route.Service, n catalog.ServiceName) int { return s.Name.Compare(n) })
+	all, done := b.last.Rows(), 0
+	for at, c := range merge.ChangesAt(b.view, in.View) {
 		var old, row *route.Service
-		if found {
-			old = rest[i]
+		if c.Was != nil {
+			old = all[at]
 		}
-		if is != nil {
-			row = b.row(in.Policy, names, was, is, old)
+		if c.Is != nil {
+			row = b.row(in.Policy, names, c.Was, c.Is, old)
 		}
 		if old == row || old != nil && row != nil && sameRow(old, row) {
-			continue // rest goes on before it
+			continue // it goes on with the next that differs
 		}
 		changed = true
 		if rows == nil {
 			rows = make([]*route.Service, 0, in.View.Len())
 		}
-		rows = append(rows, rest[:i]...)
-		if row != nil {
+		rows = append(rows, all[done:at]...)
+		if done = at; row != nil {
 			rows = append(rows, row)
 		}
-		if found {
-			i++
+		if old != nil {
+			done++
 		}
-		rest = rest[i:]
 	}
 	if !changed {
 		return all, false
 	}
-	return append(rows, rest...), true
-}
-
-func nameOf(was, is *merge.Service) catalog.ServiceName {
-	if is == nil {
-		return was.Name
-	}
-	return is.Name
+	return append(rows, all[done:]...), true
 }
 
 // row is the row of a service, nil for none; old is its row by the same policy and

@@ -6,5 +6,6 @@
 // there is nobody to be woken. A first sync, a collection of a large heap and lists of
 // a million endpoints need all that there are. So [Follow] looks once a second what
 // the process has used: a few quiet seconds narrow it to one processor, and one second
-// that used half a core widens it again. Either is a stop of some tens of microseconds.
+// that used half a core widens it again, as does one in which it waited for a core.
+// Either is a stop of some tens of microseconds.
 package processors

@@ -17,6 +17,11 @@ const (
 	// busy is the share of a core that widens it at once: what needs more than one
 	// core has used more than half of it.
 	busy = 0.5
+	// A process that has to wait for a core looks quiet, and has two places in the
+	// queue with two processors: late tells it, by how much too late it is woken. A
+	// second is not quiet where that is above punctual, and above starved it widens.
+	punctual = 20 * time.Millisecond
+	starved  = 100 * time.Millisecond
 )
 
 // Follow gives the process one processor while it is quiet, and all that the runtime
@@ -49,11 +54,11 @@ func (p *process) follow(ctx context.Context) {
 			p.widen()
 		}
 	}()
-	tick := time.NewTicker(every)
-	defer tick.Stop()
+	wake := time.NewTimer(every)
+	defer wake.Stop()
 	for at := time.Now(); ; {
 		select {
-		case <-tick.C:
+		case <-wake.C:
 		case <-ctx.Done():
 			return
 		}
@@ -62,18 +67,21 @@ func (p *process) follow(ctx context.Context) {
 			return
 		}
 		now := time.Now()
-		p.judge((used - before).Seconds() / now.Sub(at).Seconds())
+		lasted := now.Sub(at)
+		p.judge((used-before).Seconds()/lasted.Seconds(), lasted-every)
 		before, at = used, now
+		wake.Reset(every)
 	}
 }
 
-// judge takes the share of a core that was used since it was asked last.
-func (p *process) judge(share float64) {
-	if p.calm++; share >= quiet {
+// judge takes the share of a core that was used since it was asked last, and how
+// late it is asked.
+func (p *process) judge(share float64, late time.Duration) {
+	if p.calm++; share >= quiet || late >= punctual {
 		p.calm = 0
 	}
 	switch {
-	case p.isNarrow && share >= busy:
+	case p.isNarrow && (share >= busy || late >= starved):
 		p.isNarrow = false
 		p.widen()
 	case !p.isNarrow && p.calm >= calm:

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 // stand is a process on a simulated clock that uses a share of a core.
 type stand struct {
+	mu    sync.Mutex
 	share float64
 	spent time.Duration
 	at    time.Time
@@ -19,19 +21,36 @@ type stand struct {
 }
 
 func (s *stand) used() (time.Duration, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	now := time.Now()
 	s.spent += time.Duration(s.share * float64(now.Sub(s.at)))
 	s.at = now
 	return s.spent, true
 }
 
+// use sets the share, from now on.
+func (s *stand) use(share float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.share = share
+}
+
+func (s *stand) note(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.did = append(s.did, what)
+}
+
+func (s *stand) noted() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.did)
+}
+
 func (s *stand) process() *process {
 	s.at = time.Now()
-	return &process{
-		used:   s.used,
-		narrow: func() { s.did = append(s.did, "narrow") },
-		widen:  func() { s.did = append(s.did, "widen") },
-	}
+	return &process{used: s.used, narrow: func() { s.note("narrow") }, widen: func() { s.note("widen") }}
 }
 
 func TestAQuietProcessIsNarrowedAndABusyOneIsNot(t *testing.T) {
@@ -60,19 +79,42 @@ func TestAQuietProcessIsNarrowedAndABusyOneIsNot(t *testing.T) {
 			{0.4, time.Hour, []string{"narrow", "widen"}},              //
 			{0.1, calm * every, []string{"narrow", "widen", "narrow"}}, //
 		} {
-			s.share = step.share
+			s.use(step.share)
 			time.Sleep(step.lasts)
 			synctest.Wait()
-			if !slices.Equal(s.did, step.did) {
-				t.Fatalf("after %v at %v of a core: %v, want %v", step.lasts, step.share, s.did, step.did)
+			if did := s.noted(); !slices.Equal(did, step.did) {
+				t.Fatalf("after %v at %v of a core: %v, want %v", step.lasts, step.share, did, step.did)
 			}
 		}
 		cancel()
 		<-done
-		if want := []string{"narrow", "widen", "narrow", "widen"}; !slices.Equal(s.did, want) {
-			t.Errorf("at its end: %v, want %v", s.did, want)
+		if want := []string{"narrow", "widen", "narrow", "widen"}; !slices.Equal(s.noted(), want) {
+			t.Errorf("at its end: %v, want %v", s.noted(), want)
 		}
 	})
+}
+
+// One that gets no core uses little, too.
+func TestAProcessThatWaitsForACoreIsNotNarrowed(t *testing.T) {
+	did := ""
+	p := process{narrow: func() { did += "n" }, widen: func() { did += "w" }}
+	for range 3 * calm {
+		p.judge(0.1, 0)
+		p.judge(0.1, punctual)
+	}
+	if did != "" {
+		t.Fatalf("a process that is woken late: %q", did)
+	}
+	for range calm {
+		p.judge(0.1, punctual/2)
+	}
+	p.judge(0.1, punctual)
+	if did != "n" {
+		t.Fatalf("once it is not: %q", did)
+	}
+	if p.judge(0.1, starved); did != "nw" {
+		t.Fatalf("and when it is very late: %q", did)
+	}
 }
 
 func TestAProcessWhoseUseIsNotToldStaysAsItIs(t *testing.T) {
@@ -95,12 +137,12 @@ func TestTheRuntimeIsNarrowedAndWidened(t *testing.T) {
 	}
 	p := process{narrow: func() { runtime.GOMAXPROCS(1) }, widen: runtime.SetDefaultGOMAXPROCS}
 	for range calm {
-		p.judge(0)
+		p.judge(0, 0)
 	}
 	if n := runtime.GOMAXPROCS(0); n != 1 {
 		t.Errorf("a quiet process has %d processors", n)
 	}
-	p.judge(1)
+	p.judge(1, 0)
 	if n := runtime.GOMAXPROCS(0); n < 1 || n > runtime.NumCPU() || before > 1 && n == 1 {
 		t.Errorf("a busy process has %d processors, %d before", n, before)
 	}
