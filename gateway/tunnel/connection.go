@@ -65,6 +65,8 @@ type connection struct {
 	number uint32
 	client *http3.ClientConn // where requests can be sent
 
+	flows flowTable
+
 	window  atomic.Int64 // bytes of receive window beyond the initial ones
 	streams atomic.Int64 // streams and requests that were opened here
 

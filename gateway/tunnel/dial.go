@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -201,7 +202,10 @@ func (n *Node) serve(c *connection) {
 	case alpn == alpnCallback:
 		_ = n.callbackServer.ServeQUICConn(c.qc)
 	default:
+		var wg sync.WaitGroup
+		wg.Go(func() { n.receiveDatagrams(c) })
 		n.serveStreams(c)
+		wg.Wait()
 	}
 }
 

@@ -43,6 +43,5 @@
 // for us to call back on.
 //
 // The seams for what is to come: more connections under load; a TLS lane beside QUIC behind the same two calls,
-// [Node.OpenStream] and [Node.RoundTrip]; UDP flows as a kind of stream and of
-// datagram; paths over a third cluster.
+// [Node.OpenStream] and [Node.RoundTrip]; paths over a third cluster.
 package tunnel

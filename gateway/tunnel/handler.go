@@ -12,7 +12,8 @@ import (
 type Handler interface {
 	// ServeStream serves one stream and returns when it is done with it; what is
 	// still open then is closed (a stream that was neither accepted nor refused
-	// is refused with wire.Internal). ctx ends when the link does.
+	// is refused with wire.Internal). ctx ends when the link does. Header.Flow says that it
+	// is a flow of datagrams ([Inbound.Flow]).
 	ServeStream(ctx context.Context, in *Inbound)
 	// ServeHTTP serves one request. RemoteFrom and HeaderFrom read the request's
 	// context; header fields of the tunnel itself are gone from r. Refuse gives

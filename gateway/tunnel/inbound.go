@@ -157,8 +157,13 @@ func (n *Node) serveStream(c *connection, qs *quic.Stream) {
 		in.Reset(wire.Protocol)
 		return
 	}
-	l.meters.streamIn.began()
-	defer l.meters.streamIn.ended()
+	meter := &l.meters.streamIn
+	if in.Header.Flow {
+		meter = &l.meters.flowIn
+		defer c.flows.drop(qs.StreamID())
+	}
+	meter.began()
+	defer meter.ended()
 	defer func() {
 		if p := recover(); p != nil {
 			n.log.Error("handler of a stream panicked", "cluster", c.remote.Cluster, "gateway", c.remote.Gateway,
@@ -179,12 +184,13 @@ func readHeader(qs *quic.Stream, h *wire.Header) error {
 	if err != nil {
 		return err
 	}
-	if kind != wire.KindStream {
+	if kind != wire.KindStream && kind != wire.KindFlow {
 		return &wire.ParseError{Part: "stream kind " + kind.String(), Rule: "is not served"}
 	}
 	if err := wire.ReadHeader(qs, h); err != nil {
 		return err
 	}
+	h.Flow = kind == wire.KindFlow
 	return qs.SetReadDeadline(time.Time{})
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/quic-go/quic-go"
 
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
@@ -35,7 +36,9 @@ type link struct {
 
 	ctx      context.Context // ends with the link
 	cancel   context.CancelFunc
-	drained  chan struct{} // closed when the peer says that it drains
+	drained  chan struct{}   // closed when the peer says that it drains
+	staying  context.Context // ends then, too, or with the link
+	leave    context.CancelFunc
 	httpOpen chan struct{} // closed when the first HTTP connection is there
 	extended chan struct{} // something was proven: the deadline may have moved
 
@@ -47,7 +50,11 @@ type link struct {
 	// raw and http are what streams and requests may be opened on.
 	raw, http atomic.Pointer[[]*connection]
 
-	meters struct{ streamIn, streamOut, httpIn, httpOut streamMeter }
+	meters struct {
+		streamIn, streamOut, flowIn, flowOut, httpIn, httpOut streamMeter
+		// Datagrams by how they travelled; datagramLost are those of no known flow.
+		datagramIn, datagramOut, frameIn, frameOut, datagramLost prometheus.Counter
+	}
 
 	mu          sync.Mutex
 	connections map[uint32]*connection
@@ -72,10 +79,18 @@ func (n *Node) newLink(id wire.ID, remote Remote, instance wire.ID, address stri
 		connections: make(map[uint32]*connection), state: StateConnecting, since: now,
 	}
 	l.ctx, l.cancel = context.WithCancel(n.ctx)
+	l.staying, l.leave = context.WithCancel(l.ctx)
 	l.raw.Store(&[]*connection{})
 	l.http.Store(&[]*connection{})
 	l.meters.streamIn = n.metrics.stream(remote.Cluster, inboundDirection, carrierStream)
 	l.meters.streamOut = n.metrics.stream(remote.Cluster, outboundDirection, carrierStream)
+	l.meters.flowIn = n.metrics.stream(remote.Cluster, inboundDirection, carrierFlow)
+	l.meters.flowOut = n.metrics.stream(remote.Cluster, outboundDirection, carrierFlow)
+	l.meters.datagramIn = n.metrics.datagrams.WithLabelValues(remote.Cluster, inboundDirection, pathDatagram)
+	l.meters.datagramOut = n.metrics.datagrams.WithLabelValues(remote.Cluster, outboundDirection, pathDatagram)
+	l.meters.frameIn = n.metrics.datagrams.WithLabelValues(remote.Cluster, inboundDirection, pathStream)
+	l.meters.frameOut = n.metrics.datagrams.WithLabelValues(remote.Cluster, outboundDirection, pathStream)
+	l.meters.datagramLost = n.metrics.lost.WithLabelValues(remote.Cluster, "unknown_flow")
 	l.meters.httpIn = n.metrics.stream(remote.Cluster, inboundDirection, carrierHTTP)
 	l.meters.httpOut = n.metrics.stream(remote.Cluster, outboundDirection, carrierHTTP)
 	return l
@@ -172,6 +187,7 @@ func (l *link) peerDrain() {
 		}
 		l.peerDrains = true
 		close(l.drained)
+		l.leave()
 		if l.state == StateUp || l.state == StateConnecting {
 			l.state, l.reason = StateDraining, wire.Draining.String()
 		}

@@ -16,7 +16,14 @@ const (
 // Values of the carrier label.
 const (
 	carrierStream = "stream"
+	carrierFlow   = "flow"
 	carrierHTTP   = "http"
+)
+
+// Values of the path label of datagrams.
+const (
+	pathDatagram = "datagram"
+	pathStream   = "stream"
 )
 
 // metrics are the instruments of a node. Series with a cluster go when the
@@ -27,6 +34,8 @@ type metrics struct {
 	opened     *prometheus.CounterVec   // cluster, direction, carrier
 	refused    *prometheus.CounterVec   // cluster, direction, reason
 	bytes      *prometheus.CounterVec   // cluster, direction
+	datagrams  *prometheus.CounterVec   // cluster, direction, path
+	lost       *prometheus.CounterVec   // cluster, reason
 	handshakes *prometheus.HistogramVec // cluster
 	dials      *prometheus.CounterVec   // cluster, result
 	closed     *prometheus.CounterVec   // cluster, reason
@@ -54,11 +63,13 @@ func newMetrics(n *Node) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "isthmus", Subsystem: "tunnel", Name: name, Help: help}, value)
 	}
 	return &metrics{
-		links:   gauge("links", "Links, by state.", "cluster", "state"),
-		open:    gauge("streams_open", "Streams and requests in progress.", "cluster", "direction", "carrier"),
-		opened:  counter("streams_opened_total", "Streams and requests begun.", "cluster", "direction", "carrier"),
-		refused: counter("streams_refused_total", "Streams and requests refused by the tunnel or the far gateway, by status.", "cluster", "direction", "reason"),
-		bytes:   counter("bytes_total", "Bytes of UDP payload on links.", "cluster", "direction"),
+		links:     gauge("links", "Links, by state.", "cluster", "state"),
+		open:      gauge("streams_open", "Streams and requests in progress.", "cluster", "direction", "carrier"),
+		opened:    counter("streams_opened_total", "Streams and requests begun.", "cluster", "direction", "carrier"),
+		refused:   counter("streams_refused_total", "Streams and requests refused by the tunnel or the far gateway, by status.", "cluster", "direction", "reason"),
+		bytes:     counter("bytes_total", "Bytes of UDP payload on links.", "cluster", "direction"),
+		datagrams: counter("datagrams_total", "Datagrams of flows received (in) and sent (out), as QUIC datagrams or, where they do not fit one, on the flow's stream.", "cluster", "direction", "path"),
+		lost:      counter("datagrams_dropped_total", "Datagrams of flows that came in and were dropped, by reason.", "cluster", "reason"),
 		handshakes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "isthmus", Subsystem: "tunnel", Name: "handshake_seconds",
 			Help:    "Time to dial one connection: resolving, QUIC handshake and hello.",
@@ -88,7 +99,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.links, m.open, m.opened, m.refused, m.bytes, m.handshakes, m.dials, m.closed,
+		m.links, m.open, m.opened, m.refused, m.bytes, m.datagrams, m.lost, m.handshakes, m.dials, m.closed,
 		m.rtt, m.loss, m.bandwidth, m.probes, m.accepted, m.reauthentications, m.expires, m.window, m.budget, m.inbound,
 	} {
 		errs = append(errs, r.Register(c))
@@ -126,6 +137,8 @@ func (m *metrics) forgetCluster(cluster string) {
 	m.opened.DeletePartialMatch(l)
 	m.refused.DeletePartialMatch(l)
 	m.bytes.DeletePartialMatch(l)
+	m.datagrams.DeletePartialMatch(l)
+	m.lost.DeletePartialMatch(l)
 	m.handshakes.DeletePartialMatch(l)
 	m.dials.DeletePartialMatch(l)
 	m.closed.DeletePartialMatch(l)

@@ -79,7 +79,7 @@ func New(o Options) (*Node, error) {
 		links:   make(map[*link]struct{}),
 	}
 	n.instance = newID()
-	n.features.Store(wire.FeatureReauth | wire.FeatureSubsets)
+	n.features.Store(wire.FeatureReauth | wire.FeatureSubsets | wire.FeatureFlows)
 	n.gate = newGate(n.windows.inbound(), o.Identity.Certificate)
 	n.joins = newJoins()
 	n.metrics = newMetrics(n)

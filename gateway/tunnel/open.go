@@ -24,6 +24,12 @@ const keepOpening = 64 << 10
 // false, *RefusedError (wire.Overloaded: the peer grants no more streams),
 // *wire.FieldError for a header that breaks a bound, and ctx's cause.
 func (n *Node) OpenStream(ctx context.Context, cluster string, h *wire.Header, first []byte) (*Stream, error) {
+	return n.openStream(ctx, cluster, h, first, func(*Stream) {})
+}
+
+// openStream is OpenStream; began is called with a stream before anything is sent on it,
+// again with another one if nothing could be.
+func (n *Node) openStream(ctx context.Context, cluster string, h *wire.Header, first []byte, began func(*Stream)) (*Stream, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -50,7 +56,7 @@ func (n *Node) OpenStream(ctx context.Context, cluster string, h *wire.Header, f
 			break
 		}
 		tried[i] = l
-		s, err := l.open(ctx, *buf)
+		s, err := l.open(ctx, h.Flow, *buf, began)
 		switch {
 		case err == nil:
 			return s, nil
@@ -77,8 +83,11 @@ var (
 func hasRaw(l *link) bool { return len(*l.raw.Load()) > 0 }
 
 // open opens a stream on one of the link's connections and queues opening.
-func (l *link) open(ctx context.Context, opening []byte) (*Stream, error) {
-	connections := *l.raw.Load()
+func (l *link) open(ctx context.Context, flow bool, opening []byte, began func(*Stream)) (*Stream, error) {
+	connections, meter := *l.raw.Load(), &l.meters.streamOut
+	if flow {
+		connections, meter = l.flowCarriers(), &l.meters.flowOut
+	}
 	result := errGone
 	var tried [maxConnections]*connection
 	for i := range min(len(connections), len(tried)) {
@@ -94,6 +103,8 @@ func (l *link) open(ctx context.Context, opening []byte) (*Stream, error) {
 			}
 			continue
 		}
+		s := &Stream{half: half{qs: qs, conn: c}, link: l, meter: meter}
+		began(s)
 		err = qs.TryWriteAll(opening)
 		if errors.Is(err, quic.ErrWouldBlock) {
 			if err = writeUntil(ctx, qs, opening); err != nil {
@@ -111,8 +122,8 @@ func (l *link) open(ctx context.Context, opening []byte) (*Stream, error) {
 		c.streams.Add(1)
 		l.streams.Add(1)
 		l.node.outbound.Add(1)
-		l.meters.streamOut.began()
-		return &Stream{half: half{qs: qs, conn: c}, link: l}, nil
+		meter.began()
+		return s, nil
 	}
 	return nil, result
 }

@@ -86,18 +86,35 @@ func (n *Node) pick(cluster string, tried []*link, ok func(*link) bool) *link {
 
 // able narrows ok to the links whose other end understands what h asks for.
 func able(h *wire.Header, ok func(*link) bool) func(*link) bool {
-	if h.Subset == "" {
+	asks := features(h)
+	if asks == 0 {
 		return ok
 	}
-	return func(l *link) bool { return l.features&wire.FeatureSubsets != 0 && ok(l) }
+	return func(l *link) bool { return l.features&asks == asks && ok(l) }
+}
+
+// features are those that the other end must have for h.
+func features(h *wire.Header) uint64 {
+	var asks uint64
+	if h.Subset != "" {
+		asks |= wire.FeatureSubsets
+	}
+	if h.Flow {
+		asks |= wire.FeatureFlows
+	}
+	return asks
 }
 
 // unable is the error of a call for which no link was found: there is none, or none
 // whose other end understands what h asks for.
 func (n *Node) unable(cluster string, h *wire.Header, ok func(*link) bool) error {
-	if l := n.pick(cluster, nil, ok); l != nil && h.Subset != "" && n.pick(cluster, nil, able(h, ok)) == nil {
+	if l := n.pick(cluster, nil, ok); l != nil && features(h) != 0 && n.pick(cluster, nil, able(h, ok)) == nil {
 		n.refusedBy(l, outboundDirection, wire.Version)
-		return &RefusedError{Cluster: cluster, Gateway: l.remote.Gateway, Status: wire.Version, Message: "the gateway knows no subsets"}
+		message := "the gateway knows no subsets"
+		if h.Flow && l.features&wire.FeatureFlows == 0 {
+			message = "the gateway knows no flows"
+		}
+		return &RefusedError{Cluster: cluster, Gateway: l.remote.Gateway, Status: wire.Version, Message: message}
 	}
 	return &LinkError{Cluster: cluster, Status: wire.Unreachable, Err: errNoLink}
 }

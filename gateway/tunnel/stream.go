@@ -18,8 +18,9 @@ import (
 // against the limits of both gateways.
 type Stream struct {
 	half
-	link *link
-	done atomic.Bool
+	link  *link
+	meter *streamMeter
+	done  atomic.Bool
 
 	// Of the reading side.
 	answered bool
@@ -155,7 +156,7 @@ func (s *Stream) leave() {
 	if s.done.Swap(true) {
 		return
 	}
-	s.link.meters.streamOut.ended()
+	s.meter.ended()
 	s.conn.streams.Add(-1)
 	s.link.streams.Add(-1)
 	s.link.node.streamEnded(&s.link.node.outbound)

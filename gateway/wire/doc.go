@@ -18,8 +18,9 @@
 //
 //	stream  := kind=1 · length · TLV header · payload ...
 //	control := kind=2 · frame ...
+//	flow    := kind=3 · length · TLV header · {length · datagram} ...
 //
-// Kind 3 is reserved for flows of UDP datagrams. The answer on a stream is
+// The answer on a stream, and on a flow, is
 //
 //	reply   := status · length · TLV · payload (only after status ok) ...
 //
@@ -65,6 +66,21 @@
 //
 // QUIC datagrams on connection 0: kind=1 is a [Probe]. Others are dropped.
 //
+// # Flows
+//
+// A flow is the UDP datagrams between one address of a caller and one endpoint. It is
+// opened only on links whose both ends have [FeatureFlows], and lives as long as its
+// stream, whose FIN or reset ends it for both ends. Each datagram travels once, one of
+// two ways:
+//
+//	on the stream     length · datagram, behind the header or the reply
+//	as QUIC datagram  kind=3 · stream id · datagram
+//
+// The stream takes what is sent before the reply, what is larger than a QUIC datagram may
+// be on the path at that moment, and everything where the connection has none (connection
+// 0, which is the probes'). A QUIC datagram of a stream that is not known (yet, any more,
+// or no flow) is dropped. Nothing is said of order between the two.
+//
 // HTTP/3 requests (ALPN isthmus-h3/1, and isthmus-h3-callback/1 where the
 // accepting side is the client) carry header and reply as the fields named by
 // the constants Field...; they are set by the tunnel only, and everything that
@@ -78,4 +94,5 @@
 //	1  2026-11: feature 2, subsets: header field 13; header field 10, hash.
 //	1  2026-11: frame 8, rates of links; field 16 of a load's rows, processing time.
 //	1  2026-11: field 18 of a load's rows, zones that are out.
+//	1  2026-11: feature 4, flows: kind 3 of streams and of QUIC datagrams.
 package wire

@@ -36,6 +36,9 @@ type Header struct {
 	// Subset is the canonical text of the labels that the endpoint must have; empty means
 	// any. It must be understood: it is sent on links with [FeatureSubsets] only.
 	Subset string
+	// Flow says that the stream is a flow of datagrams. It is no field: the kind of the stream
+	// says it, which [ReadHeader] has not seen.
+	Flow bool
 }
 
 // MaxHash bounds a sticky key's hash: the largest number of the wire.
@@ -91,7 +94,11 @@ func AppendHeader(b []byte, h *Header) ([]byte, error) {
 		return b, err
 	}
 	whole := len(b)
-	b = AppendKind(b, KindStream)
+	kind := KindStream
+	if h.Flow {
+		kind = KindFlow
+	}
+	b = AppendKind(b, kind)
 	// The length comes first. Nearly every header takes two bytes for it, so two
 	// are reserved and the body moves by one in the other case.
 	const reserved = 2

@@ -40,6 +40,9 @@ const FeatureReauth uint64 = 1 << 0
 // where older versions would pass over it.
 const FeatureSubsets uint64 = 1 << 1
 
+// FeatureFlows says that the sender serves flows of datagrams ([KindFlow]).
+const FeatureFlows uint64 = 1 << 2
+
 // MaxConnection bounds the numbers of a link's connections: 8 raw, 8 HTTP/3, 8
 // called back.
 const MaxConnection = 23

@@ -11,7 +11,8 @@ const (
 	KindStream Kind = 1
 	// KindControl: control frames.
 	KindControl Kind = 2
-	// KindFlow is reserved for flows of UDP datagrams.
+	// KindFlow: a header, then datagrams ([AppendFlowFrame]); others travel as QUIC
+	// datagrams ([AppendFlowDatagram]).
 	KindFlow Kind = 3
 )
 

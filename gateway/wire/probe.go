@@ -25,8 +25,7 @@ type Probe struct {
 	Quiet time.Duration
 }
 
-// datagramProbe is the kind of datagram, its first number. Other kinds are for
-// UDP flows to come.
+// datagramProbe is the kind of datagram, its first number.
 const datagramProbe = 1
 
 // maxProbeTime bounds the clocks, so that sums of them cannot overflow.
