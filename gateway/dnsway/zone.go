@@ -194,10 +194,10 @@ func (w *Way) address(k virtual.Key, s *route.Service) (netip.Addr, error) {
 }
 
 // targets are where the numbers of a service lead.
-func targets(rules []ports.Rule, k virtual.Key, s *route.Service) map[uint16]virtual.Target {
-	out := map[uint16]virtual.Target{}
+func targets(rules []ports.Rule, k virtual.Key, s *route.Service) map[virtual.Port]virtual.Target {
+	out := map[virtual.Port]virtual.Target{}
 	for _, n := range ports.Of(rules, s) {
-		out[n.Number] = virtual.Target{Key: k, Port: n.Port}
+		out[virtual.Port{Number: n.Number, UDP: n.UDP}] = virtual.Target{Key: k, Port: n.Port}
 	}
 	return out
 }

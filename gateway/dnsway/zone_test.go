@@ -31,6 +31,7 @@ func TestNames(t *testing.T) {
 		imported("plain.shop", mainPort),
 		service("secret.vault", httpPort),
 		service("udp.shop", queryPort),
+		service("mute.shop", statsPort, catalog.Port{Name: "datagrams", Protocol: catalog.UDP}),
 		service("web.shop", httpPort, statsPort),
 	))
 	for _, name := range []string{"web.shop.mesh.", "db.shop.mesh.", "web.shop.alpha.mesh.", "db.shop.beta.mesh.", "isthmus.mesh."} {
@@ -54,7 +55,7 @@ func TestNames(t *testing.T) {
 		{"alpha.mesh.", dns.TypeA, "NOERROR"},
 		{"shop.alpha.mesh.", dns.TypeA, "NOERROR"},
 		{"mesh.", dns.TypeA, "NOERROR"},
-		{"udp.shop.mesh.", dns.TypeA, "NOERROR"}, // no port that can be connected to
+		{"mute.shop.mesh.", dns.TypeA, "NOERROR"}, // no port that has a number
 		{"_stats._tcp.web.shop.mesh.", dns.TypeSRV, "NOERROR"},
 		// what does not exist
 		{"nobody.shop.mesh.", dns.TypeA, "NXDOMAIN"},
@@ -83,6 +84,7 @@ func TestNames(t *testing.T) {
 		{"_http._tcp.web.shop.mesh.", dns.TypeSRV, "NOERROR 0 1 18080 web.shop.mesh."},
 		{"_http._tcp.web.shop.alpha.mesh.", dns.TypeSRV, "NOERROR 0 1 18080 web.shop.alpha.mesh."},
 		{"_postgres._tcp.db.shop.mesh.", dns.TypeSRV, "NOERROR 0 1 15432 db.shop.mesh."},
+		{"_queries._udp.udp.shop.mesh.", dns.TypeSRV, "NOERROR 0 1 18000 udp.shop.mesh."},
 		{"_default._tcp.plain.shop.mesh.", dns.TypeSRV, "NOERROR 0 1 18000 plain.shop.mesh."},
 		{"web.shop.mesh.", dns.TypeANY, `NOERROR "RFC8482" ""`},
 		{"mesh.", dns.TypeNS, "NOERROR isthmus.mesh."},

@@ -27,6 +27,8 @@ func (r *Rule) fits(s catalog.ServiceName) bool {
 type Number struct {
 	Number uint16
 	Port   string
+	// UDP says that it is a number of UDP; of TCP otherwise.
+	UDP bool
 }
 
 // wellKnown are numbers by the names that people give to ports: those of IANA's
@@ -38,26 +40,33 @@ var wellKnown = map[string]uint16{ //nolint:gochecknoglobals // a constant
 	"elasticsearch": 9200, "memcached": 11211, "mongodb": 27017, "mongo": 27017,
 }
 
+// wellKnownUDP are those of UDP.
+var wellKnownUDP = map[string]uint16{ //nolint:gochecknoglobals // a constant
+	"dns": 53, "domain": 53, "tftp": 69, "ntp": 123, "snmp": 161, "snmptrap": 162, "quic": 443, "http3": 443, "h3": 443,
+	"ike": 500, "syslog": 514, "radius": 1812, "stun": 3478, "sip": 5060, "coap": 5683, "statsd": 8125, "wireguard": 51820,
+}
+
 // Of are the numbers of a service's ports, the first of a port being the one that SRV
 // records tell. Rules come first, in their order; a port that no rule knows has the number
 // that it is named by, or that is well known by its name, or that its protocol has by
-// default. A number is given once. Ports of protocol udp have none.
+// default. A number is given once for TCP and once for UDP.
 func Of(rules []Rule, s *route.Service) []Number {
 	var out []Number
-	add := func(number uint16, port string) {
-		if number != 0 && !slices.ContainsFunc(out, func(n Number) bool { return n.Number == number }) {
-			out = append(out, Number{number, port})
+	add := func(number uint16, p catalog.Port) {
+		udp := p.Protocol == catalog.UDP
+		if number != 0 && !slices.ContainsFunc(out, func(n Number) bool { return n.Number == number && n.UDP == udp }) {
+			out = append(out, Number{number, p.Name, udp})
 		}
 	}
 	for i := range rules {
 		r := &rules[i]
-		if p, ok := catalog.FindPort(s.Ports, r.Port); ok && p.Protocol != catalog.UDP && r.fits(s.Name) {
-			add(r.Number, p.Name)
+		if p, ok := catalog.FindPort(s.Ports, r.Port); ok && r.fits(s.Name) {
+			add(r.Number, p)
 		}
 	}
 	unnamed, _ := catalog.FindPort(s.Ports, "")
 	for _, p := range s.Ports {
-		if p.Protocol == catalog.UDP || slices.ContainsFunc(out, func(n Number) bool { return n.Port == p.Name }) {
+		if slices.ContainsFunc(out, func(n Number) bool { return n.Port == p.Name }) {
 			continue
 		}
 		byName, err := strconv.ParseUint(p.Name, 10, 16)
@@ -68,12 +77,16 @@ func Of(rules []Rule, s *route.Service) []Number {
 		if p.Name == unnamed.Name {
 			byProtocol = map[catalog.Protocol]uint16{catalog.HTTP: 80, catalog.GRPC: 80, catalog.TLS: 443}[p.Protocol]
 		}
-		add(cmp.Or(uint16(byName), wellKnown[p.Name], byProtocol), p.Name)
+		known := wellKnown
+		if p.Protocol == catalog.UDP {
+			known = wellKnownUDP
+		}
+		add(cmp.Or(uint16(byName), known[p.Name], byProtocol), p)
 	}
 	return out
 }
 
-// Find is the port that a caller means by a number: the one that has it, or the only one
+// Find is the port that a caller means by a number of TCP: the one that has it, or the only one
 // whatever the number. A service that is not in the table has whatever port one likes:
 // that it is unknown is for others to say.
 func Find(t *route.Table, rules []Rule, name catalog.ServiceName, number uint16) (port string, ok bool) {
@@ -83,7 +96,7 @@ func Find(t *route.Table, rules []Rule, name catalog.ServiceName, number uint16)
 	}
 	s := &t.Services[i]
 	for _, n := range Of(rules, s) {
-		if n.Number == number {
+		if n.Number == number && !n.UDP {
 			return n.Port, true
 		}
 	}

@@ -23,6 +23,9 @@ func TestNumbers(t *testing.T) {
 		{Number: 8080, Port: "http"}, {Number: 15432, Port: "postgres", Services: []policy.ServicePattern{"db.shop"}}, {Number: 7000, Services: []policy.ServicePattern{"*.plain"}},
 	}
 	n := func(number uint16, port string) ports.Number { return ports.Number{Number: number, Port: port} }
+	u := func(number uint16, port string) ports.Number {
+		return ports.Number{Number: number, Port: port, UDP: true}
+	}
 	for _, c := range []struct {
 		service route.Service
 		want    []ports.Number
@@ -36,7 +39,9 @@ func TestNumbers(t *testing.T) {
 		{service("api.shop", port("calls", catalog.GRPC), port("9200", catalog.TCP)), []ports.Number{n(9200, "9200")}},
 		{service("api.shop", port("web", catalog.HTTP), port("default", catalog.HTTP)), []ports.Number{n(80, "web")}}, // each number once
 		{service("tls.shop", port("any", catalog.TLS)), []ports.Number{n(443, "any")}},
-		{service("dns.shop", port("default", catalog.UDP)), nil},
+		{service("udp.shop", port("default", catalog.UDP)), nil},
+		{service("dns.shop", port("dns", catalog.UDP), port("53", catalog.TCP)), []ports.Number{u(53, "dns"), n(53, "53")}}, // each transport its own
+		{service("both.shop", port("http", catalog.UDP), port("ssh", catalog.UDP)), []ports.Number{u(8080, "http")}},
 		{service("bytes.shop", port("default", catalog.TCP)), nil},
 		{service("odd.shop", port("0", catalog.TCP), port("70000", catalog.TCP)), nil},
 	} {

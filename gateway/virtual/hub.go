@@ -21,11 +21,25 @@ const (
 // ErrTooMany means that the hub has as many sockets as it may.
 var ErrTooMany = errors.New("too many virtual listeners")
 
+// Port is a number of TCP or of UDP.
+type Port struct {
+	Number uint16
+	UDP    bool
+}
+
 // Target is where connections to an address and port go.
 type Target struct {
 	Key
 	// Port is a port's name.
 	Port string
+}
+
+// Flows serves a socket of UDP.
+type Flows interface {
+	// Retarget has flows that begin from now on go elsewhere.
+	Retarget(t Target)
+	// Close closes the socket.
+	Close() error
 }
 
 // HubOptions configure a Hub.
@@ -34,6 +48,8 @@ type HubOptions struct {
 	Range netip.Prefix
 	// Listen opens sockets; nil is Listen of this package.
 	Listen func(network, address string) (net.Listener, error)
+	// Packets takes over sockets of UDP; nil: there are none, and Set passes over their ports.
+	Packets func(conn *net.UDPConn, t Target) Flows
 	// Sockets bounds them; 0 is DefaultSockets.
 	Sockets int
 	// Log receives failures to accept; nil discards them.
@@ -49,14 +65,16 @@ type Hub struct {
 	wg       sync.WaitGroup
 
 	mu   sync.RWMutex
-	open map[netip.Addr]map[uint16]*socket
+	open map[netip.Addr]map[Port]*socket
 	n    int
 }
 
 // socket is one address and port.
 type socket struct {
-	net.Listener
 	target Target
+	// close ends it; flows are those of UDP.
+	close func() error
+	flows Flows
 }
 
 // NewHub returns a Hub without addresses.
@@ -70,34 +88,40 @@ func NewHub(o HubOptions) *Hub {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Hub{o: o, accepted: make(chan net.Conn), closed: make(chan struct{}), open: map[netip.Addr]map[uint16]*socket{}}
+	return &Hub{o: o, accepted: make(chan net.Conn), closed: make(chan struct{}), open: map[netip.Addr]map[Port]*socket{}}
 }
 
 // Set makes ports what is listened on at an address: those that are new are bound
 // when it returns, those that are not in ports are closed. Without ports nothing is
 // left of the address. Connections go on either way. The error is of the first port
 // that cannot be bound; the others are served.
-func (h *Hub) Set(a netip.Addr, ports map[uint16]Target) error {
+func (h *Hub) Set(a netip.Addr, ports map[Port]Target) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.isClosed() {
 		return net.ErrClosed
 	}
 	have := h.open[a]
-	for number, s := range have {
-		if _, kept := ports[number]; !kept {
-			_ = s.Close() // no more is wanted of it
-			delete(have, number)
+	for port, s := range have {
+		if _, kept := ports[port]; !kept {
+			_ = s.close() // no more is wanted of it
+			delete(have, port)
 			h.n--
 		}
 	}
 	var failed error
-	for number, target := range ports {
-		if s := have[number]; s != nil {
+	for port, target := range ports {
+		if port.UDP && h.o.Packets == nil {
+			continue
+		}
+		if s := have[port]; s != nil {
+			if s.flows != nil && s.target != target {
+				s.flows.Retarget(target)
+			}
 			s.target = target
 			continue
 		}
-		s, err := h.bind(netip.AddrPortFrom(a, number), target)
+		s, err := h.bind(netip.AddrPortFrom(a, port.Number), port.UDP, target)
 		if err != nil {
 			if failed == nil {
 				failed = err
@@ -105,10 +129,10 @@ func (h *Hub) Set(a netip.Addr, ports map[uint16]Target) error {
 			continue
 		}
 		if have == nil {
-			have = make(map[uint16]*socket, len(ports))
+			have = make(map[Port]*socket, len(ports))
 			h.open[a] = have
 		}
-		have[number] = s
+		have[port] = s
 		h.n++
 	}
 	if len(have) == 0 {
@@ -118,15 +142,23 @@ func (h *Hub) Set(a netip.Addr, ports map[uint16]Target) error {
 }
 
 // bind opens a socket and begins to accept on it. mu is held.
-func (h *Hub) bind(at netip.AddrPort, target Target) (*socket, error) {
+func (h *Hub) bind(at netip.AddrPort, udp bool, target Target) (*socket, error) {
 	if h.n >= h.o.Sockets {
 		return nil, fmt.Errorf("%w: %d", ErrTooMany, h.n)
+	}
+	if udp {
+		conn, err := ListenPacket(at)
+		if err != nil {
+			return nil, fmt.Errorf("virtual address of %s: %w", target.Key, err)
+		}
+		flows := h.o.Packets(conn, target)
+		return &socket{target: target, close: flows.Close, flows: flows}, nil
 	}
 	l, err := h.o.Listen("tcp", at.String())
 	if err != nil {
 		return nil, fmt.Errorf("virtual address of %s: %w", target.Key, err)
 	}
-	s := &socket{Listener: l, target: target}
+	s := &socket{target: target, close: l.Close}
 	h.wg.Go(func() { h.serve(l) })
 	return s, nil
 }
@@ -177,7 +209,7 @@ func (h *Hub) Find(local net.Addr) (Target, bool) {
 	at := tcp.AddrPort()
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	s, ok := h.open[at.Addr().Unmap()][at.Port()]
+	s, ok := h.open[at.Addr().Unmap()][Port{Number: at.Port()}]
 	if !ok {
 		return Target{}, false
 	}
@@ -229,7 +261,9 @@ func (h *Hub) Close() error {
 		close(h.closed)
 		for _, ports := range h.open {
 			for _, s := range ports {
-				_ = s.Close() // nothing was accepted that could be lost
+				if s.flows == nil { // those of UDP go on, as connections do
+					_ = s.close() // nothing was accepted that could be lost
+				}
 			}
 		}
 		clear(h.open)

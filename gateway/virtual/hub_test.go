@@ -68,7 +68,7 @@ func TestAHubListensOnAddressesOfItsOwn(t *testing.T) {
 	web, db := netip.MustParseAddr("127.77.0.1"), netip.MustParseAddr("127.77.200.2")
 	at := func(a netip.Addr, n uint16) netip.AddrPort { return netip.AddrPortFrom(a, n) }
 	for a, k := range map[netip.Addr]string{web: "web", db: "db"} {
-		if err := h.Set(a, map[uint16]virtual.Target{number: {Key: key(k), Port: "main"}}); err != nil {
+		if err := h.Set(a, map[virtual.Port]virtual.Target{{Number: number}: {Key: key(k), Port: "main"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -81,7 +81,7 @@ func TestAHubListensOnAddressesOfItsOwn(t *testing.T) {
 		t.Error("it does not know what it listens on")
 	}
 	// Another port, another service on the same socket, and nothing.
-	if err := h.Set(web, map[uint16]virtual.Target{other: {Key: key("web"), Port: "admin"}}); err != nil {
+	if err := h.Set(web, map[virtual.Port]virtual.Target{{Number: other}: {Key: key("web"), Port: "admin"}}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := ask(at(web, other)); got != "web.default:admin" || err != nil {
@@ -90,7 +90,7 @@ func TestAHubListensOnAddressesOfItsOwn(t *testing.T) {
 	if _, err := ask(at(web, number)); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("a port that was taken back: %v", err)
 	}
-	if err := h.Set(db, map[uint16]virtual.Target{number: {Key: key("new"), Port: "main"}}); err != nil {
+	if err := h.Set(db, map[virtual.Port]virtual.Target{{Number: number}: {Key: key("new"), Port: "main"}}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := ask(at(db, number)); got != "new.default:main" || err != nil {
@@ -105,7 +105,7 @@ func TestAHubListensOnAddressesOfItsOwn(t *testing.T) {
 	if _, err := ask(at(web, other)); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("after Close: %v", err)
 	}
-	if err := h.Set(web, map[uint16]virtual.Target{other: {Key: key("web")}}); !errors.Is(err, net.ErrClosed) {
+	if err := h.Set(web, map[virtual.Port]virtual.Target{{Number: other}: {Key: key("web")}}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Set after Close: %v", err)
 	}
 }
@@ -120,7 +120,7 @@ func TestATakenPortLeavesTheOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := map[uint16]virtual.Target{taken: {Key: key("web"), Port: "x"}, free: {Key: key("web"), Port: "y"}}
+	ports := map[virtual.Port]virtual.Target{{Number: taken}: {Key: key("web"), Port: "x"}, {Number: free}: {Key: key("web"), Port: "y"}}
 	err = h.Set(a, ports)
 	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "web.default") || !h.Listens(key("web"), a) || h.Sockets() != 1 {
 		t.Fatalf("%v, %d sockets", err, h.Sockets())

@@ -13,7 +13,20 @@ import (
 // Listen opens a socket on an address that the host may not have yet (IP_FREEBIND),
 // so that a route which is added later is enough.
 func Listen(network, address string) (net.Listener, error) {
-	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+	return freebind().Listen(context.Background(), network, address)
+}
+
+// ListenPacket is Listen for UDP.
+func ListenPacket(at netip.AddrPort) (*net.UDPConn, error) {
+	c, err := freebind().ListenPacket(context.Background(), "udp", at.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UDPConn), nil
+}
+
+func freebind() *net.ListenConfig {
+	return &net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var failed error
 		err := raw.Control(func(fd uintptr) {
 			// On IPv6 sockets, too: there it is a level of its own with the same effect.
@@ -21,7 +34,6 @@ func Listen(network, address string) (net.Listener, error) {
 		})
 		return errors.Join(err, failed)
 	}}
-	return lc.Listen(context.Background(), network, address)
 }
 
 // Own makes the range's addresses the host's own, if they are not, by a local route to

@@ -11,6 +11,11 @@ import (
 // Listen opens a socket.
 func Listen(network, address string) (net.Listener, error) { return net.Listen(network, address) }
 
+// ListenPacket is Listen for UDP.
+func ListenPacket(at netip.AddrPort) (*net.UDPConn, error) {
+	return net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+}
+
 // Own checks that the range's addresses are the host's: only Linux makes them so by a
 // route.
 func Own(p netip.Prefix) error {
