@@ -102,6 +102,8 @@ type Listen struct {
 	HTTPSources []netip.Prefix `yaml:"http_sources,omitempty"`
 	// TCP are listeners of one service each.
 	TCP []TCPListener `yaml:"tcp,omitempty"`
+	// UDP are listeners of one UDP service each.
+	UDP []UDPListener `yaml:"udp,omitempty"`
 	// MTLS are listeners of one service each, for workloads that prove who they are.
 	MTLS []MTLSListener `yaml:"mtls,omitempty"`
 	// SNI are listeners for TLS that is carried as it is, by its server name.
@@ -210,6 +212,7 @@ func (c Config) Validate() error {
 		}
 		seen[l.Address] = i
 	}
+	c.validateUDP(&p)
 	c.validateMTLS(&p)
 	c.validateSNI(&p)
 	c.validateDNS(&p)

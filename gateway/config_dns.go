@@ -120,6 +120,9 @@ func (c Config) taken() map[string]string {
 	for i := range c.TCP {
 		taken[fmt.Sprintf("listen.tcp[%d].address", i)] = c.TCP[i].Address
 	}
+	for i := range c.UDP {
+		taken[fmt.Sprintf("listen.udp[%d].address", i)] = c.UDP[i].Address
+	}
 	for i := range c.MTLS {
 		taken[fmt.Sprintf("listen.mtls[%d].address", i)] = c.MTLS[i].Address
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/carry"
 	"github.com/isthmus-mesh/isthmus/gateway/dnsway"
 	"github.com/isthmus-mesh/isthmus/gateway/tcpway"
+	"github.com/isthmus-mesh/isthmus/gateway/udpway"
 	"github.com/isthmus-mesh/isthmus/gateway/virtual"
 )
 
@@ -40,7 +41,16 @@ func (g *Gateway) buildDNS(carrier *carry.Carrier) error {
 		return err
 	}
 	g.addresses = book
-	hub := virtual.NewHub(virtual.HubOptions{Range: addresses, Listen: g.o.Listen, Log: g.log})
+	flows, err := g.enterUDP("listen.dns.virtual", udpway.Options{Caller: d.Caller, Sources: d.Sources})
+	if err != nil {
+		return err
+	}
+	hub := virtual.NewHub(virtual.HubOptions{
+		Range: addresses, Listen: g.o.Listen, Log: g.log,
+		Packets: func(conn *net.UDPConn, t virtual.Target) virtual.Flows {
+			return virtualFlows{flows.Listen(conn, udpTarget(t))}
+		},
+	})
 	slots := g.slots.Child(g.config.Limits.ConnectionsPerListener)
 	queries, err := g.limited(g.listeners.dns, account.WayDNS, g.slots.Child(g.config.Limits.ConnectionsPerListener), d.Sources)
 	if err != nil {

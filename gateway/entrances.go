@@ -37,6 +37,9 @@ func (g *Gateway) buildWays() error {
 			return err
 		}
 	}
+	if err := g.buildUDP(); err != nil {
+		return err
+	}
 	controlled, err := g.listeners.controlListener(g)
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
 	"github.com/isthmus-mesh/isthmus/gateway/board"
 	"github.com/isthmus-mesh/isthmus/gateway/control"
+	"github.com/isthmus-mesh/isthmus/gateway/datagram"
 	"github.com/isthmus-mesh/isthmus/gateway/decisions"
 	"github.com/isthmus-mesh/isthmus/gateway/dnsway"
 	"github.com/isthmus-mesh/isthmus/gateway/drill"
@@ -65,6 +66,7 @@ type Gateway struct {
 	router    *attempt.Router
 	endpoints *endpoint.Pools
 	splicer   *splice.Splicer
+	datagrams *datagram.Metrics
 	mesh      *mesh
 	secure    *workload.Dialer
 	origin    *origin.Handler
@@ -186,10 +188,14 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 		return err
 	}
 	g.endpoints = endpoint.New(endpoint.Options{Dial: g.o.Dial, Secure: g.secure.Secure, Own: g.listeners.own(), Virtual: g.config.virtualRange()})
+	if g.datagrams, err = datagram.NewMetrics(reg); err != nil {
+		return err
+	}
 	peers := fair.NewGate(fair.Options{Limit: g.config.Limits.Streams})
 	if g.origin, err = origin.New(origin.Options{
 		Peers:   peers,
 		Cluster: g.o.Cluster, Identity: g.ownID, Router: g.router, Endpoints: g.endpoints, Splicer: g.splicer,
+		Flows:   &datagram.Carrier{Endpoints: g.endpoints, Metrics: g.datagrams},
 		Account: g.account, Federation: g.federationAddress, Joining: g.joining, Report: g.board.TakeReport, Load: g.board.TakeLoad, Dial: g.o.Dial, Log: g.log,
 	}); err != nil {
 		return err

@@ -26,6 +26,7 @@ type listeners struct {
 	http, admin, control net.Listener // http may be nil
 	tcp, mtls, sni       []net.Listener
 	proxy                []net.Listener
+	udp                  []*net.UDPConn
 	dns                  net.Listener   // may be nil
 	queries              net.PacketConn // with dns
 	addrs                Addrs
@@ -89,6 +90,9 @@ func bind(c Config, o Options) (l *listeners, err error) {
 	open("listen.http", c.HTTP, &l.http, &l.addrs.HTTP)
 	open("listen.control", c.Control, &l.control, &l.addrs.Control)
 	open("listen.admin", c.Admin, &l.admin, &l.addrs.Admin)
+	if err == nil {
+		err = l.bindUDP(c)
+	}
 	if c.DNS != nil {
 		for i := range dnsTries {
 			open("listen.dns", c.DNS.Address, &l.dns, &l.addrs.DNS)
@@ -133,11 +137,16 @@ func (l *listeners) close() {
 			_ = c.Close() // nothing more is to be sent
 		}
 	}
+	for _, c := range l.udp {
+		if c != nil {
+			_ = c.Close() // as above
+		}
+	}
 }
 
 // own are the addresses that no endpoint may have.
 func (l *listeners) own() []netip.AddrPort {
-	own := slices.Concat([]netip.AddrPort{l.addrs.HTTP, l.addrs.Control, l.addrs.Admin, l.addrs.DNS}, l.addrs.TCP, l.addrs.MTLS, l.addrs.SNI, l.addrs.Proxy)
+	own := slices.Concat([]netip.AddrPort{l.addrs.HTTP, l.addrs.Control, l.addrs.Admin, l.addrs.DNS}, l.addrs.TCP, l.addrs.UDP, l.addrs.MTLS, l.addrs.SNI, l.addrs.Proxy)
 	valid := own[:0]
 	for _, a := range own {
 		if a.IsValid() {

@@ -74,5 +74,5 @@ type Addrs struct {
 	// DNS is for UDP and TCP.
 	DNS netip.AddrPort
 	// Each is in the order of its listeners in Config.
-	TCP, MTLS, SNI, Proxy []netip.AddrPort
+	TCP, UDP, MTLS, SNI, Proxy []netip.AddrPort
 }

@@ -24,7 +24,10 @@ const (
 	// WaySNI is TLS that is carried as it is, by its server name.
 	WaySNI = "sni"
 	// WayProxy is HTTP CONNECT and SOCKS5.
-	WayProxy   = "proxy"
+	WayProxy = "proxy"
+	// WayUDP is a flow of datagrams, and WayFlow one that a peer's gateway brings.
+	WayUDP     = "udp"
+	WayFlow    = "flow"
 	WayStream  = "stream"
 	WayRequest = "request"
 	WayControl = "control"
@@ -101,7 +104,7 @@ func New(o Options) (*Account, error) {
 			return nil, fmt.Errorf("account metrics: %w", err)
 		}
 	}
-	for _, way := range []string{WayTCP, WayHTTP, WayMTLS, WaySNI, WayProxy, WayStream, WayRequest, WayControl, WayJoin} {
+	for _, way := range []string{WayTCP, WayHTTP, WayMTLS, WaySNI, WayProxy, WayUDP, WayStream, WayFlow, WayRequest, WayControl, WayJoin} {
 		a.inFlight[way] = new(atomic.Int64)
 		m.inFlight.WithLabelValues(way).Set(0)
 	}

@@ -65,7 +65,7 @@ func TestEveryEntryIsCountedAndLoggedOnce(t *testing.T) {
 		t.Error("still in flight")
 	}
 	want := `
-# HELP isthmus_gateway_requests_total Connections (ways tcp, mtls and stream) and requests that ended, by where they were served and why they ended.
+# HELP isthmus_gateway_requests_total Connections (ways tcp, mtls and stream), flows (ways udp and flow) and requests that ended, by where they were served and why they ended.
 # TYPE isthmus_gateway_requests_total counter
 isthmus_gateway_requests_total{cluster="beta",reason="link_dead",service="web.default",way="tcp"} 1
 # HELP isthmus_gateway_refusals_total Connections and requests that got no answer of the service, by reason.

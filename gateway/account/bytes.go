@@ -58,7 +58,7 @@ func (e *Entry) Serve(cluster catalog.ClusterName, price route.Price) {
 // counts reports whether the entry is a call of a caller in this cluster to a service
 // that is known.
 func (e *Entry) counts() bool {
-	own := e.Way == WayHTTP || e.Way == WayTCP || e.Way == WayMTLS || e.Way == WaySNI || e.Way == WayProxy
+	own := e.Way == WayHTTP || e.Way == WayTCP || e.Way == WayMTLS || e.Way == WaySNI || e.Way == WayProxy || e.Way == WayUDP
 	return own && !e.Service.IsFederation() && e.account.label(e.Service) != unknownService
 }
 

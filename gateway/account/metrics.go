@@ -18,7 +18,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_gateway_requests_total",
-			Help: "Connections (ways tcp, mtls and stream) and requests that ended, by where they were served and why they ended.",
+			Help: "Connections (ways tcp, mtls and stream), flows (ways udp and flow) and requests that ended, by where they were served and why they ended.",
 		}, []string{"way", "service", "cluster", "reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "isthmus_gateway_first_answer_seconds",

@@ -111,6 +111,26 @@ func (p *Pools) Connect(ctx context.Context, e *catalog.Endpoint) (net.Conn, err
 	return c, nil
 }
 
+// ConnectUDP opens a socket that is connected to e, which speaks UDP: only its datagrams come
+// in, and its host's word that nobody is there. Errors are *retry.ConnectError.
+func (p *Pools) ConnectUDP(ctx context.Context, e *catalog.Endpoint) (net.Conn, error) {
+	c, err := p.connectUDP(ctx, targetOf(e))
+	if err != nil {
+		return nil, &retry.ConnectError{Endpoint: e.ID, Err: err}
+	}
+	return c, nil
+}
+
+func (p *Pools) connectUDP(ctx context.Context, t target) (net.Conn, error) {
+	switch {
+	case p.isOwn(t.address):
+		return nil, ErrOwnListener
+	case t.transport != catalog.Plain:
+		return nil, ErrNoMTLS // which there is over TCP only
+	}
+	return p.dial(ctx, "udp", t.address.String())
+}
+
 // RoundTrip sends req to e, which speaks protocol. The request's URL is replaced
 // by e's address; its Host stays. The request must not be used again until the
 // response's body is closed.

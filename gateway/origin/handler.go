@@ -14,6 +14,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/account"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
+	"github.com/isthmus-mesh/isthmus/gateway/datagram"
 	"github.com/isthmus-mesh/isthmus/gateway/endpoint"
 	"github.com/isthmus-mesh/isthmus/gateway/flow/fair"
 	"github.com/isthmus-mesh/isthmus/gateway/relay"
@@ -31,7 +32,9 @@ type Options struct {
 	Router    *attempt.Router
 	Endpoints *endpoint.Pools
 	Splicer   *splice.Splicer
-	Account   *account.Account
+	// Flows carries flows of datagrams.
+	Flows   *datagram.Carrier
+	Account *account.Account
 	// Federation is the host:port of the own federation's mesh listener, "" if it
 	// is not known.
 	Federation func() string
@@ -67,7 +70,7 @@ var _ tunnel.Handler = (*Handler)(nil)
 // New returns a Handler. Its server of plain streams to HTTP ports begins with
 // Run.
 func New(o Options) (*Handler, error) {
-	if o.Cluster == "" || o.Identity == nil || o.Router == nil || o.Endpoints == nil || o.Splicer == nil ||
+	if o.Cluster == "" || o.Identity == nil || o.Router == nil || o.Endpoints == nil || o.Splicer == nil || o.Flows == nil ||
 		o.Account == nil || o.Federation == nil || o.Report == nil {
 		return nil, errors.New("origin: an option is missing")
 	}

@@ -6,8 +6,10 @@ import (
 	"net"
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/route"
 	"github.com/isthmus-mesh/isthmus/gateway/account"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
+	"github.com/isthmus-mesh/isthmus/gateway/datagram"
 	"github.com/isthmus-mesh/isthmus/gateway/splice"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
@@ -16,13 +18,22 @@ import (
 // ServeStream implements tunnel.Handler.
 func (h *Handler) ServeStream(ctx context.Context, in *tunnel.Inbound) {
 	f := &facts{peer: catalog.ClusterName(in.Remote.Cluster), gateway: in.Remote.Gateway, header: in.Header}
-	e, sequence, err := h.start(account.WayStream, f, nil)
+	way := account.WayStream
+	if in.Header.Flow {
+		way = account.WayFlow
+	}
+	e, sequence, err := h.start(way, f, nil)
 	defer e.End()
 	if err != nil {
 		h.refuse(in, replyOf(err))
 		return
 	}
 	if e.Service.IsFederation() {
+		if in.Header.Flow {
+			e.Reason = route.UnknownPort.String()
+			h.refuse(in, wire.Reply{Status: wire.UnknownPort})
+			return
+		}
 		h.serveFederation(ctx, in, e)
 		return
 	}
@@ -34,6 +45,10 @@ func (h *Handler) ServeStream(ctx context.Context, in *tunnel.Inbound) {
 	defer leave()
 	ctx, release := sequence.Guard(ctx)
 	defer release()
+	if in.Header.Flow {
+		h.serveFlow(ctx, in, e, sequence)
+		return
+	}
 	bounded, cancel := withDeadline(ctx, &in.Header)
 	defer cancel()
 	o, err := h.connect(bounded, sequence)
@@ -82,6 +97,10 @@ func (h *Handler) connect(ctx context.Context, sequence *attempt.Sequence) (*ope
 		a, err := sequence.NextIn(ctx)
 		if err != nil {
 			return nil, err
+		}
+		if a.Choice.Port.Protocol == catalog.UDP {
+			a.End()
+			return nil, datagram.WrongProtocol(a)
 		}
 		c, err := h.o.Endpoints.Connect(ctx, a.Choice.Endpoint)
 		if err == nil {

@@ -7,7 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/gateway/attempt"
+	"github.com/isthmus-mesh/isthmus/gateway/datagram"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
@@ -88,6 +90,10 @@ func (c *Conn) advance() error {
 		a, err := c.sequence.NextIn(c.ctx)
 		if err != nil {
 			return err
+		}
+		if a.Choice.Port.Protocol == catalog.UDP {
+			a.End()
+			return datagram.WrongProtocol(a)
 		}
 		c.mu.Lock()
 		start := c.start
