@@ -17,14 +17,17 @@ import (
 	"github.com/isthmus-mesh/isthmus/e2e/tools"
 )
 
-const within = time.Minute
+const (
+	within   = time.Minute
+	patience = 10 * time.Second // of one call
+)
 
 // world is two clusters, each with a Consul datacenter of its own.
 type world struct {
 	*stand.Stand
 	east, west     *stand.Cluster
 	eastDC, westDC *consultest.Agent
-	client         *http.Client
+	calls          *stand.Calls
 }
 
 func newWorld(t *testing.T, dev bool) *world {
@@ -38,9 +41,8 @@ func newWorld(t *testing.T, dev bool) *world {
 		Stand: s, east: s.Clusters[0], west: s.Clusters[1],
 		eastDC: consultest.Start(t, consultest.Options{Binary: binary, Datacenter: "east", Dev: dev}),
 		westDC: consultest.Start(t, consultest.Options{Binary: binary, Datacenter: "west", Dev: dev}),
-		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 	}
-	t.Cleanup(w.client.CloseIdleConnections)
+	w.calls = w.east.Calls(t)
 	for c, dc := range map[*stand.Cluster]*consultest.Agent{w.east: w.eastDC, w.west: w.westDC} {
 		c.Section()["sources"] = []any{stand.Object{
 			"consul": stand.Object{"address": dc.Address()},
@@ -79,22 +81,11 @@ func register(dc *consultest.Agent, id, service string, port int) {
 
 // call asks from the east.
 func (w *world) call(service string) func(context.Context) (string, error) {
+	call := w.calls.To(service + ".default.mesh")
 	return func(ctx context.Context) (string, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.east.Gateways[0].HTTP.String()+"/", nil)
-		if err != nil {
-			return "", err
-		}
-		req.Host = service + ".default.mesh"
-		resp, err := w.client.Do(req)
-		if err != nil {
-			return "", err
-		}
-		defer func() { _ = resp.Body.Close() }()
-		body, err := io.ReadAll(resp.Body)
-		if err == nil && resp.StatusCode != http.StatusOK {
-			err = fmt.Errorf("%s %s", resp.Status, resp.Header.Get("Isthmus-Reason"))
-		}
-		return string(body), err
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		return call(ctx)
 	}
 }
 

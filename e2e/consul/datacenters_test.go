@@ -3,7 +3,6 @@ package consul_test
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"testing"
 
@@ -20,11 +19,11 @@ func TestOneAgentTwoDatacentersOfWhichOneDies(t *testing.T) {
 	binary := tools.Require(t, "consul")
 	s := stand.New(t, stand.Spec{Name: "east", Cloud: "aws", Region: "us-east-1", Zone: "a", TrustDomain: "east.test"})
 	w := &world{
-		Stand: s, east: s.Clusters[0], client: &http.Client{},
+		Stand: s, east: s.Clusters[0],
 		eastDC: consultest.Start(t, consultest.Options{Binary: binary, Datacenter: "near"}),
 		westDC: consultest.Start(t, consultest.Options{Binary: binary, Datacenter: "far", Bind: "127.0.0.2"}),
 	}
-	t.Cleanup(w.client.CloseIdleConnections)
+	w.calls = w.east.Calls(t)
 	w.eastDC.JoinWAN(w.westDC)
 	w.east.Section()["sources"] = []any{stand.Object{
 		"consul": stand.Object{

@@ -46,7 +46,7 @@ func newSyncOut(t *testing.T) *syncOut {
 		stand.Spec{Name: "west", Cloud: "gcp", Region: "us-west1", Zone: "b", TrustDomain: "west.test"},
 	)
 	w := &syncOut{world: &world{
-		Stand: s, east: s.Clusters[0], west: s.Clusters[1], client: &http.Client{},
+		Stand: s, east: s.Clusters[0], west: s.Clusters[1],
 		eastDC: consultest.Start(t, consultest.Options{Binary: binary, Datacenter: "east"}),
 		westDC: consultest.Start(t, consultest.Options{Binary: binary, Datacenter: "west"}),
 	}}

@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/e2e/stand"
+	"github.com/isthmus-mesh/isthmus/e2e/stand/guide"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 	"go.uber.org/goleak"
 )
@@ -33,7 +35,7 @@ const (
 type world struct {
 	t                 *testing.T
 	east, north, west *stand.Cluster
-	client            *http.Client
+	calls             *stand.Calls
 	// broken makes north's orders answer 503, which no health check sees.
 	broken atomic.Bool
 }
@@ -61,8 +63,8 @@ func newWorld(t *testing.T) *world {
 		stand.Spec{Name: "east", Cloud: "aws", Region: "us-east-1", Zone: "a", TrustDomain: "mesh.test"},
 		stand.Spec{Name: "north", Cloud: "aws", Region: "us-east-2", Zone: "a", TrustDomain: "mesh.test"},
 		stand.Spec{Name: "west", Cloud: "gcp", Region: "us-central1", Zone: "a", TrustDomain: "mesh.test"})
-	w := &world{t: t, east: s.Clusters[0], north: s.Clusters[1], west: s.Clusters[2], client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
-	t.Cleanup(w.client.CloseIdleConnections)
+	w := &world{t: t, east: s.Clusters[0], north: s.Clusters[1], west: s.Clusters[2]}
+	w.calls = w.east.Calls(t)
 	for _, c := range s.Clusters {
 		billing := stand.Service{Name: "billing.default", Port: "main", Protocol: "http", Addresses: []string{w.instance(c.Name, nil), w.instance(c.Name, nil)}}
 		orders := stand.Service{Name: "orders.default", Port: "main", Protocol: "http"}
@@ -82,26 +84,7 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) call(service string) func(context.Context) (string, error) {
-	return func(ctx context.Context) (string, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.east.Gateways[0].HTTP.String()+"/", nil)
-		if err != nil {
-			return "", err
-		}
-		req.Host = service + ".default.mesh"
-		resp, err := w.client.Do(req)
-		if err != nil {
-			return "", err
-		}
-		defer func() { _ = resp.Body.Close() }()
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			return "", err
-		}
-		if resp.StatusCode != http.StatusOK {
-			return "", fmt.Errorf("%s %s", resp.Status, body)
-		}
-		return string(body), nil
-	}
+	return w.calls.To(service + ".default.mesh")
 }
 
 // isthmus runs the command against east's federation, and returns its output and exit code.
@@ -172,13 +155,14 @@ func TestDrills(t *testing.T) {
 		return nil
 	})
 	t.Run("predicted and observed", w.healthy)
+	t.Run("as the page says", w.page)
 	t.Run("what is broken harms few", w.secretlyBroken)
 	t.Run("over no death of a gateway", w.gatewayDies)
 	t.Run("over no death of the federation", w.federationDies)
 
 	out, _ := w.isthmus("history", "--kind", "drills")
-	if n := strings.Count(out, "create drills/"); n != 4 {
-		t.Errorf("the history has %d drills that began, want 4:\n%s", n, out)
+	if n := strings.Count(out, "create drills/"); n != 6 {
+		t.Errorf("the history has %d drills that began, want 6:\n%s", n, out)
 	}
 	for _, want := range []string{"the test", "drill over", "drill aborted: drilled_worse", "drill aborted: gateway_restarted", "drill aborted: federation_restarted"} {
 		if !strings.Contains(strings.ReplaceAll(out, "ejected", "drilled_worse"), want) {
@@ -232,6 +216,32 @@ func (w *world) healthy(t *testing.T) {
 	}
 	if _, err := w.call("billing")(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// page runs the commands of docs/drill.md.
+func (w *world) page(t *testing.T) {
+	g := guide.ReadDoc(t, "drill.md", stand.Binary(t))
+	h := &guide.Host{
+		Dir: t.TempDir(),
+		Env: []string{
+			"ISTHMUS_API=http://" + w.east.API.String(),
+			"ISTHMUS_TOKEN_FILE=" + filepath.Join(w.east.Config["data_dir"].(string), "federation", "api.token"),
+		},
+		Replace: []string{"gcp-us-central1", "north", "billing.shop", "billing.default", "aws/us-east-1/use1-az4", "aws/us-east-1/a"},
+	}
+	load := stand.StartLoad(t.Context(), perSecond, patience, w.call("billing"))
+	defer load.Stop()
+	if out := g.Run("drill", h, "--for 10m", "--for 5s"); !strings.Contains(out, "as if north were lost") || !strings.Contains(out, "over") {
+		t.Errorf("printed %s", out)
+	}
+	out := g.Run("zone", h)
+	id := regexp.MustCompile(`\d{8}t\d{6}-\w{4}`).FindString(out)
+	if id == "" {
+		t.Fatalf("no drill is named in %s", out)
+	}
+	if out := g.Run("one", h, "20261130t073512-3f6c", id); !strings.Contains(out, id) {
+		t.Errorf("printed %s", out)
 	}
 }
 

@@ -10,13 +10,16 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/e2e/stand"
+	"github.com/isthmus-mesh/isthmus/e2e/stand/guide"
 	"github.com/isthmus-mesh/isthmus/federation/api/resource"
 	"github.com/isthmus-mesh/isthmus/federation/route"
 	"go.uber.org/goleak"
@@ -32,7 +35,10 @@ const perSecond = 200
 type world struct {
 	t                 *testing.T
 	east, north, west *stand.Cluster
-	client            *http.Client
+	calls             *stand.Calls
+	// page is docs/explain.md, host where its commands are typed.
+	page *guide.Guide
+	host *guide.Host
 
 	mu       sync.Mutex
 	answered map[string]string // request ID to the cluster that answered
@@ -74,37 +80,25 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	s.Start()
-	w.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
-	t.Cleanup(w.client.CloseIdleConnections)
+	w.calls = w.east.Calls(t)
+	w.page = guide.ReadDoc(t, "explain.md", stand.Binary(t))
+	w.host = &guide.Host{Dir: t.TempDir(), Env: []string{
+		"ISTHMUS_API=http://" + w.east.API.String(),
+		"ISTHMUS_TOKEN_FILE=" + filepath.Join(w.east.Config["data_dir"].(string), "federation", "api.token"),
+	}}
 	return w
 }
 
 // call asks for billing, and remembers who answered.
 func (w *world) call(ctx context.Context, fields ...string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.east.Gateways[0].HTTP.String()+"/", nil)
+	who, answer, err := w.calls.Ask(ctx, "billing.default.mesh", fields...)
 	if err != nil {
 		return "", err
-	}
-	req.Host = "billing.default.mesh"
-	for i := 0; i+1 < len(fields); i += 2 {
-		req.Header.Set(fields[i], fields[i+1])
-	}
-	resp, err := w.client.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return "", err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s %s", resp.Status, body)
 	}
 	w.mu.Lock()
-	w.answered[resp.Header.Get("X-Request-Id")] = string(body)
+	w.answered[answer.Get("X-Request-Id")] = who
 	w.mu.Unlock()
-	return string(body), nil
+	return who, nil
 }
 
 // isthmus runs the command against east's federation.
@@ -215,11 +209,9 @@ func (w *world) explainOne() {
 	if local := w.isthmus("explain", "--request", "the-one", "--admin", w.east.Gateways[0].Admin.String()); !bytes.Contains(local, []byte("call to billing.default")) {
 		t.Errorf("the gateway says otherwise:\n%s", local)
 	}
-	file := filepath.Join(t.TempDir(), "calls.json")
-	w.isthmus("explain", "--request", "the-one", "--record", file)
-	if out := w.isthmus("explain", "--replay", file); !bytes.Contains(out, []byte("call to billing.default")) || !bytes.Contains(out, []byte("come out as they were made")) {
-		t.Errorf("the file says\n%s", out)
-	}
+	w.prints("explain", "billing.default port main goes to")
+	w.prints("real", "call to billing.default", "9f2c...", "the-one", "4bf92f35...", trace, "127.0.0.1:7481", w.east.Gateways[0].Admin.String())
+	w.prints("file", "come out as they were made", "9f2c...", "the-one")
 	if out, err := w.run("explain", "--request", "nobody"); err == nil || !bytes.Contains(out, []byte("no gateway here has kept such a call")) {
 		t.Errorf("%v: %s", err, out)
 	}
@@ -232,11 +224,20 @@ func (w *world) foretell() map[string]float64 {
 	if err := json.Unmarshal(w.isthmus("simulate", "--down", "north", "--json"), &s); err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "recording.json")
-	w.isthmus("simulate", "--record", file)
-	if out := w.isthmus("simulate", "--from", file, "--down", "aws/us-east-2"); !bytes.Contains(out, []byte("north (down)")) {
-		t.Errorf("the recording says\n%s", out)
+	for name, text := range map[string]string{
+		"rules/billing.yaml": "traffic_policies:\n  - {name: billing, services: [billing.default], algorithm: round_robin}\n",
+		"next-year.yaml":     "prices:\n  - {cloud: aws, direction: egress, per_gb: 0.1, valid_from: 2026-01-01}\n",
+	} {
+		path := filepath.Join(w.host.Dir, name)
+		err := os.MkdirAll(filepath.Dir(path), 0o700)
+		if err == nil {
+			err = os.WriteFile(path, []byte(text), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
+	w.prints("simulate", "west (down)", "gcp-us-central1", "west", "gcp-europe-west1", "north")
 	for i := range s.Services {
 		x := &s.Services[i]
 		if x.Service.String() != "billing.default" {
@@ -251,6 +252,14 @@ func (w *world) foretell() map[string]float64 {
 	}
 	t.Fatalf("billing is not in %+v", s)
 	return nil
+}
+
+// prints runs a block of docs/explain.md, which must print what is wanted.
+func (w *world) prints(block, want string, replace ...string) {
+	w.t.Helper()
+	if out := w.page.Run(block, w.host, replace...); !strings.Contains(out, want) {
+		w.t.Errorf("block %q of the page printed no %q:\n%s", block, want, out)
+	}
 }
 
 // replayAll reads every call that east's gateway kept: each decision came out as it
@@ -345,4 +354,6 @@ func (w *world) withoutTheFederation() {
 	flip("pin", "--off")
 	flip("freeze", "--off")
 	w.settled(map[string]float64{"east": 0.7, "west": 0.3})
+	w.prints("switch", "", "gateway switch ", "gateway switch --data-dir "+dir+" ", "gcp-us-central1", "west")
+	w.settled(map[string]float64{"west": 1})
 }

@@ -82,7 +82,7 @@ func TestMoveAService(t *testing.T) {
 	}
 	billing(here)
 	s.Start()
-	call := caller(t, here, "billing.default.mesh")
+	call := here.Calls(t).To("billing.default.mesh")
 	settles(t, "billing answers", call, aws)
 
 	load := stand.StartLoad(t.Context(), perSecond, patience, call)

@@ -94,7 +94,7 @@ func TestRehearseARegionsDeath(t *testing.T) {
 	dying.serve()
 	other.serve()
 	s.Start()
-	call := caller(t, home, "billing.default.mesh")
+	call := home.Calls(t).To("billing.default.mesh")
 	settles(t, "both regions answer", call, gcp, europe)
 	prints(t, g, "before", operator, gcp+" 1/1")
 	prints(t, g, "watch", operator, `isthmus_gateway_requests_total{cluster="`+gcp+`",reason="ok",service="billing.default"`)

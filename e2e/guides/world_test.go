@@ -1,7 +1,6 @@
 package guides_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -74,30 +73,6 @@ func instance(t *testing.T, at, name string) (address string, end func()) {
 	}
 	t.Cleanup(end)
 	return ln.Addr().String(), end
-}
-
-// caller calls services at a cluster's HTTP way in.
-func caller(t *testing.T, c *stand.Cluster, authority string) func(context.Context) (who string, err error) {
-	t.Helper()
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
-	t.Cleanup(client.CloseIdleConnections)
-	return func(ctx context.Context) (string, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Gateways[0].HTTP.String()+"/", nil)
-		if err != nil {
-			return "", err
-		}
-		req.Host = authority
-		resp, err := client.Do(req)
-		if err != nil {
-			return "", err
-		}
-		defer func() { _ = resp.Body.Close() }()
-		body, err := io.ReadAll(resp.Body)
-		if err == nil && resp.StatusCode != http.StatusOK {
-			err = fmt.Errorf("%s %s", resp.Status, resp.Header.Get("Isthmus-Reason"))
-		}
-		return string(body), err
-	}
 }
 
 // prints runs a block until it prints what is wanted, and returns all of it.

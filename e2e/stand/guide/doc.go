@@ -1,4 +1,4 @@
-// Package guide runs the pages of docs/guides: a scenario that sets something up
+// Package guide runs the pages of docs/guides, and others of docs: a scenario that sets something up
 // takes each command and each piece of configuration from the page that tells people
 // to, on real parts, and fails for what the page has and nothing ran.
 //

@@ -46,7 +46,18 @@ type Host struct {
 // names. At its end the test fails for blocks that it did not use.
 func Read(t testing.TB, page string, programs ...string) *Guide {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(stand.Root(t), "docs", "guides", page))
+	return read(t, filepath.Join("guides", page), programs)
+}
+
+// ReadDoc is Read of docs/PAGE.
+func ReadDoc(t testing.TB, page string, programs ...string) *Guide {
+	t.Helper()
+	return read(t, page, programs)
+}
+
+func read(t testing.TB, page string, programs []string) *Guide {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(stand.Root(t), "docs", page))
 	if err != nil {
 		t.Fatal(err)
 	}
