@@ -152,6 +152,9 @@ func TestRealCalls(t *testing.T) {
 	time.Sleep(max(half, 5*time.Second))
 
 	w.explainOne()
+	if out := w.isthmus("services", "--capacity", "billing"); !bytes.Contains(out, []byte("2/4")) || !bytes.Contains(out, []byte("north")) {
+		t.Errorf("services --capacity says\n%s", out)
+	}
 	foretold := w.foretell()
 
 	// The death itself: everything of north at once, without a word.

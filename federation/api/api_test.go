@@ -350,6 +350,13 @@ func (b *backend) Would(_ context.Context, o rulebook.Outlook) (resource.Impact,
 	return resource.Impact{PeersTotal: len(o.Peers), ServicesTotal: len(o.Set.Exports)}, nil
 }
 
+func (b *backend) Capacities(service catalog.ServiceName) resource.Capacities {
+	if service.IsZero() {
+		service = catalog.MustServiceName("web")
+	}
+	return resource.Capacities{Gateways: 1, Total: 1, Items: []resource.ClusterCapacity{{Service: service, Port: "http", Cluster: "west", Ready: 2, Total: 3, Known: true, Capacity: 40}}}
+}
+
 func (b *backend) Spend(service catalog.ServiceName) resource.Spend {
 	s := resource.ServiceSpend{
 		Service: catalog.MustServiceName("web"), Spent: 1, Estimate: 2,

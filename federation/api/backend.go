@@ -51,6 +51,8 @@ type Backend interface {
 	Callers(service catalog.ServiceName, d time.Duration) resource.Callers
 	// Spend says what the traffic of the own callers costs; the zero service means all.
 	Spend(service catalog.ServiceName) resource.Spend
+	// Capacities say what clusters can take of a service; the zero name means all.
+	Capacities(service catalog.ServiceName) resource.Capacities
 	// NotReady names what keeps the federation from being ready; empty is ready.
 	NotReady() []string
 	// Degraded names what an operator must look at although everything is served.

@@ -108,6 +108,7 @@ func New(opts Options) (*Server, error) {
 	s.registerCalls(h)
 	s.registerSimulate(h)
 	s.registerSpend(h)
+	s.registerCapacity(h)
 	s.registerDrills(h)
 	s.registerAudit(h)
 	s.registerHistory(h)
