@@ -161,8 +161,8 @@ func TestDrills(t *testing.T) {
 	t.Run("over no death of the federation", w.federationDies)
 
 	out, _ := w.isthmus("history", "--kind", "drills")
-	if n := strings.Count(out, "create drills/"); n != 6 {
-		t.Errorf("the history has %d drills that began, want 6:\n%s", n, out)
+	if n := strings.Count(out, "create drills/"); n < 6 {
+		t.Errorf("the history has %d drills that began, want 6 at least:\n%s", n, out)
 	}
 	for _, want := range []string{"the test", "drill over", "drill aborted: drilled_worse", "drill aborted: gateway_restarted", "drill aborted: federation_restarted"} {
 		if !strings.Contains(strings.ReplaceAll(out, "ejected", "drilled_worse"), want) {
@@ -232,10 +232,15 @@ func (w *world) page(t *testing.T) {
 	}
 	load := stand.StartLoad(t.Context(), perSecond, patience, w.call("billing"))
 	defer load.Stop()
-	if out := g.Run("drill", h, "--for 10m", "--for 5s"); !strings.Contains(out, "as if north were lost") || !strings.Contains(out, "over") {
+	var out string
+	stand.Eventually(t, within, "a drill that nothing on this machine ends", func() (err error) {
+		out, err = g.Try("drill", h, "--for 10m", "--for 5s")
+		return err
+	})
+	if !strings.Contains(out, "as if north were lost") || !strings.Contains(out, "over") {
 		t.Errorf("printed %s", out)
 	}
-	out := g.Run("zone", h)
+	out = g.Run("zone", h)
 	id := regexp.MustCompile(`\d{8}t\d{6}-\w{4}`).FindString(out)
 	if id == "" {
 		t.Fatalf("no drill is named in %s", out)
@@ -249,7 +254,7 @@ func (w *world) page(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &d); err != nil {
 			return err
 		}
-		if d.EndedAt.IsZero() {
+		if d.State != resource.DrillStopped {
 			return fmt.Errorf("it is %s", d.State)
 		}
 		return nil
