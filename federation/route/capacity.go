@@ -40,7 +40,8 @@ type room struct {
 	known bool
 	// capacity is what the cluster declares of its ready endpoints, slots what this
 	// gateway may use of it: its share of the own, its grants of a peer's.
-	capacity, slots uint64
+	capacity uint64
+	slots    Graded
 }
 
 // CapacityOf is how many calls at once an endpoint takes: what its label says, else
@@ -71,7 +72,7 @@ func (c *compiler) ownRoom(cand *candidate, perEndpoint uint32) {
 	if sum == 0 || unknown > 0 {
 		return
 	}
-	cand.room = room{known: true, capacity: sum, slots: SlotsOf(sum, c.evidence.Targets[cand.target].Share)}
+	cand.room = room{known: true, capacity: sum, slots: Graded{Any: SlotsOf(sum, c.evidence.Targets[cand.target].Share)}}
 }
 
 // SlotsOf is what a gateway with a share of capacity lets in: at least one call, or
@@ -122,17 +123,23 @@ func bounded(x float64) float64 {
 	return x
 }
 
+// TierRoom is what calls of each priority may fill a tier up to; Unknown takes what
+// reaches it.
+type TierRoom struct {
+	Unknown bool
+	Slots   Graded
+}
+
 // Expected is what becomes of a demand: how many calls at once of each tier's room
-// are taken, and what of each priority fits nowhere. Tiers whose capacity is not
-// known (slots below 0) take what reaches them.
-func Expected(demand ByPriority, slots []float64) (taken []float64, shed ByPriority) {
-	taken = make([]float64, len(slots))
+// are taken, and what of each priority fits nowhere.
+func Expected(demand ByPriority, tiers []TierRoom) (taken []float64, shed ByPriority) {
+	taken = make([]float64, len(tiers))
 	for _, p := range servedFirst {
 		left := bounded(demand[p])
-		for i, n := range slots {
+		for i := range tiers {
 			here := left
-			if n >= 0 {
-				here = min(left, max(n-taken[i], 0))
+			if t := &tiers[i]; !t.Unknown {
+				here = min(left, max(float64(t.Slots.UpTo(p))-taken[i], 0))
 			}
 			taken[i] += here
 			left -= here

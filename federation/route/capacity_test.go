@@ -3,6 +3,7 @@ package route_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -15,8 +16,12 @@ import (
 
 // granted says what a peer grants of its capacity, for a second.
 func (w *world) granted(c catalog.ClusterName, capacity, grant uint64) *world {
+	return w.graded(c, capacity, route.Graded{Any: grant})
+}
+
+func (w *world) graded(c catalog.ClusterName, capacity uint64, all route.Graded) *world {
 	te := w.evidence.Targets[target(c)]
-	te.Capacity, te.Spare, te.Granted, te.GrantedUntil = capacity, grant, grant, epoch.Add(time.Second)
+	te.Capacity, te.Spare, te.Granted, te.GrantedUntil = capacity, all, all, epoch.Add(time.Second)
 	w.evidence.Targets[target(c)] = te
 	return w
 }
@@ -62,7 +67,7 @@ func TestCallsFillWhatIsDeclaredAndGranted(t *testing.T) {
 			t.Errorf("exclusion %+v", x)
 		}
 	}
-	if r := l.Tiers[1].Candidates[0].Room; r == nil || *r != (route.LedgerRoom{Capacity: 900, Slots: 30, Limit: 30, InFlight: 30, Full: true}) {
+	if r := l.Tiers[1].Candidates[0].Room; r == nil || *r != (route.LedgerRoom{Capacity: 900, Slots: 30, Limit: 30, Limits: route.LedgerLimits{Critical: 30, Default: 30, Low: 30}, InFlight: 30, Full: true}) {
 		t.Errorf("room %+v", r)
 	}
 	// A pin asks for slots too, and a call of a peer for those of the own endpoints.
@@ -76,6 +81,70 @@ func TestCallsFillWhatIsDeclaredAndGranted(t *testing.T) {
 	w.service().ExportedTo = []catalog.ClusterName{"b"}
 	if c, _ := w.compile().PickLocal(request(1)); c.Status != route.Shed {
 		t.Errorf("from a peer: %s", c.Status)
+	}
+}
+
+// A peer grants more to calls that are more important than its own.
+func TestGrantsAreFilledByPriority(t *testing.T) {
+	w := newWorld().peer("b", "gcp", 5*time.Millisecond, 9, 9).graded("b", 900, route.Graded{Any: 5, Default: 10, Critical: 15})
+	p := w.compile()
+	for _, c := range []struct {
+		priority route.Priority
+		more     int
+	}{{route.PriorityLow, 5}, {route.PriorityDefault, 10}, {route.PriorityLow, 0}, {route.PriorityCritical, 15}, {route.PriorityDefault, 0}} {
+		if by, last := held(p, c.priority, 100); by["b"] != c.more || last.Status != route.Shed {
+			t.Errorf("%d more of priority %s, want %d, then %s", by["b"], c.priority, c.more, last.Status)
+		}
+	}
+	r := *request(1)
+	r.Priority = route.PriorityDefault
+	room := p.Explain(r).Tiers[0].Candidates[0].Room
+	if want := (route.LedgerRoom{Capacity: 900, Slots: 30, Limit: 15, Limits: route.LedgerLimits{Critical: 30, Default: 15, Low: 5}, InFlight: 30, Full: true}); room == nil || *room != want {
+		t.Errorf("room %+v, want %+v", room, want)
+	}
+	// What is to be expected follows the grades, too.
+	l := w.wanted(route.ByPriority{route.PriorityCritical: 4, route.PriorityDefault: 8, route.PriorityLow: 20}).compile().Explain(r)
+	if l.Demand == nil || l.Demand.Taken[0] != 12 || l.Demand.ExpectedShed != (route.ByPriority{route.PriorityLow: 20}) {
+		t.Errorf("demand %+v", l.Demand)
+	}
+}
+
+// Wants say what fits nowhere nearer by its priority, and of critical calls with as much
+// beyond their average as nearly all of them find room in.
+func TestWantsAreByPriority(t *testing.T) {
+	w := newWorld().local("az1", 1).peer("b", "gcp", 5*time.Millisecond, 9, 9).peer("c", "gcp", 90*time.Millisecond, 9, 9).
+		policy(policy.Traffic{Capacity: &policy.Capacity{PerEndpoint: 20}}).
+		graded("b", 900, route.Graded{Any: 10, Default: 10, Critical: 10}).granted("c", 900, 0).
+		wanted(route.ByPriority{route.PriorityCritical: 16, route.PriorityDefault: 10, route.PriorityLow: 30})
+	got := make(map[catalog.ClusterName][route.Priorities]uint64)
+	for want := range w.compile().Wants() {
+		got[want.Cluster] = want.Calls
+	}
+	// 19 slots here, for 17.6 critical calls and 1.4 of the 11 default ones. Nearly all
+	// critical ones find room in 16 + 4 x 4 + 2. In b 9.6 default ones and 0.4 low ones
+	// would find some.
+	if want := [route.Priorities]uint64{route.PriorityCritical: 15, route.PriorityDefault: 10, route.PriorityLow: 33}; got["b"] != want {
+		t.Errorf("of b %v, want %v", got["b"], want)
+	}
+	if want := [route.Priorities]uint64{route.PriorityLow: 33}; got["c"] != want {
+		t.Errorf("of c %v, want %v", got["c"], want)
+	}
+}
+
+func TestGraded(t *testing.T) {
+	g := route.GradedOf(5, 3, 9) // who is above may fill no less
+	if g != (route.Graded{Any: 5, Critical: 4}) || g.UpTo(route.PriorityDefault) != 5 {
+		t.Errorf("%+v", g)
+	}
+	h := route.Graded{Any: 2, Default: 5}
+	if got := g.AtLeast(h); got != (route.Graded{Any: 5, Default: 2, Critical: 2}) || !got.Covers(g) || !got.Covers(h) || g.Covers(h) {
+		t.Errorf("%+v", got)
+	}
+	if got := (route.Graded{Any: math.MaxUint64, Default: 1}).Plus(h); got.UpTo(route.PriorityCritical) != math.MaxUint64 {
+		t.Errorf("%+v", got)
+	}
+	if got := (route.Graded{Any: 10, Default: 4, Critical: 1}).Times(0.5); got != (route.Graded{Any: 5, Default: 2}) {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -155,7 +224,7 @@ func TestReplayOfADecisionThatMetFullCandidates(t *testing.T) {
 		w := newWorld().local("az1", 2).policy(policy.Traffic{Algorithm: alg, Capacity: &policy.Capacity{PerEndpoint: 20}})
 		for i := range 12 {
 			c := catalog.ClusterName(fmt.Sprintf("p%d", i))
-			w.peer(string(c), "gcp", time.Millisecond, 3, 3).granted(c, 30, uint64(rnd.IntN(9)))
+			w.peer(string(c), "gcp", time.Millisecond, 3, 3).graded(c, 30, route.Graded{Any: uint64(rnd.IntN(5)), Default: uint64(rnd.IntN(3)), Critical: uint64(rnd.IntN(3))})
 		}
 		p := w.compile()
 		type decision struct {
@@ -193,11 +262,11 @@ func TestReplayOfADecisionThatMetFullCandidates(t *testing.T) {
 
 func TestExpected(t *testing.T) {
 	demand := route.ByPriority{route.PriorityCritical: 50, route.PriorityDefault: 60, route.PriorityLow: 30}
-	taken, shed := route.Expected(demand, []float64{80, 0, 25})
+	taken, shed := route.Expected(demand, []route.TierRoom{{Slots: route.Graded{Any: 80}}, {}, {Slots: route.Graded{Any: 25}}})
 	if taken[0] != 80 || taken[1] != 0 || taken[2] != 25 || shed != (route.ByPriority{route.PriorityDefault: 5, route.PriorityLow: 30}) {
 		t.Errorf("%v, %v", taken, shed)
 	}
-	if taken, shed = route.Expected(demand, []float64{10, -1}); taken[1] != 130 || shed.Sum() != 0 {
+	if taken, shed = route.Expected(demand, []route.TierRoom{{Slots: route.Graded{Any: 10}}, {Unknown: true}}); taken[1] != 130 || shed.Sum() != 0 {
 		t.Errorf("unknown behind: %v, %v", taken, shed)
 	}
 }
@@ -223,7 +292,7 @@ func BenchmarkPickGated(b *testing.B) {
 // What a gateway reports of its slots lets its federation explain as the gateway does.
 func TestReportCarriesCapacities(t *testing.T) {
 	w := newWorld().local("az1", 1).local("az2", 1).peer("b", "gcp", 5*time.Millisecond, 9, 9).
-		policy(policy.Traffic{Capacity: &policy.Capacity{PerEndpoint: 20}}).granted("b", 900, 7).wanted(route.ByPriority{1, 9, 90})
+		policy(policy.Traffic{Capacity: &policy.Capacity{PerEndpoint: 20}}).graded("b", 900, route.Graded{Any: 7, Default: 2, Critical: 4}).wanted(route.ByPriority{1, 9, 90})
 	te := w.evidence.Targets[target(own)]
 	te.Share = 0.5
 	w.evidence.Targets[target(own)] = te

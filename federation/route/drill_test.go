@@ -153,7 +153,7 @@ func TestWhatADrillLeavesAlone(t *testing.T) {
 		{
 			name: "no room is granted", side: route.DrillSpared, spared: "shed", to: string(own),
 			world: newWorld().local("az1", 2).peer("c", "gcp/x", time.Millisecond, 4, 4).
-				target("c", route.TargetEvidence{Capacity: 400, Granted: 0, GrantedUntil: epoch.Add(time.Second)}).drill(10_000, own),
+				target("c", route.TargetEvidence{Capacity: 400, GrantedUntil: epoch.Add(time.Second)}).drill(10_000, own),
 		},
 		{
 			name: "a sticky call", world: peers().policy(policy.Traffic{Algorithm: policy.Maglev}).drill(10_000, own),

@@ -83,11 +83,12 @@ type TargetEvidence struct {
 	Ready, Total uint32
 	ReportedAt   time.Time
 	// Capacity is how many calls at once a peer's gateways can carry to ready
-	// endpoints; 0 is not known. Spare is what its own callers leave of it, InFlight
-	// what it carries now, Granted this gateway's part of the spare until
-	// GrantedUntil.
-	Capacity, Spare, InFlight, Granted uint64
-	GrantedUntil                       time.Time
+	// endpoints; 0 is not known. Spare is what its own callers leave of it, to peers'
+	// calls that are no less important than they, InFlight what it carries now, Granted
+	// this gateway's part of the spare until GrantedUntil.
+	Capacity, InFlight uint64
+	Spare, Granted     Graded
+	GrantedUntil       time.Time
 	// Share is, of a target in the own cluster, the part of its capacity that this
 	// gateway uses; 0 is all.
 	Share float64

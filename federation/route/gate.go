@@ -1,6 +1,9 @@
 package route
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // Priority says which calls are refused last where not all fit. The numbers are
 // those of the wire: the zero value is that of a call of which nothing is said.
@@ -34,6 +37,11 @@ func (p *Priority) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// Above reports whether p is served before o.
+func (p Priority) Above(o Priority) bool {
+	return slices.Index(servedFirst[:], p) < slices.Index(servedFirst[:], o)
+}
+
 // servedFirst are the priorities in the order in which they are served.
 var servedFirst = [Priorities]Priority{PriorityCritical, PriorityDefault, PriorityLow}
 
@@ -63,17 +71,24 @@ const lost = 1e-3
 // slots or what they want; for default calls against low ones no more than a standard deviation of what is
 // in use is kept free, or most of the slots would stand empty where they want most.
 //
+// Where slots are graded, each priority also stays within its own grade.
+//
 // It needs no view of the future and no message: it works from the first call of a
 // surge on.
-func newGate(c *Counters, slots uint64, demand *ByPriority) gate {
+func newGate(c *Counters, graded Graded, demand *ByPriority) gate {
+	slots := graded.UpTo(PriorityCritical)
 	g := gate{counters: c}
 	critical := reserve(demand[PriorityCritical], slots)
 	above := reserve(demand[PriorityCritical]+demand[PriorityDefault], slots)
 	deviation := uint64(math.Ceil(math.Sqrt(float64(slots))))
 	g.limit[PriorityCritical] = int64(min(slots, math.MaxInt64))
-	g.limit[PriorityDefault] = g.limit[PriorityCritical] - int64(critical)
-	g.limit[PriorityLow] = g.limit[PriorityDefault] - int64(min(above-min(critical, above), deviation))
+	g.limit[PriorityDefault] = within(g.limit[PriorityCritical]-int64(critical), graded.UpTo(PriorityDefault))
+	g.limit[PriorityLow] = within(g.limit[PriorityDefault]-int64(min(above-min(critical, above), deviation)), graded.UpTo(PriorityLow))
 	return g
+}
+
+func within(limit int64, grade uint64) int64 {
+	return min(limit, int64(min(grade, math.MaxInt64)))
 }
 
 func reserve(above float64, slots uint64) uint64 {

@@ -113,7 +113,7 @@ func (l *level) add(c *candidate) {
 	l.ready += ready
 	l.total += uint64(c.total)
 	if l.gated = l.gated && (ready == 0 || c.room.known); c.room.known {
-		l.slots += c.room.slots
+		l.slots = l.slots.Plus(c.room.slots)
 	}
 	if c.share == whole {
 		l.steady += ready

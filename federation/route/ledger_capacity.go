@@ -11,12 +11,22 @@ type LedgerRoom struct {
 	// of the own cluster's, the grants of a peer's.
 	Capacity uint64 `json:"capacity"`
 	Slots    uint64 `json:"slots"`
-	// Limit is how far calls of the request's priority may fill the slots.
-	Limit int64 `json:"limit"`
+	// Limit is how far calls of the request's priority may fill the slots, Limits those
+	// of each priority: what is kept for calls above it, and what a peer grants it, are
+	// left out.
+	Limit  int64        `json:"limit"`
+	Limits LedgerLimits `json:"limits"`
 	// InFlight is how many calls are under way now; not in a replay.
 	InFlight int64 `json:"in_flight,omitempty"`
 	// Full: the decision found no slot for the request.
 	Full bool `json:"full,omitempty"`
+}
+
+// LedgerLimits are how far calls of each priority may fill slots.
+type LedgerLimits struct {
+	Critical int64 `json:"critical"`
+	Default  int64 `json:"default"`
+	Low      int64 `json:"low"`
 }
 
 // LedgerDemand is what is asked of a port, and what is to be expected of it.
@@ -33,8 +43,9 @@ func ledgerRoom(rec *Record, i int, c *candidate) *LedgerRoom {
 		return nil
 	}
 	out := &LedgerRoom{
-		Capacity: c.room.capacity, Slots: c.room.slots, Limit: c.gate.limit[min(rec.request.Priority, Priorities-1)],
-		Full: i < 64 && rec.crowded>>i&1 == 1,
+		Capacity: c.room.capacity, Slots: c.room.slots.UpTo(PriorityCritical), Limit: c.gate.limit[min(rec.request.Priority, Priorities-1)],
+		Limits: LedgerLimits{c.gate.limit[PriorityCritical], c.gate.limit[PriorityDefault], c.gate.limit[PriorityLow]},
+		Full:   i < 64 && rec.crowded>>i&1 == 1,
 	}
 	if rec.state != replaying {
 		out.InFlight = c.gate.counters.InFlight()
@@ -47,16 +58,14 @@ func (p *Plan) ledgerDemand(d *decision) *LedgerDemand {
 	if !known {
 		return nil
 	}
-	slots := make([]float64, len(d.layout.tiers))
+	tiers := make([]TierRoom, len(d.layout.tiers))
 	for i := range d.layout.tiers {
-		if l := &d.layout.tiers[i].level; l.gated && l.ready > 0 {
-			slots[i] = float64(l.slots)
-		} else if l.ready > 0 {
-			slots[i] = -1
+		if l := &d.layout.tiers[i].level; l.ready > 0 {
+			tiers[i] = TierRoom{Unknown: !l.gated, Slots: l.slots}
 		}
 	}
 	out := &LedgerDemand{PortDemand: demand}
-	out.Taken, out.ExpectedShed = Expected(demand.Own, slots)
+	out.Taken, out.ExpectedShed = Expected(demand.Own, tiers)
 	return out
 }
 

@@ -20,7 +20,7 @@ type level struct {
 	// gated: the capacity of all that is ready is known, and slots is what may be
 	// used of it.
 	gated bool
-	slots uint64
+	slots Graded
 	// reachable: there is something to use if health is ignored.
 	reachable bool
 }

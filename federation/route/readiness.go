@@ -82,7 +82,7 @@ func (p *Plan) readiness(s *servicePlan, i int) Readiness {
 		r.Ready += uint32(c.endpoints.ready)
 		open = open || !c.room.known
 		r.Capacity += c.room.capacity
-		r.Slots += c.room.slots
+		r.Slots += c.room.slots.Any
 	}
 	if open {
 		r.Capacity, r.Slots = 0, 0

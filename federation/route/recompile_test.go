@@ -118,7 +118,7 @@ func (w *world) edit(rnd *rand.Rand, peers int) string {
 	case 9:
 		te.ReportedAt = e.Now.Add(-time.Duration(rnd.IntN(40)) * time.Second)
 	case 10:
-		te.Capacity, te.Granted, te.GrantedUntil = 30, uint64(rnd.IntN(30)), e.Now.Add(time.Duration(rnd.IntN(10))*time.Second)
+		te.Capacity, te.Granted, te.GrantedUntil = 30, route.Graded{Any: uint64(rnd.IntN(10)), Default: uint64(rnd.IntN(9)), Critical: uint64(rnd.IntN(9))}, e.Now.Add(time.Duration(rnd.IntN(10))*time.Second)
 	case 11:
 		e.Endpoints[key] = route.EndpointEvidence{Healthy: rnd.IntN(2) == 0, Reason: "connect refused", Since: e.Now}
 		return "a check speaks"

@@ -161,12 +161,37 @@ type PortReport struct {
 
 // TargetCapacity is what is known of a target's capacity, in calls at once.
 type TargetCapacity struct {
-	Capacity     uint64    `json:"capacity,omitempty"`
-	Spare        uint64    `json:"spare,omitempty"`
-	Carried      uint64    `json:"carried,omitempty"`
-	Granted      uint64    `json:"granted,omitempty"`
-	GrantedUntil time.Time `json:"granted_until,omitzero"`
-	Share        float64   `json:"share,omitempty"`
+	Capacity uint64 `json:"capacity,omitempty"`
+	Spare    uint64 `json:"spare,omitempty"`
+	Carried  uint64 `json:"carried,omitempty"`
+	Granted  uint64 `json:"granted,omitempty"`
+	// What calls of default priority and above, and critical ones alone, have beyond it.
+	SpareDefault    uint64    `json:"spare_default,omitempty"`
+	SpareCritical   uint64    `json:"spare_critical,omitempty"`
+	GrantedDefault  uint64    `json:"granted_default,omitempty"`
+	GrantedCritical uint64    `json:"granted_critical,omitempty"`
+	GrantedUntil    time.Time `json:"granted_until,omitzero"`
+	Share           float64   `json:"share,omitempty"`
+}
+
+// GradedSpare is what the target's own callers leave.
+func (c *TargetCapacity) GradedSpare() Graded {
+	return Graded{c.Spare, c.SpareDefault, c.SpareCritical}
+}
+
+// GradedGrant is what is granted to the gateway.
+func (c *TargetCapacity) GradedGrant() Graded {
+	return Graded{c.Granted, c.GrantedDefault, c.GrantedCritical}
+}
+
+// SetSpare is GradedSpare's inverse.
+func (c *TargetCapacity) SetSpare(g Graded) {
+	c.Spare, c.SpareDefault, c.SpareCritical = g.Any, g.Default, g.Critical
+}
+
+// SetGrant is GradedGrant's inverse.
+func (c *TargetCapacity) SetGrant(g Graded) {
+	c.Granted, c.GrantedDefault, c.GrantedCritical = g.Any, g.Default, g.Critical
 }
 
 // EndpointReport is the same for one local endpoint.

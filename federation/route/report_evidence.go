@@ -56,7 +56,10 @@ func targetReport(t Target, e *Evidence, l *Live, nowNanos int64) (TargetReport,
 	if s := l.sizes[Target{Service: t.Service, Port: t.Port}]; s != nil {
 		out.MeanRequest, out.MeanAnswer = s.Means(nowNanos)
 	}
-	if room := (TargetCapacity{ev.Capacity, ev.Spare, ev.InFlight, ev.Granted, ev.GrantedUntil, ev.Share}); room != (TargetCapacity{}) {
+	room := TargetCapacity{Capacity: ev.Capacity, Carried: ev.InFlight, GrantedUntil: ev.GrantedUntil, Share: ev.Share}
+	room.SetSpare(ev.Spare)
+	room.SetGrant(ev.Granted)
+	if room != (TargetCapacity{}) {
 		out.Room = &room
 	}
 	if c := l.targets[t]; c != nil {
@@ -122,7 +125,7 @@ func EvidenceFromReport(r *Report) (*Evidence, *Live) {
 			s.in.restore(at, t.MeanAnswer)
 		}
 		if room := t.Room; room != nil {
-			ev.Capacity, ev.Spare, ev.InFlight, ev.Granted = room.Capacity, room.Spare, room.Carried, room.Granted
+			ev.Capacity, ev.Spare, ev.InFlight, ev.Granted = room.Capacity, room.GradedSpare(), room.Carried, room.GradedGrant()
 			ev.GrantedUntil, ev.Share = room.GrantedUntil, room.Share
 		}
 		e.Targets[t.Target] = ev

@@ -143,7 +143,7 @@ func (p *Plan) Believed(peer catalog.ClusterName, claimed Priority) Priority {
 		return claimed
 	}
 	most, _ := priorityOf(from.MaxPriority)
-	if slices.Index(servedFirst[:], claimed) < slices.Index(servedFirst[:], most) {
+	if claimed.Above(most) {
 		return most
 	}
 	return claimed

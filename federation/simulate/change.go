@@ -253,9 +253,9 @@ func cut(t *route.Table, r *route.Report, only map[catalog.ClusterName]bool, lef
 		}
 		if x.Room != nil && x.Target.Cluster != t.Cluster.Name { // the own is counted by endpoints
 			room := *x.Room
-			for _, n := range []*uint64{&room.Capacity, &room.Spare, &room.Granted} {
-				*n = uint64(float64(*n) * left)
-			}
+			room.Capacity = uint64(float64(room.Capacity) * left)
+			room.SetSpare(room.GradedSpare().Times(left))
+			room.SetGrant(room.GradedGrant().Times(left))
 			x.Room = &room
 		}
 	}

@@ -45,7 +45,7 @@ func (s *simulation) grant(g *Gateway, r *route.Report) {
 	}
 	for i := range r.Targets {
 		t := &r.Targets[i]
-		if t.Room == nil || t.Room.Spare == 0 || t.Target.Cluster == g.Table.Cluster.Name {
+		if t.Room == nil || t.Room.GradedSpare() == (route.Graded{}) || t.Target.Cluster == g.Table.Cluster.Name {
 			continue
 		}
 		all := s.asked[t.Target.Service]
@@ -53,7 +53,7 @@ func (s *simulation) grant(g *Gateway, r *route.Report) {
 			continue
 		}
 		room := *t.Room
-		room.Granted = max(room.Granted, uint64(float64(room.Spare)*own[t.Target.Service.String()]/all))
+		room.SetGrant(room.GradedGrant().AtLeast(room.GradedSpare().Times(own[t.Target.Service.String()] / all)))
 		t.Room = &room
 	}
 }

@@ -169,6 +169,37 @@ func TestSpareCapacityIsGrantedOnceItIsAskedFor(t *testing.T) {
 	}
 }
 
+// A peer's own low calls give way to critical ones: what it grants these beyond the others
+// is theirs alone in a simulation, too.
+func TestCriticalCallsAreGrantedMore(t *testing.T) {
+	rec := recording(0)
+	g := &rec.Gateways[0]
+	g.Demand[0].AnsweredTotal = 6000 * 100 * time.Millisecond // 10 at once
+	for _, a := range []struct {
+		priority route.Priority
+		calls    uint64
+	}{{route.PriorityCritical, 1800}, {route.PriorityLow, 4200}} {
+		g.Askers = append(g.Askers, route.Asker{Service: billing, Caller: "spiffe://td/" + a.priority.String(), Priority: a.priority, Calls: a.calls})
+	}
+	for _, c := range []catalog.ClusterName{"north", "west"} {
+		room := &route.TargetCapacity{Capacity: 40, Spare: 30, Granted: 30, GrantedUntil: at.Add(time.Second)}
+		if c == "west" {
+			room = &route.TargetCapacity{Capacity: 40, Spare: 2, Granted: 1, SpareCritical: 30, GrantedCritical: 2, GrantedUntil: at.Add(time.Second)}
+		}
+		g.Report.Targets = append(g.Report.Targets, route.TargetReport{
+			Target: route.Target{Service: billing, Port: "http", Cluster: c}, Reported: true, Ready: 4, Total: 4, ReportedAt: at, Room: room,
+		})
+	}
+	_, row := simulated(t, rec, resource.SimulateRequest{Down: []string{"north"}})
+	lost := map[string]resource.SimulatedShed{}
+	for _, x := range row.Shed {
+		lost[x.Priority] = x
+	}
+	if c, l := lost["critical"], lost["low"]; c.AtOnce < 20 || c.Settled > 0.5 || l.AtOnce < 80 || l.Settled < 60 {
+		t.Errorf("critical %+v, low %+v", c, l)
+	}
+}
+
 func breaks(s *resource.Simulation) string {
 	data, err := json.Marshal(s.Breaks)
 	if err != nil {

@@ -21,17 +21,21 @@ type farLoad struct {
 	// offers are of services that are imported from it, wants of those that are
 	// exported to it.
 	offers map[farService]offer
-	wants  map[farService]uint64
+	wants  map[farService][route.Priorities]uint64
 }
 
 // offer is what it offers of one service.
 type offer struct {
-	capacity, spare, inFlight, granted uint64
-	until                              time.Time
+	capacity, inFlight uint64
+	spare, granted     route.Graded
+	until              time.Time
 }
 
 // offered is what this gateway has told its peers of one port.
-type offered struct{ slots, spare, granted uint64 }
+type offered struct {
+	slots          uint64
+	spare, granted route.Graded
+}
 
 // TakeLoad takes the load of a far gateway. What it says of services that this cluster
 // neither imports from it nor exports to it is not kept.
@@ -42,15 +46,21 @@ func (b *Board) TakeLoad(cluster catalog.ClusterName, gateway string, l wire.Loa
 		return
 	}
 	now := b.o.Now()
-	load := farLoad{at: now, seq: l.Seq, heard: l.Heard, offers: make(map[farService]offer), wants: make(map[farService]uint64)}
+	load := farLoad{at: now, seq: l.Seq, heard: l.Heard, offers: make(map[farService]offer), wants: make(map[farService][route.Priorities]uint64)}
 	for _, s := range l.Offers {
 		if s.Capacity > 0 && len(ix.imports[remoteName{cluster, s.Service}]) > 0 {
-			load.offers[farService{s.Service, s.Port}] = offer{s.Capacity, s.Spare, s.InFlight, s.Granted, now.Add(s.Lease)}
+			load.offers[farService{s.Service, s.Port}] = offer{
+				capacity: s.Capacity, inFlight: s.InFlight, until: now.Add(s.Lease),
+				spare:   route.Graded{Any: s.Spare, Default: s.SpareDefault, Critical: s.SpareCritical},
+				granted: route.Graded{Any: s.Granted, Default: s.GrantedDefault, Critical: s.GrantedCritical},
+			}
 		}
 	}
 	for _, s := range l.Wants {
 		if name, err := catalog.ParseServiceName(s.Service); err == nil && slices.Contains(ix.exported[name], cluster) {
-			load.wants[farService{s.Service, s.Port}] = s.Want
+			load.wants[farService{s.Service, s.Port}] = [route.Priorities]uint64{
+				route.PriorityCritical: s.WantCritical, route.PriorityDefault: s.Want - s.WantCritical - s.WantLow, route.PriorityLow: s.WantLow,
+			}
 		}
 	}
 	b.mu.Lock()
@@ -73,13 +83,16 @@ func (b *Board) TakeLoad(cluster catalog.ClusterName, gateway string, l wire.Loa
 	}
 }
 
-func sameWants(a, b map[farService]uint64) bool {
+func sameWants(a, b map[farService][route.Priorities]uint64) bool {
 	if len(a) != len(b) {
 		return false
 	}
 	for k, v := range a {
-		if w, ok := b[k]; !ok || !near(v, w) {
-			return false
+		w, ok := b[k]
+		for p := range v {
+			if !ok || !near(v[p], w[p]) {
+				return false
+			}
 		}
 	}
 	return true
@@ -88,7 +101,7 @@ func sameWants(a, b map[farService]uint64) bool {
 // lowers reports whether b grants less of anything than a.
 func lowers(a, b map[farService]offer) bool {
 	for k, v := range a {
-		if b[k].granted < v.granted {
+		if !b[k].granted.Covers(v.granted) {
 			return true
 		}
 	}
@@ -119,7 +132,8 @@ func (b *Board) granted(ev *route.TargetEvidence, cluster catalog.ClusterName, n
 		if !has || !o.until.After(now) {
 			continue
 		}
-		ev.Capacity, ev.Spare, ev.InFlight, ev.Granted = ev.Capacity+o.capacity, ev.Spare+o.spare, ev.InFlight+o.inFlight, ev.Granted+o.granted
+		ev.Capacity, ev.InFlight = ev.Capacity+o.capacity, ev.InFlight+o.inFlight
+		ev.Spare, ev.Granted = ev.Spare.Plus(o.spare), ev.Granted.Plus(o.granted)
 		if o.until.After(ev.GrantedUntil) {
 			ev.GrantedUntil = o.until
 		}
@@ -212,7 +226,10 @@ type toldLoad struct {
 // services, or a grant or want that has moved by more than a tenth.
 func moved(a, b wire.Load) bool {
 	same := func(x, y wire.ServiceLoad) bool {
-		return x.Service == y.Service && x.Port == y.Port && near(x.Capacity, y.Capacity) && near(x.Granted, y.Granted) && near(x.Want, y.Want)
+		return x.Service == y.Service && x.Port == y.Port && near(x.Capacity, y.Capacity) &&
+			near(x.Granted, y.Granted) && near(x.Granted+x.GrantedDefault, y.Granted+y.GrantedDefault) &&
+			near(x.Granted+x.GrantedDefault+x.GrantedCritical, y.Granted+y.GrantedDefault+y.GrantedCritical) &&
+			near(x.Want, y.Want) && near(x.WantCritical, y.WantCritical) && near(x.WantLow, y.WantLow)
 	}
 	return !slices.EqualFunc(a.Offers, b.Offers, same) || !slices.EqualFunc(a.Wants, b.Wants, same)
 }
@@ -251,6 +268,8 @@ func compact(rows []wire.ServiceLoad) []wire.ServiceLoad {
 	for _, r := range rows {
 		if n := len(out); n > 0 && compareLoads(out[n-1], r) == 0 {
 			out[n-1].Want = min(out[n-1].Want+r.Want, wire.MaxCalls)
+			out[n-1].WantCritical = min(out[n-1].WantCritical+r.WantCritical, out[n-1].Want)
+			out[n-1].WantLow = min(out[n-1].WantLow+r.WantLow, out[n-1].Want-out[n-1].WantCritical)
 			out[n-1].InFlight = min(out[n-1].InFlight+r.InFlight, wire.MaxCalls)
 			continue
 		}
@@ -274,19 +293,24 @@ func (b *Board) offer(plan *route.Plan, ix *index, e *route.Evidence, now time.T
 	for own := range plan.Readiness() {
 		key := route.PortKey{Service: own.Target.Service, Port: own.Target.Port}
 		slots := min(own.Slots, wire.MaxCalls)
-		if slots == 0 {
+		known := slots > 0
+		if !known {
 			slots = b.learned(plan, own)
 		}
 		if slots == 0 {
 			continue
 		}
 		name := farService{key.Service.String(), key.Port}
-		o := offered{slots: slots, spare: spare.Of(slots, e.Demands[key].Own.Sum())}
+		o := offered{slots: slots, spare: spare.Of(slots, e.Demands[key].Own)}
+		if !known { // own callers wait for a place, and give way to nobody
+			o.spare = route.Graded{Any: o.spare.Any}
+		}
 		var wishes []spare.Wish
 		for _, cluster := range ix.exported[key.Service] {
+			most := plan.Believed(cluster, route.PriorityCritical)
 			for gateway, load := range b.loads[cluster] {
 				if now.Sub(load.at) <= reportLife {
-					wishes = append(wishes, spare.Wish{Peer: spare.Peer{Cluster: cluster, Gateway: gateway}, Want: load.wants[name], Heard: load.heard})
+					wishes = append(wishes, spare.Wish{Peer: spare.Peer{Cluster: cluster, Gateway: gateway}, Want: load.wants[name], Most: most, Heard: load.heard})
 				}
 			}
 		}
@@ -297,11 +321,12 @@ func (b *Board) offer(plan *route.Plan, ix *index, e *route.Evidence, now time.T
 			b.granters[key] = g
 		}
 		for i, granted := range g.Divide(o.spare, wishes, b.divisions, now) {
-			o.granted += granted
+			o.granted = o.granted.Plus(granted)
 			l := loadOf(loads, wishes[i].Peer)
 			l.Offers = append(l.Offers, wire.ServiceLoad{
 				Service: name.service, Port: name.port, Capacity: slots, InFlight: uint64(min(max(own.InFlight, 0), wire.MaxCalls)),
-				Spare: o.spare, Granted: granted, Lease: spare.Lease,
+				Spare: o.spare.Any, SpareDefault: o.spare.Default, SpareCritical: o.spare.Critical,
+				Granted: granted.Any, GrantedDefault: granted.Default, GrantedCritical: granted.Critical, Lease: spare.Lease,
 			})
 		}
 		told[key] = o
@@ -325,11 +350,14 @@ func (b *Board) want(plan *route.Plan, now time.Time, loads map[spare.Peer]*outg
 				gateways = append(gateways, gateway)
 			}
 		}
+		n := uint64(len(gateways))
+		part := func(p route.Priority) uint64 { return min((w.Calls[p]+n-1)/n, wire.MaxCalls/route.Priorities) }
 		for _, gateway := range gateways {
-			n := uint64(len(gateways))
 			l := loadOf(loads, spare.Peer{Cluster: w.Cluster, Gateway: gateway})
+			critical, low := part(route.PriorityCritical), part(route.PriorityLow)
 			l.Wants = append(l.Wants, wire.ServiceLoad{
-				Service: w.Name.String(), Port: w.Port, Want: min((w.Calls+n-1)/n, wire.MaxCalls), InFlight: min(w.InFlight/n, wire.MaxCalls),
+				Service: w.Name.String(), Port: w.Port, InFlight: min(w.InFlight/n, wire.MaxCalls),
+				Want: critical + part(route.PriorityDefault) + low, WantCritical: critical, WantLow: low,
 			})
 		}
 	}

@@ -45,11 +45,11 @@ func newMetrics(r prometheus.Registerer, live *route.Live) (*metrics, error) {
 			Name: "isthmus_gateway_capacity_calls", Help: "Calls at once that this gateway may carry to the service's own endpoints, where their capacity is declared.",
 		}, []string{"service", "port"}),
 		spare: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "isthmus_gateway_spare_calls", Help: "What the own callers' demand leaves of it for peers.",
-		}, []string{"service", "port"}),
+			Name: "isthmus_gateway_spare_calls", Help: "What the own callers' demand leaves of it for peers' calls, of each priority and those above it.",
+		}, []string{"service", "port", "priority"}),
 		granted: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "isthmus_gateway_granted_calls", Help: "What is granted of it to peers' gateways, together.",
-		}, []string{"service", "port"}),
+			Name: "isthmus_gateway_granted_calls", Help: "What is granted of it to peers' gateways, together, for calls of each priority and those above it.",
+		}, []string{"service", "port", "priority"}),
 	}
 	if r == nil {
 		return m, nil
@@ -76,15 +76,17 @@ func (m *metrics) offers(was, told map[route.PortKey]offered) {
 	for key := range was {
 		if _, is := told[key]; !is {
 			for _, g := range []*prometheus.GaugeVec{m.slots, m.spare, m.granted} {
-				g.DeleteLabelValues(key.Service.String(), key.Port)
+				g.DeletePartialMatch(prometheus.Labels{"service": key.Service.String(), "port": key.Port})
 			}
 		}
 	}
 	for key, o := range told {
 		service := key.Service.String()
 		m.slots.WithLabelValues(service, key.Port).Set(float64(o.slots))
-		m.spare.WithLabelValues(service, key.Port).Set(float64(o.spare))
-		m.granted.WithLabelValues(service, key.Port).Set(float64(o.granted))
+		for p := range route.Priority(route.Priorities) {
+			m.spare.WithLabelValues(service, key.Port, p.String()).Set(float64(o.spare.UpTo(p)))
+			m.granted.WithLabelValues(service, key.Port, p.String()).Set(float64(o.granted.UpTo(p)))
+		}
 	}
 }
 

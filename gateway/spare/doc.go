@@ -6,7 +6,8 @@
 // those that were refused included. A Granter divides: what the own callers leave is
 // granted to peers' gateways by what they want, for the length of a lease, and no
 // slot is granted to two of them: what one may still use under an older grant is
-// kept from the others until that grant's lease is over.
+// kept from the others until that grant's lease is over. More is granted to calls of
+// higher priority, since own calls of lower priority give way to them.
 //
 // Nothing here feeds on its own effect: the spare is the capacity less the demand of
 // the own callers, whoever of them is served, and not the capacity less what is in

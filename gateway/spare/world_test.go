@@ -27,7 +27,7 @@ import (
 const (
 	regions   = 3
 	gateways  = 2
-	instances = 20
+	instances = 20                     // of a large region
 	takes     = 400 * time.Millisecond // a call
 	away      = 40 * time.Millisecond  // from region to region
 	tick      = 250 * time.Millisecond
@@ -38,7 +38,7 @@ var web = catalog.MustServiceName("web")
 type world struct {
 	t        *testing.T
 	each     uint32 // calls at once of an instance
-	whole    int    // of a region
+	count    int    // of instances in a region
 	now      time.Time
 	rnd      *rand.Rand
 	events   events
@@ -63,9 +63,9 @@ type gateway struct {
 
 func name(region int) catalog.ClusterName { return catalog.ClusterName(fmt.Sprintf("r%d", region)) }
 
-// newWorld is regions that take size calls at once each.
-func newWorld(t *testing.T, seed uint64, size int) *world {
-	w := &world{t: t, each: uint32(size / instances), whole: size, now: epoch, rnd: rand.New(rand.NewPCG(seed, 11))}
+// newWorld is regions of count instances that take each calls at once.
+func newWorld(t *testing.T, seed uint64, count, each int) *world {
+	w := &world{t: t, each: uint32(each), count: count, now: epoch, rnd: rand.New(rand.NewPCG(seed, 11))}
 	now := func() time.Time { return w.now }
 	for r := range regions {
 		for i := range gateways {
@@ -113,7 +113,7 @@ func (w *world) table(region int) *route.Table {
 		Format: route.TableFormat, Epoch: 1, Version: 1, Cluster: route.Cluster{Name: name(region), ID: "spiffe://x.test/c"},
 		Intentions: []policy.Intention{{Name: "all", Services: []policy.ServicePattern{"*"}, Callers: all, Action: policy.Allow}},
 	}
-	for i := range instances {
+	for i := range w.count {
 		s.Endpoints = append(s.Endpoints, catalog.Endpoint{
 			ID: fmt.Sprintf("i%02d", i), Port: "http", Weight: 1, Health: catalog.Passing,
 			Address: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(i+1)),
@@ -125,7 +125,7 @@ func (w *world) table(region int) *route.Table {
 		}
 		t.Peers = append(t.Peers, route.Peer{Name: name(peer), ID: "spiffe://x.test/p", Asserts: all, HeardAt: epoch})
 		s.ExportedTo = append(s.ExportedTo, name(peer))
-		s.Remote = append(s.Remote, route.Remote{Cluster: name(peer), Name: web, Ports: ports, Rows: []catalog.SummaryRow{{Port: "http", Ready: instances, Total: instances}}})
+		s.Remote = append(s.Remote, route.Remote{Cluster: name(peer), Name: web, Ports: ports, Rows: []catalog.SummaryRow{{Port: "http", Ready: uint32(w.count), Total: uint32(w.count)}}})
 	}
 	t.Services = []route.Service{s}
 	return t
@@ -294,28 +294,28 @@ func (w *world) again(g *gateway, s *attempt.Sequence, a *attempt.Attempt, faile
 
 // load is the mean of the calls in a region since it was asked for last.
 func (w *world) load(region int, over time.Duration) int {
-	w.count(region, 0)
+	w.change(region, 0)
 	mean := int(w.area[region] / over)
 	w.area[region] = 0
 	return mean
 }
 
-func (w *world) count(region, change int) {
+func (w *world) change(region, by int) {
 	w.area[region] += w.now.Sub(w.since[region]) * time.Duration(w.inFlight[region])
 	w.since[region] = w.now
-	w.inFlight[region] += change
+	w.inFlight[region] += by
 }
 
 func (w *world) serve(region int, done func()) {
-	w.count(region, 1)
+	w.change(region, 1)
 	w.peak[region] = max(w.peak[region], w.inFlight[region])
-	w.after(takes, func() { w.count(region, -1); done() })
+	w.after(takes, func() { w.change(region, -1); done() })
 }
 
-// die makes a region's instances fail; its gateways live.
-func (w *world) die(region int) {
+// die makes some of a region's instances fail; its gateways live.
+func (w *world) die(region, from, to int) {
 	for _, g := range w.gateways[region] {
-		for i := range instances {
+		for i := from; i < to; i++ {
 			g.board.SetHealth(route.EndpointKey{Service: web, Port: "http", ID: fmt.Sprintf("i%02d", i)}, health.State{Reason: "dead", Since: w.now})
 		}
 		g.tell(w)

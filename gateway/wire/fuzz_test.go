@@ -84,6 +84,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte{0x3f, 2, 1, 1, 3, 0})
 	f.Add(wire.AppendRate(nil, wire.Rate{BytesPerSecond: 125e6}))
 	f.Add(mustLoad(f, fullLoad()))
+	f.Add(mustLoad(f, gradedLoad()))
 	f.Add(append(mustChallenge(f, fullChallenge()), mustProof(f, fullProof())...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		frames := wire.NewFrameReader(bytes.NewReader(b))

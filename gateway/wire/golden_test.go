@@ -123,6 +123,12 @@ func TestGoldenBytes(t *testing.T) {
 				"01" +
 				"0e" + "01 09 622e64656661756c74" + "0e 01 05",
 		},
+		{
+			"graded load", mustLoad(t, gradedLoad()),
+			"07 40 48 07 05" +
+				"01 2e 01 09 612e64656661756c74 03 04 68747470 04 02 4064 06 01 28 08 01 1e 0a 01 0a 0c 02 4bb8 14 01 07 16 01 14 18 01 05 1a 01 09" +
+				"01 14 01 09 622e64656661756c74 0e 01 05 1c 01 03 1e 01 01",
+		},
 		{"empty load", mustLoad(t, wire.Load{}), "07 04 00 00 00 00"},
 		{"empty report", mustReport(t, wire.Report{}), "02 01 00"},
 		{

@@ -34,14 +34,20 @@ type ServiceLoad struct {
 	// InFlight counts calls in progress: of an offer all that the sender carries to
 	// its endpoints, of a want those from the sender to the receiver.
 	InFlight uint64
-	// Spare is what the sender's own callers leave of Capacity, for all peers.
-	Spare uint64
-	// Granted is the receiver's part of Spare, for Lease. Grants to all gateways
-	// together are never more than Spare.
-	Granted uint64
-	Lease   time.Duration
-	// Want is how many calls the sender has that fit nowhere nearer.
-	Want uint64
+	// Spare is what the sender's own callers leave of Capacity, for all peers' calls.
+	// SpareDefault is what calls of default priority and above may use beyond it, since
+	// own calls of low priority give way to them, and SpareCritical what critical ones
+	// alone may, beyond both.
+	Spare, SpareDefault, SpareCritical uint64
+	// Granted is the receiver's part of Spare, for Lease, and so on. Grants to all
+	// gateways together are never more than what is to spare, for each priority. Who
+	// knows of no priorities uses Granted for all its calls.
+	Granted, GrantedDefault, GrantedCritical uint64
+	Lease                                    time.Duration
+	// Want is how many calls the sender has that fit nowhere nearer. WantCritical and
+	// WantLow are those parts of it; the others, and all of who knows of no priorities,
+	// are of default priority.
+	Want, WantCritical, WantLow uint64
 	// Processing is how long the sender's endpoints take to answer lately, without
 	// the waiting that its own count of calls explains; 0 is not known.
 	Processing time.Duration
@@ -63,6 +69,13 @@ const (
 	loadWant     = 14
 	loadProcess  = 16 // in microseconds
 	loadZonesOut = 18
+
+	loadSpareDefault    = 20
+	loadSpareCritical   = 22
+	loadGrantedDefault  = 24
+	loadGrantedCritical = 26
+	loadWantCritical    = 28
+	loadWantLow         = 30
 )
 
 const (
@@ -74,8 +87,8 @@ const (
 	MaxProcessing = time.Hour
 	// MaxZonesOut bounds the zones of a row.
 	MaxZonesOut = 192
-	// maxLoadRow bounds one row that this version writes: its length, the names, the
-	// zones, and a type, a length and 8 bytes for each of seven numbers.
+	// maxLoadRow bounds one row: the names, the zones, and a type, a length and up to 8
+	// bytes for each number of an offer or a want. No row is both.
 	maxLoadRow = 512
 	// maxLoad bounds the body of a Load frame.
 	maxLoad = 2*8 + 2*(2+MaxReportServices*maxLoadRow)
@@ -95,17 +108,22 @@ func (s *ServiceLoad) rule() string {
 		return "has a service that is not 1 to 127 printable characters"
 	case len(s.Port) > MaxName || !visible(s.Port):
 		return "has a port that is not up to 63 printable characters"
-	case s.Granted > s.Spare:
-		return "grants more than is to spare"
-	case s.Spare > s.Capacity:
-		return "has more to spare than its capacity"
-	case s.Granted > 0 && s.Lease <= 0:
-		return "grants without a lease"
 	}
-	for _, n := range [...]uint64{s.Capacity, s.InFlight, s.Want} {
+	for _, n := range [...]uint64{s.Capacity, s.InFlight, s.Want, s.Spare, s.SpareDefault, s.SpareCritical, s.Granted, s.GrantedDefault, s.GrantedCritical, s.WantCritical, s.WantLow} {
 		if n > MaxCalls {
 			return "has a count above 32 bits"
 		}
+	}
+	byDefault, granted := s.Spare+s.SpareDefault, s.Granted+s.GrantedDefault
+	switch {
+	case s.Granted > s.Spare || granted > byDefault || granted+s.GrantedCritical > byDefault+s.SpareCritical:
+		return "grants more than is to spare"
+	case byDefault+s.SpareCritical > s.Capacity:
+		return "has more to spare than its capacity"
+	case granted+s.GrantedCritical > 0 && s.Lease <= 0:
+		return "grants without a lease"
+	case s.WantCritical+s.WantLow > s.Want:
+		return "wants more of its priorities than of all"
 	}
 	if len(s.ZonesOut) > MaxZonesOut || !visible(s.ZonesOut) {
 		return "has zones that are not up to 192 printable characters"
@@ -134,15 +152,18 @@ func AppendLoad(b []byte, l *Load) ([]byte, error) {
 			if i > 0 && !rows[i-1].less(s) {
 				return b, &FieldError{Field: "load", Length: len(s.Service), Rule: "is out of order or repeats a service"}
 			}
-			body = appendLoadRow(body, s)
+			row := appendLoadRow(make([]byte, 0, maxLoadRow), s)
+			if len(row) > maxLoadRow {
+				return b, &FieldError{Field: "load", Length: len(row), Rule: "is longer than 512 bytes: it both offers and wants"}
+			}
+			body = append(appendVarint(body, uint64(len(row))), row...)
 		}
 	}
 	return appendFrame(b, FrameLoad, body), nil
 }
 
-func appendLoadRow(body []byte, s *ServiceLoad) []byte {
-	var room [maxLoadRow]byte
-	row := appendText(room[:0], loadService, s.Service)
+func appendLoadRow(row []byte, s *ServiceLoad) []byte {
+	row = appendText(row, loadService, s.Service)
 	row = appendText(row, loadPort, s.Port)
 	row = appendNumber(row, loadCapacity, s.Capacity)
 	row = appendNumber(row, loadInFlight, s.InFlight)
@@ -152,8 +173,12 @@ func appendLoadRow(body []byte, s *ServiceLoad) []byte {
 	row = appendNumber(row, loadWant, s.Want)
 	row = appendNumber(row, loadProcess, uint64(max(0, min(s.Processing, MaxProcessing)).Microseconds()))
 	row = appendText(row, loadZonesOut, s.ZonesOut)
-	body = appendVarint(body, uint64(len(row)))
-	return append(body, row...)
+	row = appendNumber(row, loadSpareDefault, s.SpareDefault)
+	row = appendNumber(row, loadSpareCritical, s.SpareCritical)
+	row = appendNumber(row, loadGrantedDefault, s.GrantedDefault)
+	row = appendNumber(row, loadGrantedCritical, s.GrantedCritical)
+	row = appendNumber(row, loadWantCritical, s.WantCritical)
+	return appendNumber(row, loadWantLow, s.WantLow)
 }
 
 // ParseLoad parses the body of a load frame. Its strings share one copy of b.
@@ -242,6 +267,18 @@ func parseLoadRow(row string, s *ServiceLoad) error {
 			s.Processing = time.Duration(micros) * time.Microsecond
 		case loadZonesOut:
 			s.ZonesOut = value
+		case loadSpareDefault:
+			s.SpareDefault, err = number("spare for default priority", value, MaxCalls)
+		case loadSpareCritical:
+			s.SpareCritical, err = number("spare for critical priority", value, MaxCalls)
+		case loadGrantedDefault:
+			s.GrantedDefault, err = number("granted to default priority", value, MaxCalls)
+		case loadGrantedCritical:
+			s.GrantedCritical, err = number("granted to critical priority", value, MaxCalls)
+		case loadWantCritical:
+			s.WantCritical, err = number("want of critical priority", value, MaxCalls)
+		case loadWantLow:
+			s.WantLow, err = number("want of low priority", value, MaxCalls)
 		default:
 			err = unknown(typ)
 		}

@@ -22,6 +22,15 @@ func fullLoad() wire.Load {
 	}
 }
 
+// gradedLoad is fullLoad with priorities.
+func gradedLoad() wire.Load {
+	l := fullLoad()
+	o := &l.Offers[0]
+	o.SpareDefault, o.SpareCritical, o.GrantedDefault, o.GrantedCritical = 7, 20, 5, 9
+	l.Wants[0].WantCritical, l.Wants[0].WantLow = 3, 1
+	return l
+}
+
 func mustLoad(t testing.TB, l wire.Load) []byte {
 	t.Helper()
 	b, err := wire.AppendLoad(nil, &l)
@@ -36,10 +45,13 @@ func TestLargestLoad(t *testing.T) {
 	for i := range wire.MaxReportServices {
 		row := wire.ServiceLoad{
 			Service: fmt.Sprintf("%060d.%060d", i, i), Port: fmt.Sprintf("%063d", i), Capacity: wire.MaxCalls,
-			InFlight: wire.MaxCalls, Spare: wire.MaxCalls, Granted: wire.MaxCalls, Lease: wire.MaxLease, Want: wire.MaxCalls,
-			Processing: wire.MaxProcessing, ZonesOut: strings.Repeat("z", wire.MaxZonesOut),
+			InFlight: wire.MaxCalls, Lease: wire.MaxLease, Processing: wire.MaxProcessing, ZonesOut: strings.Repeat("z", wire.MaxZonesOut),
 		}
-		l.Offers, l.Wants = append(l.Offers, row), append(l.Wants, row)
+		offer, want, third := row, row, uint64(wire.MaxCalls/3)
+		offer.Spare, offer.SpareDefault, offer.SpareCritical = third, third, third
+		offer.Granted, offer.GrantedDefault, offer.GrantedCritical = third, third, third
+		want.Want, want.WantCritical, want.WantLow = wire.MaxCalls, wire.MaxCalls/2, wire.MaxCalls/2
+		l.Offers, l.Wants = append(l.Offers, offer), append(l.Wants, want)
 	}
 	typ, body, err := wire.NewFrameReader(bytes.NewReader(mustLoad(t, l))).Next()
 	if err != nil || typ != wire.FrameLoad {
@@ -61,6 +73,12 @@ func TestALoadIsRefusedWhereItContradictsItself(t *testing.T) {
 		"spare above capacity":  {Service: "a.b", Capacity: 2, Spare: 3},
 		"grant without a lease": {Service: "a.b", Capacity: 9, Spare: 3, Granted: 3},
 		"lease of an hour":      {Service: "a.b", Capacity: 9, Spare: 3, Granted: 3, Lease: time.Hour},
+		"default grant above":   {Service: "a.b", Capacity: 9, Spare: 3, SpareDefault: 1, Granted: 3, GrantedDefault: 2, Lease: time.Second},
+		"critical grant above":  {Service: "a.b", Capacity: 9, Spare: 3, SpareCritical: 1, Granted: 2, GrantedCritical: 3, Lease: time.Second},
+		"critical spare above":  {Service: "a.b", Capacity: 9, Spare: 3, SpareDefault: 3, SpareCritical: 4},
+		"critical, no lease":    {Service: "a.b", Capacity: 9, SpareCritical: 3, GrantedCritical: 3},
+		"critical above all":    {Service: "a.b", Want: 3, WantCritical: 4},
+		"low above all":         {Service: "a.b", Want: 3, WantCritical: 2, WantLow: 2},
 		"too many calls":        {Service: "a.b", Want: wire.MaxCalls + 1},
 		"too many zones":        {Service: "a.b", ZonesOut: strings.Repeat("z", wire.MaxZonesOut+1)},
 		"zones of no name":      {Service: "a.b", ZonesOut: "a\nb"},
