@@ -39,6 +39,7 @@ type siteState struct {
 	theirs, ours []float64                 // ends of calls that arrived
 	load         float64                   // the mean of what others have there, as it is told
 	next         int                       // of recorded
+	jobs         []job                     // in progress
 }
 
 // request is one call: when, how large, and how heavy.
@@ -80,13 +81,15 @@ func (s *siteState) serve(d demand) (o outcome, server int) {
 func (s *siteState) take(d demand) outcome {
 	o, server := s.serve(d)
 	s.busy[server] = o.processed
-	s.freeOut = max(d.at, s.freeOut) + d.out/s.out(d.at)
+	sends := max(d.at, s.freeOut)
+	s.freeOut = sends + d.out/s.out(d.at)
 	took := d.in / s.in(d.at)
 	end := s.answer(o.processed, took)
 	s.back = slices.DeleteFunc(s.back, func(x span) bool { return x.end < d.at })
 	at, _ := slices.BinarySearchFunc(s.back, end, func(x span, t float64) int { return cmp.Compare(x.end, t) })
 	s.back = slices.Insert(s.back, at, span{end - took, end})
 	s.ours = append(s.ours, o.processed)
+	s.jobs = append(s.jobs, job{sends, s.freeOut, o.arrived, o.begun, o.processed, span{end - took, end}, server, true})
 	const bulk = 64 << 10 // what fills a link for long enough to be a sample
 	if d.out > bulk {
 		s.known.out = s.out(d.at)
@@ -121,6 +124,7 @@ func (s *siteState) takeOthers(t, weight float64) {
 	begun := max(t, s.busy[server])
 	took := weight * s.processing(begun)
 	s.busy[server] = begun + took
+	s.jobs = append(s.jobs, job{arrived: t, begun: begun, processed: begun + took, server: server})
 	inside := s.inside(t)
 	s.theirs = append(s.theirs, begun+took)
 	s.processed(begun+took, begun+took-t, inside)
@@ -208,7 +212,9 @@ type verdict struct {
 	// blind is what of it no chooser can avoid that does not know what a call will turn
 	// out to be, but all else: the regret of the best choice for a call of mean size and
 	// weight, in the same states.
-	blind       float64
+	blind float64
+	// online is the same of the best choice by what has happened (see expect).
+	online      float64
 	mean, worst float64
 	shares      []float64
 }
@@ -242,8 +248,12 @@ func (sc *scene) run(seed uint64, c chooser) verdict {
 		states[i] = &siteState{site: sc.sites[i], busy: make([]float64, sc.sites[i].servers)}
 	}
 	var open finishes
-	var best, blind, got, calls float64
+	var best, blind, online, got, calls float64
 	mean := sc.means(seed)
+	var before *prior // of recorded calls only: it costs more than all else
+	if sc.calls != nil {
+		before = sc.prior(seed, mean)
+	}
 	v := verdict{shares: make([]float64, len(states))}
 	last, told := 0.0, -1.0
 	for d := range sc.demands(rnd) {
@@ -261,8 +271,14 @@ func (sc *scene) run(seed uint64, c chooser) verdict {
 			told = at
 		}
 		least, ofMean, bet := math.Inf(1), math.Inf(1), 0.0
-		for _, s := range states {
+		expected, guess := math.Inf(1), 0.0
+		for i, s := range states {
 			o, _ := s.serve(d)
+			if before != nil {
+				if e := s.expect(i, d, before); e < expected {
+					expected, guess = e, o.whole-at
+				}
+			}
 			least = min(least, o.whole-at)
 			known := demand{at: at, out: mean.out, in: mean.in, weight: mean.weight}
 			if !sc.unsized {
@@ -272,7 +288,7 @@ func (sc *scene) run(seed uint64, c chooser) verdict {
 				ofMean, bet = m.whole, o.whole-at
 			}
 		}
-		blind += bet
+		blind, online = blind+bet, online+guess
 		i := c.pick(nanos(at), d, states)
 		inside := states[i].inside(at)
 		o := states[i].take(d)
@@ -282,7 +298,7 @@ func (sc *scene) run(seed uint64, c chooser) verdict {
 		v.worst = max(v.worst, o.whole-at)
 		v.shares[i]++
 	}
-	v.regret, v.blind, v.mean = (got-best)/best, (blind-best)/best, got/calls
+	v.regret, v.blind, v.online, v.mean = (got-best)/best, (blind-best)/best, (online-best)/best, got/calls
 	for i := range v.shares {
 		v.shares[i] /= calls
 	}

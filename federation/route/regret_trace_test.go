@@ -166,8 +166,8 @@ func TestRegretOnRecordedTraces(t *testing.T) {
 					fmt.Fprintf(&table, "; %s: regret %.1f %%, mean %.1f ms", name, 100*of[k].regret, 1e3*of[k].mean)
 				}
 				knowable := (1+of[0].regret)/(1+of[0].blind) - 1
-				t.Logf("figure: %s, %s: %d calls, blind regret %.1f %%, the model's beyond that %.1f %%%s",
-					part, sc.name, len(sc.calls), 100*of[0].blind, 100*knowable, table.String())
+				t.Logf("figure: %s, %s: %d calls, blind regret %.1f %%, the model's beyond that %.1f %%; by all that has happened %.1f %%, beyond that %.1f %%%s",
+					part, sc.name, len(sc.calls), 100*of[0].blind, 100*knowable, 100*of[0].online, 100*((1+of[0].regret)/(1+of[0].online)-1), table.String())
 				most := mostRegret
 				if sc.unsized {
 					most = mostUnsized
