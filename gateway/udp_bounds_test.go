@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,5 +117,32 @@ func TestOneWayFlows(t *testing.T) {
 		if f := n.metric("isthmus_gateway_refusals_total", "way="+way); f != 0 {
 			t.Errorf("%s: %v refusals", n.cluster.name, f)
 		}
+	}
+}
+
+func TestEveryProblemOfUDPListenersIsTold(t *testing.T) {
+	prefix := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	good := gateway.Config{Name: "gw1", Listen: gateway.Listen{UDP: []gateway.UDPListener{
+		{Address: "127.0.0.1:5353", Service: "resolver", Caller: workload},
+		{Address: "0.0.0.0:8125", Service: "statsd.shop", Port: "main", Caller: workload, Sources: prefix, IdleTimeout: time.Hour, FlowsPerSource: 1},
+		{Address: "127.0.0.1:0", Service: "a", Caller: workload},
+		{Address: "127.0.0.1:0", Service: "b", Caller: workload},
+	}, TCP: []gateway.TCPListener{{Address: "127.0.0.1:5353", Service: "resolver", Caller: workload}}}}
+	if err := good.Validate(); err != nil {
+		t.Fatalf("a good one: %v", err)
+	}
+	bad := good
+	bad.Listen.Link = "0.0.0.0:7443"
+	bad.Listen.UDP = []gateway.UDPListener{
+		{Address: "0.0.0.0:53", Service: "No Name", Port: "No Port", Caller: "spiffe://a.test", IdleTimeout: time.Millisecond, FlowsPerSource: -1},
+		{Address: "0.0.0.0:53", Service: "federation.a", Caller: workload, Sources: prefix, IdleTimeout: 2 * time.Hour},
+		{Address: "0.0.0.0:7443", Service: "a", Caller: workload, Sources: prefix},
+	}
+	want := []string{
+		"listen.udp[0].caller", "listen.udp[0].sources", "listen.udp[0].service", "listen.udp[0].port", "listen.udp[0].idle_timeout", "listen.udp[0].flows_per_source",
+		"listen.udp[1].service", "listen.udp[1].idle_timeout", "listen.udp[1].address", "listen.udp[2].address",
+	}
+	if got := fields(bad); !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
 	}
 }
