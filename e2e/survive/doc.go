@@ -7,4 +7,6 @@
 // A plain run makes a few trials of each fault. ISTHMUS_SURVIVE=full makes as many
 // as the promises are about: 500 a fault, 20 seeds of an hour. ISTHMUS_SURVIVE=100
 // makes so many of a fault; -hours 2 -first 4 two seeds of an hour, the fifth and the sixth.
+//
+// What came of it last is in docs/operations.md, below the faults that leave no trace.
 package survive
