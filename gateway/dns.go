@@ -46,7 +46,7 @@ func (g *Gateway) buildDNS(carrier *carry.Carrier) error {
 		return err
 	}
 	hub := virtual.NewHub(virtual.HubOptions{
-		Range: addresses, Listen: g.o.Listen, Log: g.log,
+		Range: addresses, Listen: g.o.listenWith(virtual.Listen), Log: g.log,
 		Packets: func(conn *net.UDPConn, t virtual.Target) virtual.Flows {
 			return virtualFlows{flows.Listen(conn, udpTarget(t))}
 		},

@@ -13,6 +13,7 @@
 //	health          active checks of the own cluster's endpoints
 //	tablestore      the last good route tables on disk
 //	splice, replay  bytes between two connections; the start of one, kept
+//	estate          what a process hands to the one after it, in an upgrade in place
 //	control, admin  the federation's way to its peers; metrics and readiness
 //
 // Contracts. A Gateway serves from its disk snapshot and key alone: the

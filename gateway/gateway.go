@@ -77,6 +77,8 @@ type Gateway struct {
 	control   *control.Server
 	admin     *admin.Server
 	reports   *reports
+
+	succession *succession
 }
 
 // The conditions of readiness.
@@ -205,13 +207,14 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 		return err
 	}
 	if g.node, err = tunnel.New(tunnel.Options{
-		PacketConn: g.listeners.link, Identity: g.o.Identity, Cluster: string(g.o.Cluster), Gateway: g.config.Name,
+		PacketConn: g.listeners.link, Slot: g.o.slot(), Identity: g.o.Identity, Cluster: string(g.o.Cluster), Gateway: g.config.Name,
 		Handler: g.origin, Join: g.origin, ResetKey: key, MaxStreams: g.config.Limits.Streams, Resolve: g.o.Resolve, Log: g.log, Registerer: reg,
 	}); err != nil {
 		return err
 	}
 	g.tables = newTables(g, store)
 	g.reports = newReports(g)
+	g.succession = newSuccession()
 	if err := g.buildWays(); err != nil {
 		return err
 	}

@@ -42,23 +42,14 @@ func bind(c Config, o Options) (l *listeners, err error) {
 		}
 	}()
 	if l.link == nil {
-		a, err := netip.ParseAddrPort(c.Link)
-		if err != nil {
-			return l, err
-		}
-		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(a))
-		if err != nil {
+		if l.link, err = o.listenLink(c.Link); err != nil {
 			return l, fmt.Errorf("listen.link: %w", err)
 		}
-		l.link = conn
 	}
 	if a, ok := l.link.LocalAddr().(*net.UDPAddr); ok {
 		l.addrs.Link = unmapped(a.AddrPort())
 	}
-	listen := o.Listen
-	if listen == nil {
-		listen = net.Listen
-	}
+	listen := o.listenWith(net.Listen)
 	open := func(field, address string, to *net.Listener, at *netip.AddrPort) {
 		if err != nil || address == "" {
 			return
@@ -99,7 +90,7 @@ func bind(c Config, o Options) (l *listeners, err error) {
 			if err != nil {
 				break
 			}
-			if l.queries, err = listenQueries(l.addrs.DNS); err == nil || !ephemeral(c.DNS.Address) {
+			if l.queries, err = o.listenQueries(l.addrs.DNS); err == nil || !ephemeral(c.DNS.Address) {
 				break
 			}
 			_ = l.dns.Close() // nobody knows its port yet
@@ -111,9 +102,49 @@ func bind(c Config, o Options) (l *listeners, err error) {
 	return l, err
 }
 
+// listenLink opens the UDP socket of the links.
+func (o Options) listenLink(address string) (net.PacketConn, error) {
+	if o.Estate != nil {
+		conn, err := o.Estate.Link()
+		if err != nil {
+			return nil, err // not a conn that is nil
+		}
+		return conn, nil
+	}
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(a))
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// listenWith is how TCP listeners are opened: on a network that the options have, else by
+// the given function, and handed on to a successor.
+func (o Options) listenWith(open func(network, address string) (net.Listener, error)) func(network, address string) (net.Listener, error) {
+	switch {
+	case o.Listen != nil:
+		return o.Listen
+	case o.Estate != nil:
+		return o.Estate.Listen(open)
+	default:
+		return open
+	}
+}
+
 // listenQueries opens the UDP socket of a DNS listener, on the port of its TCP one.
-func listenQueries(at netip.AddrPort) (net.PacketConn, error) {
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+func (o Options) listenQueries(at netip.AddrPort) (net.PacketConn, error) {
+	address := net.UDPAddrFromAddrPort(at)
+	var conn net.PacketConn
+	var err error
+	if o.Estate != nil {
+		conn, err = o.Estate.ListenUDP(address)
+	} else {
+		conn, err = net.ListenUDP("udp", address)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen.dns: %w", err)
 	}

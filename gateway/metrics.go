@@ -37,6 +37,25 @@ func newMetrics(r prometheus.Registerer, g *Gateway) (*metrics, error) {
 		gauge("isthmus_gateway_http_requests", "HTTP requests of callers in progress.", g.requests.Used),
 		gauge("isthmus_gateway_http_requests_max", "The most that are taken.", g.requests.Most),
 		gauge("isthmus_gateway_spliced", "Pairs of connections that bytes are carried between.", func() int { return int(g.splicer.Open()) }),
+		gauge("isthmus_gateway_generation", "How many processes of this gateway there were, upgraded in place, with this one.", func() int {
+			if g.o.Estate == nil {
+				return 1
+			}
+			return g.o.Estate.Generation()
+		}),
+		gauge("isthmus_gateway_predecessors", "Processes before this one that still finish what they carry.", func() int { return len(g.predecessors()) }),
+		gauge("isthmus_gateway_predecessor_streams", "Streams and requests on links that they still carry.", func() (n int) {
+			for _, p := range g.predecessors() {
+				n += int(p.Fare.Streams)
+			}
+			return n
+		}),
+		gauge("isthmus_gateway_predecessor_connections", "Connections of callers that they still carry.", func() (n int) {
+			for _, p := range g.predecessors() {
+				n += int(p.Fare.Connections)
+			}
+			return n
+		}),
 		gauge("isthmus_gateway_ready", "1 while the gateway is ready.", func() int {
 			if _, ready := g.conditions.List(); ready {
 				return 1

@@ -8,6 +8,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/route"
+	"github.com/isthmus-mesh/isthmus/gateway/estate"
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -55,6 +56,9 @@ type Options struct {
 	// Registry receives the metrics and is what the admin listener serves; nil
 	// makes a private one.
 	Registry *prometheus.Registry
+	// Estate is what the gateway opens through and hands to a successor, and has of a
+	// predecessor; nil: it has neither. It is Run that closes it.
+	Estate *estate.Estate
 	// Build names the build in reports.
 	Build string
 	// PacketConn replaces the UDP socket of the link port; the Gateway closes it.

@@ -76,8 +76,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 		core    = newGroup(base, "core", failed)    // links, evidence, plan
 		talk    = newGroup(base, "talk", failed)    // the federation, there and here
 		ways    = newGroup(base, "ways", failed)    // what callers connect to
+		told    = newGroup(base, "told", failed)    // who hears how this process is
+		seen    = newGroup(base, "seen", failed)    // the admin listener
 	)
-	watched.run("admin", g.admin.Run)
 	watched.run("conditions", g.watch)
 	core.run("links", g.node.Run)
 	g.mesh.run(core, g.o.Identity)
@@ -90,32 +91,46 @@ func (g *Gateway) Run(ctx context.Context) error {
 	core.run("drills", g.followDrills)
 	core.run("table store", g.tables.keep)
 	core.run("withdrawals", g.tables.sweep)
-	core.run("reports to peers", g.reports.toPeers)
-	core.run("loads to peers", g.reports.loads)
-	core.run("reports", g.reports.toFederation)
-	talk.run("control", g.control.Run)
-	for _, e := range g.entrances {
-		ways.run(e.name, e.way.Run)
+	err := g.takeOver(ctx, failure)
+	if err == nil && ctx.Err() == nil {
+		told.run("reports to peers", g.reports.toPeers)
+		told.run("loads to peers", g.reports.loads)
+		told.run("reports", g.reports.toFederation)
+		seen.run("admin", g.admin.Run)
+		talk.run("control", g.control.Run)
+		for _, e := range g.entrances {
+			ways.run(e.name, e.way.Run)
+		}
+		g.conditions.Set(conditionServing, true, "")
+		g.log.Info("gateway serves", "gateway", g.config.Name, "cluster", string(g.o.Cluster), "address", g.listeners.addrs.Link.String())
+		g.tookOver()
+		select {
+		case <-ctx.Done():
+			g.succession.end()
+			g.log.Info("gateway drains", "reason", context.Cause(ctx).Error(), "duration", g.config.DrainTimeout)
+			g.drain(base, ways, talk)
+		case <-g.succession.passed:
+			told.stop()
+			seen.stop() // the successor's answer, who has the listener
+			g.leave(base, ways, talk)
+		case err = <-failure:
+			g.log.Error("gateway fails", "err", err)
+			g.conditions.Set(conditionServing, false, err.Error())
+		}
 	}
-	g.conditions.Set(conditionServing, true, "")
-	g.log.Info("gateway serves", "gateway", g.config.Name, "cluster", string(g.o.Cluster), "address", g.listeners.addrs.Link.String())
-
-	var err error
-	select {
-	case <-ctx.Done():
-		g.log.Info("gateway drains", "reason", context.Cause(ctx).Error(), "duration", g.config.DrainTimeout)
-		g.drain(base, ways, talk)
-	case err = <-failure:
-		g.log.Error("gateway fails", "err", err)
-		g.conditions.Set(conditionServing, false, err.Error())
-	}
+	g.succession.end()
 	// In this order: each stage is used by those before it.
-	ways.stop()    // callers first: nothing new can begin behind them
-	talk.stop()    // the federations next: they ride on the links
-	core.stop()    // then the links, with a word to the peers that are left
-	watched.stop() // last what tells how it went
+	ways.stop() // callers first: nothing new can begin behind them
+	talk.stop() // the federations next: they ride on the links
+	told.stop() // then who is told of the links
+	core.stop() // then the links, with a word to the peers that are left
+	seen.stop() // last what tells how it went
+	watched.stop()
 	g.endpoints.Close()
 	g.listeners.close()
+	if g.o.Estate != nil {
+		g.o.Estate.Close()
+	}
 	select {
 	case late := <-failure: // a part that failed while it was stopped
 		err = errors.Join(err, late)
@@ -141,7 +156,12 @@ func (g *Gateway) drain(base context.Context, ways, talk *group) {
 		e.way.StopAccepting()
 	}
 	pause(ctx, settleTime)
+	g.finish(ctx, ways, talk)
+	g.awaitPredecessors(ctx)
+}
 
+// finish ends what is in progress when nothing new comes any more.
+func (g *Gateway) finish(ctx context.Context, ways, talk *group) {
 	var wg sync.WaitGroup
 	// Waits for all streams, those of the ways included.
 	wg.Go(func() {

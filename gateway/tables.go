@@ -210,6 +210,9 @@ func (t *tables) keep(ctx context.Context) error {
 }
 
 func (t *tables) write(table *route.Table) {
+	if t.g.succession.done() {
+		return // the successor keeps the disk
+	}
 	if err := t.store.Save(table); err != nil {
 		// The data plane goes on; a restart would serve an older table.
 		t.g.metrics.saves.WithLabelValues("failed").Inc()

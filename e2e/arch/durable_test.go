@@ -41,18 +41,19 @@ var writers = []string{"Create", "CreateTemp", "Link", "OpenFile", "Remove", "Re
 
 // otherWriters may use them, for what is not kept.
 var otherWriters = map[string]string{
-	"internal/durable/...":                 "the one way",
-	"cmd/isthmus/demo":                     "a demo's folder is thrown away",
-	"cmd/isthmus/cli/export.go":            "the operator's own file, asked for by name",
-	"cmd/isthmus/cli/explain_replay.go":    "the operator's own file, asked for by name",
-	"cmd/isthmus/cli/simulate.go":          "the operator's own file, asked for by name",
-	"identity/internal/keep/lock_unix.go":  "a lock holds nothing",
-	"identity/internal/keep/owner_unix.go": "opens for reading, with flags",
-	"identity/internal/workload/socket.go": "a socket",
-	"federation/api/socket.go":             "a socket",
-	"federation/store/bolt.go":             "hands os.OpenFile to bbolt, which writes its file itself: federation/store/image_test.go",
-	"federation/store/journal.go":          "removes its own attempt after an error",
-	"e2e/...":                              "for tests",
+	"internal/durable/...":                  "the one way",
+	"cmd/isthmus/demo":                      "a demo's folder is thrown away",
+	"cmd/isthmus/cli/export.go":             "the operator's own file, asked for by name",
+	"cmd/isthmus/cli/explain_replay.go":     "the operator's own file, asked for by name",
+	"cmd/isthmus/cli/simulate.go":           "the operator's own file, asked for by name",
+	"identity/internal/keep/lock_unix.go":   "a lock holds nothing",
+	"identity/internal/keep/owner_unix.go":  "opens for reading, with flags",
+	"identity/internal/workload/socket.go":  "a socket",
+	"federation/api/socket.go":              "a socket",
+	"federation/store/bolt.go":              "hands os.OpenFile to bbolt, which writes its file itself: federation/store/image_test.go",
+	"federation/store/journal.go":           "removes its own attempt after an error",
+	"cmd/isthmus/process/upgrade_socket.go": "a socket",
+	"e2e/...":                               "for tests",
 }
 
 func TestOnlyDurableWrites(t *testing.T) {

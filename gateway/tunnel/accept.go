@@ -86,10 +86,10 @@ func (n *Node) welcome(ctx context.Context, c *connection) (*quic.Stream, *wire.
 	if err != nil {
 		return nil, nil, err
 	}
-	if n.draining.Load() {
+	c.number = hello.Connection
+	if n.draining.Load() || n.left.Load() && c.number == controlNumber {
 		return nil, nil, refuseHello(wire.Draining, "draining")
 	}
-	c.number = hello.Connection
 	if c.number == controlNumber {
 		l := n.newLink(hello.Link, c.remote, hello.Instance, c.qc.RemoteAddr().String())
 		l.agree(hello)
@@ -103,6 +103,7 @@ func (n *Node) welcome(ctx context.Context, c *connection) (*quic.Stream, *wire.
 		}
 		l.up()
 		n.log.Info("link is up", "cluster", l.remote.Cluster, "gateway", l.remote.Gateway, "address", l.address)
+		n.hasLeft(l)
 		n.kick(l.remote)
 		if !n.canDial(l.remote) {
 			l.out.askCallback()

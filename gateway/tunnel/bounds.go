@@ -3,6 +3,7 @@ package tunnel
 import (
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel/generation"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel/liveness"
 )
 
@@ -35,9 +36,9 @@ const (
 	maxGateways  = 64
 	maxAddresses = 8
 	// maxLinksPerGateway bounds the links that one remote gateway may open to us:
-	// one, its successor while streams finish, and one each that a crashed or
-	// upgraded process left behind.
-	maxLinksPerGateway = 8
+	// one, its successor while streams finish, and one each that a crashed process
+	// left behind, or that one which was upgraded in place still finishes.
+	maxLinksPerGateway = generation.Slots + 4
 	// maxInbound bounds accepted connections on top of the window budget.
 	maxInbound = 1024
 	// maxHandshakes bounds inbound handshakes in progress: each costs a signature

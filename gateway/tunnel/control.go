@@ -93,8 +93,14 @@ func (n *Node) handleFrame(l *link, t wire.FrameType, body []byte) error {
 		}
 		l.path.told(r.BytesPerSecond)
 	case wire.FrameDrain:
-		if _, err := wire.ParseDrain(body); err != nil {
+		d, err := wire.ParseDrain(body)
+		if err != nil {
 			return err
+		}
+		if d.Successor == l.remote.Gateway {
+			n.log.Info("peer goes on in another process", "cluster", l.remote.Cluster, "gateway", l.remote.Gateway, "address", l.address)
+			n.follow(l)
+			return nil
 		}
 		n.log.Info("peer drains link", "cluster", l.remote.Cluster, "gateway", l.remote.Gateway, "address", l.address)
 		l.peerDrain()

@@ -134,6 +134,7 @@ func (n *Node) connect(ctx context.Context, t *target, w wanted, address string)
 		return nil, l.cause()
 	}
 	l.up()
+	n.hasLeft(l)
 	n.log.Info("link is up", "cluster", l.remote.Cluster, "gateway", l.remote.Gateway, "address", address, "duration", time.Since(l.born))
 	return l, nil
 }

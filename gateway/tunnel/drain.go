@@ -57,7 +57,9 @@ func (l *link) drainForGood() {
 	}
 }
 
-// open counts streams and requests in progress.
+// InProgress counts streams and requests in progress.
+func (n *Node) InProgress() int64 { return n.open() }
+
 func (n *Node) open() int64 { return n.inbound.Load() + n.outbound.Load() }
 
 // waitIdle waits until nothing is in progress.

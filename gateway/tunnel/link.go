@@ -34,13 +34,15 @@ type link struct {
 	proofs   *proofs // nil where an end cannot re-authenticate
 	bulk     bulkMeter
 
-	ctx      context.Context // ends with the link
-	cancel   context.CancelFunc
-	drained  chan struct{}   // closed when the peer says that it drains
-	staying  context.Context // ends then, too, or with the link
-	leave    context.CancelFunc
-	httpOpen chan struct{} // closed when the first HTTP connection is there
-	extended chan struct{} // something was proven: the deadline may have moved
+	ctx     context.Context // ends with the link
+	cancel  context.CancelFunc
+	drained chan struct{}   // closed when the peer says that it drains
+	staying context.Context // ends then, too, or with the link
+	leave   context.CancelFunc
+	// succeeded is closed when the peer says that it goes on in another process.
+	succeeded chan struct{}
+	httpOpen  chan struct{} // closed when the first HTTP connection is there
+	extended  chan struct{} // something was proven: the deadline may have moved
 
 	// rttNanos is the path's delay, kept where pick reads it for every stream.
 	rttNanos atomic.Int64
@@ -64,6 +66,8 @@ type link struct {
 	err         *LinkError // why it ended
 	announced   bool       // the peer was told that we drain
 	peerDrains  bool
+	told        bool      // the peer was told of our successor
+	follows     bool      // the peer has a successor
 	idleSince   time.Time // since when a draining link has no streams
 	called      time.Time // when a callback was last asked for
 	calledBack  bool      // callback connections are being kept
@@ -74,7 +78,7 @@ func (n *Node) newLink(id wire.ID, remote Remote, instance wire.ID, address stri
 	now := time.Now()
 	l := &link{
 		node: n, id: id, remote: remote, instance: instance, address: address, born: now,
-		out: newOutbox(), drained: make(chan struct{}), httpOpen: make(chan struct{}),
+		out: newOutbox(), drained: make(chan struct{}), succeeded: make(chan struct{}), httpOpen: make(chan struct{}),
 		extended:    make(chan struct{}, 1),
 		connections: make(map[uint32]*connection), state: StateConnecting, since: now,
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel/generation"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
@@ -41,6 +42,7 @@ type Node struct {
 	changes  chan struct{}
 	httpNews broadcast // a link may carry requests now
 	draining atomic.Bool
+	left     atomic.Bool   // to a successor
 	features atomic.Uint64 // of our hellos
 
 	inbound  atomic.Int64 // open streams and requests of peers
@@ -90,10 +92,10 @@ func New(o Options) (*Node, error) {
 	n.routes.Store(&routes{})
 	n.config = n.quicConfig()
 	n.transport = &quic.Transport{
-		Conn:                o.PacketConn,
-		ConnectionIDLength:  8, // long enough that a stateless reset never hits another connection
-		VerifySourceAddress: n.gate.demandProof,
-		ConnContext:         n.gate.admit,
+		Conn:                  o.PacketConn,
+		ConnectionIDGenerator: generation.IDs{Slot: o.Slot},
+		VerifySourceAddress:   n.gate.demandProof,
+		ConnContext:           n.gate.admit,
 		// A scanner learns nothing from us that a QUIC handshake would not tell.
 		DisableVersionNegotiationPackets: true,
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel/generation"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 	"github.com/isthmus-mesh/isthmus/identity"
 )
@@ -40,6 +41,9 @@ type Options struct {
 	// secret and be unique per gateway; nil means none: peers find out by their
 	// probes.
 	ResetKey *[32]byte
+	// Slot is the number of this process among those of the gateway that share its
+	// port; see package generation.
+	Slot generation.Slot
 	// Resolve turns host:port into an address of PacketConn's network; it is asked
 	// for each attempt to dial. Default: net.DefaultResolver, any address of a
 	// family that the socket can send to.

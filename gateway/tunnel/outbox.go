@@ -13,7 +13,9 @@ import (
 type outbox struct {
 	mu       sync.Mutex
 	draining bool
-	callback bool
+	// successor is what the drain names, if anything.
+	successor string
+	callback  bool
 	// Encoded frames.
 	challenge, proof, report, load, rate []byte
 	news                                 chan struct{}
@@ -28,7 +30,8 @@ func (o *outbox) set(f func()) {
 	notify(o.news)
 }
 
-func (o *outbox) drain()                  { o.set(func() { o.draining = true }) }
+func (o *outbox) drain()                  { o.set(func() { o.draining, o.successor = true, "" }) }
+func (o *outbox) succeed(by string)       { o.set(func() { o.draining, o.successor = true, by }) }
 func (o *outbox) askCallback()            { o.set(func() { o.callback = true }) }
 func (o *outbox) sendReport(frame []byte) { o.set(func() { o.report = frame }) }
 func (o *outbox) sendLoad(frame []byte)   { o.set(func() { o.load = frame }) }
@@ -45,7 +48,7 @@ func (o *outbox) take() []byte {
 	defer o.mu.Unlock()
 	var b []byte
 	if o.draining { // first: it is what peers must know soonest
-		b = wire.AppendDrain(b, wire.Drain{})
+		b = wire.AppendDrain(b, wire.Drain{Successor: o.successor})
 	}
 	if o.callback {
 		b = wire.AppendCallback(b)

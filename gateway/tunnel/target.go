@@ -209,6 +209,7 @@ func (t *target) hold(l *link) time.Duration {
 	var b liveness.Backoff // of renewals that fail
 	timer := time.NewTimer(renewIn(l, rand.Float64()))
 	defer timer.Stop()
+	succeeded := l.succeeded
 	renew := func(w wanted) {
 		address := l.address
 		if !slices.Contains(w.addresses, address) {
@@ -223,7 +224,7 @@ func (t *target) hold(l *link) time.Duration {
 		b = liveness.Backoff{}
 		t.node.disown(l)
 		l.drain(wire.Replaced.String(), true)
-		l = next
+		l, succeeded = next, next.succeeded
 		timer.Reset(renewIn(l, rand.Float64()))
 	}
 	for {
@@ -231,6 +232,13 @@ func (t *target) hold(l *link) time.Duration {
 		case <-t.ctx.Done():
 			t.letGo(l)
 			return 0
+		case <-succeeded:
+			// The other process answers at the same address, and this link is left
+			// when that one is up.
+			succeeded = nil
+			if w := t.wish(); len(w.addresses) > 0 {
+				renew(w)
+			}
 		case <-l.ctx.Done():
 			return time.Since(l.born)
 		case <-l.drained:

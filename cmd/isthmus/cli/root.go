@@ -65,7 +65,7 @@ See it work on this machine:  isthmus demo`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newRun(), newValidate(), newDemo(), newCA(), newVersion(),
-		newStatus(), newServices(), newLinks(), newExplain(), newSimulate(), newDrill(), newSpend(), newGateway(), newCheck(),
+		newStatus(), newServices(), newLinks(), newExplain(), newSimulate(), newDrill(), newSpend(), newGateway(), newUpgrade(), newCheck(),
 		newPeer(), newPolicy(), newExport(), newImport(), newApply(), newDiff(), newHistory(), newAudit(), newStore(), newMan())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {

@@ -13,6 +13,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/cmd/internal/buildinfo"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/process"
+	"github.com/isthmus-mesh/isthmus/internal/handover"
 	"github.com/isthmus-mesh/isthmus/internal/processors"
 	"github.com/isthmus-mesh/isthmus/internal/timerslack"
 )
@@ -28,9 +29,25 @@ signal ends the process at once.
 
 SIGHUP reads the file again: peers, exports, imports, intentions and traffic policies
 change at once. A file with a problem, or with a change that needs a restart, is
-refused whole, and what runs goes on.`,
+refused whole, and what runs goes on.
+
+SIGUSR2, or isthmus upgrade, starts the program that now lies at this one's path with
+the file as it is now. It takes a gateway's listeners and new links over when it is
+ready; this process finishes what it carries, and goes.`,
 		Args: exactArgs(),
-		RunE: func(c *cobra.Command, _ []string) error {
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			// Before anything is opened: it says which files are open already.
+			inherited, err := handover.Inherit()
+			if err != nil {
+				return err
+			}
+			if inherited != nil {
+				defer func() {
+					if err != nil {
+						inherited.Failed(err)
+					}
+				}()
+			}
 			cfg, err := config.Load(path)
 			if err != nil {
 				return err
@@ -47,10 +64,13 @@ refused whole, and what runs goes on.`,
 			})
 			changes := make(chan *config.Config)
 			// From here on: one that came before would end the process.
-			signals := make(chan os.Signal, 1)
+			signals, upgrades := make(chan os.Signal, 1), make(chan os.Signal, 1)
 			signal.Notify(signals, syscall.SIGHUP)
+			signal.Notify(upgrades, syscall.SIGUSR2)
+			defer signal.Stop(upgrades)
 			go reread(c.Context(), path, signals, changes, log)
-			return process.Run(c.Context(), cfg, changes, log, buildinfo.Read().Version)
+			asked := process.Asked{Changes: changes, Upgrades: upgrades, Inherited: inherited}
+			return process.Run(c.Context(), cfg, asked, log, buildinfo.Read().Version)
 		},
 	}
 	configFlag(c, &path)

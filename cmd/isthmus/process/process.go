@@ -18,14 +18,15 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/federation/client"
 	"github.com/isthmus-mesh/isthmus/gateway"
+	"github.com/isthmus-mesh/isthmus/gateway/estate"
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
 // Run plays the roles of the configuration until ctx ends, then stops them in
-// order and returns nil. It returns the first failure otherwise. What changes brings
-// is taken while it runs, or refused whole with a line in the log.
-func Run(ctx context.Context, c *config.Config, changes <-chan *config.Config, log *slog.Logger, build string) error {
+// order and returns nil. It returns the first failure otherwise. What is asked of it
+// while it runs is done, or refused whole with a line in the log.
+func Run(ctx context.Context, c *config.Config, asked Asked, log *slog.Logger, build string) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(buildGauge(build))
@@ -38,6 +39,7 @@ func Run(ctx context.Context, c *config.Config, changes <-chan *config.Config, l
 	}
 	var roles []role
 	var plane *federation.Federation
+	var up *upgrader
 	if c.Federation != nil {
 		r, f, err := federationRole(c, log, registry, build)
 		if err != nil {
@@ -47,16 +49,25 @@ func Run(ctx context.Context, c *config.Config, changes <-chan *config.Config, l
 		roles = append(roles, r)
 	}
 	if c.Gateway != nil {
-		r, err := gatewayRole(c, log, registry, build)
+		e, err := estateOf(c, asked.Inherited)
 		if err != nil {
 			return err
 		}
+		r, g, err := gatewayRole(c, e, log, registry, build)
+		if err != nil {
+			return err
+		}
+		up = newUpgrader(c, g, e, log)
 		roles = append(roles, r)
+	} else if asked.Inherited != nil {
+		return errNoGateway
 	}
 	log.Info("starting", "cluster", c.Cluster.Name, "version", build, "pid", os.Getpid())
 	following, stop := context.WithCancel(ctx)
 	var wait sync.WaitGroup
-	wait.Go(func() { follow(following, c, found, plane, changes, log) })
+	wait.Go(func() { follow(following, c, found, plane, asked.Changes, log) })
+	wait.Go(func() { up.run(following, asked.Upgrades) })
+	wait.Go(func() { announce(following, up, log) })
 	err = runRoles(ctx, roles)
 	stop()
 	wait.Wait()
@@ -148,34 +159,34 @@ func federationRole(c *config.Config, log *slog.Logger, registry *prometheus.Reg
 	return role{name: "federation", identity: source, run: run}, f, nil
 }
 
-func gatewayRole(c *config.Config, log *slog.Logger, registry *prometheus.Registry, build string) (role, error) {
+func gatewayRole(c *config.Config, e *estate.Estate, log *slog.Logger, registry *prometheus.Registry, build string) (role, *gateway.Gateway, error) {
 	id, err := c.GatewayID()
 	if err != nil {
-		return role{}, err
+		return role{}, nil, err
 	}
 	source, err := newIdentity(c, "gateway", id, log, registry)
 	if err != nil {
-		return role{}, err
+		return role{}, nil, err
 	}
 	fedID, err := c.FederationID()
 	if err != nil {
-		return role{}, err
+		return role{}, nil, err
 	}
 	link, err := client.NewGateway(client.GatewayOptions{
 		Addresses: c.Gateway.Federation, Identity: source, FederationID: fedID, Log: log,
 	})
 	if err != nil {
-		return role{}, fmt.Errorf("gateway: federation: %w", err)
+		return role{}, nil, fmt.Errorf("gateway: federation: %w", err)
 	}
 	g, err := gateway.New(gateway.Options{
 		Config: c.Gateway.Config, Cluster: c.Cluster.ClusterName(), Locality: c.Cluster.Locality(),
 		Identity: source, NoIdentityCache: c.Identity.NoCache, Tables: link, Reports: link,
-		Log: log, Registry: registry, Build: build,
+		Log: log, Registry: registry, Build: build, Estate: e,
 	})
 	if err != nil {
-		return role{}, err
+		return role{}, nil, err
 	}
-	return role{name: "gateway", identity: source, run: g.Run}, nil
+	return role{name: "gateway", identity: source, run: g.Run}, g, nil
 }
 
 // newIdentity is the SVID of one role. Both roles of one process have their own,
