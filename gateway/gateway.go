@@ -124,6 +124,9 @@ func New(o Options) (*Gateway, error) {
 	}
 	if err := g.build(store); err != nil {
 		g.listeners.close()
+		if o.Estate != nil {
+			o.Estate.Close()
+		}
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	return g, nil

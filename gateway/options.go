@@ -57,7 +57,7 @@ type Options struct {
 	// makes a private one.
 	Registry *prometheus.Registry
 	// Estate is what the gateway opens through and hands to a successor, and has of a
-	// predecessor; nil: it has neither. It is Run that closes it.
+	// predecessor; nil: it has neither. The Gateway closes it.
 	Estate *estate.Estate
 	// Build names the build in reports.
 	Build string

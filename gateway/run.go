@@ -107,15 +107,20 @@ func (g *Gateway) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			g.succession.end()
-			g.log.Info("gateway drains", "reason", context.Cause(ctx).Error(), "duration", g.config.DrainTimeout)
-			g.drain(base, ways, talk)
 		case <-g.succession.passed:
-			told.stop()
-			seen.stop() // the successor's answer, who has the listener
-			g.leave(base, ways, talk)
 		case err = <-failure:
 			g.log.Error("gateway fails", "err", err)
 			g.conditions.Set(conditionServing, false, err.Error())
+		}
+		switch {
+		case err != nil:
+		case g.succession.done(): // whatever else: the gateway itself does not drain
+			told.stop()
+			seen.stop() // the successor answers, who has the listener
+			g.leave(base, ways, talk)
+		default:
+			g.log.Info("gateway drains", "reason", context.Cause(ctx).Error(), "duration", g.config.DrainTimeout)
+			g.drain(base, ways, talk)
 		}
 	}
 	g.succession.end()

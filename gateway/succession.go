@@ -85,6 +85,11 @@ func (g *Gateway) Upgrade(ctx context.Context, c handover.Command) (pid int, err
 	if g.succession.done() {
 		return 0, errSucceeded
 	}
+	select {
+	case <-g.succession.ended:
+		return 0, errStopping
+	default:
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -94,9 +99,6 @@ func (g *Gateway) Upgrade(ctx context.Context, c handover.Command) (pid int, err
 		case <-ctx.Done():
 		}
 	}()
-	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
-	}
 	if pid, err = g.bequeath(ctx, e, c); err != nil {
 		return 0, err
 	}

@@ -232,6 +232,10 @@ func (e *Estate) Close() {
 	if e.inheritance != nil {
 		e.inheritance.Close()
 	}
+	if e.pulse != nil {
+		e.pulse.Close()
+		_ = e.pulse.Far().Close() // successors have their own
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, fd := range e.sockets {

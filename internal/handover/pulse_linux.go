@@ -35,6 +35,9 @@ func NewPulse() (*Pulse, error) {
 // Far is the end that successors get.
 func (p *Pulse) Far() *os.File { return p.far }
 
+// Close ends the pulse, as the end of the process does.
+func (p *Pulse) Close() { _ = p.conn.Close() } // nothing more is to be said
+
 // Say tells how this process fares; what nobody listens to is dropped.
 func (p *Pulse) Say(v any) {
 	data, err := json.Marshal(v)

@@ -16,6 +16,9 @@ func NewPulse() (*Pulse, error) { return nil, ErrUnsupported }
 // Far is nothing.
 func (*Pulse) Far() *os.File { return nil }
 
+// Close does nothing.
+func (*Pulse) Close() {}
+
 // Say does nothing.
 func (*Pulse) Say(any) {}
 

@@ -28,6 +28,8 @@ const DefaultUpgradeTimeout = time.Minute
 var (
 	errBoth = errors.New("upgrade in place: this process is the federation, too, whose store one process at a time has: " +
 		"give the gateway a process of its own, or restart this one")
+	errFirst = errors.New("upgrade in place: this process is the first of its container, which ends when it does: " +
+		"start another container")
 	errNoGateway = errors.New("upgrade in place: the configuration has no gateway any more")
 )
 
@@ -108,8 +110,11 @@ func (u *upgrader) upgrade(ctx context.Context, within time.Duration) (pid int, 
 			u.log.Error("upgrade refused, this process serves on", "err", err)
 		}
 	}()
-	if u.estate == nil {
+	switch {
+	case u.estate == nil:
 		return 0, errBoth
+	case os.Getpid() == 1:
+		return 0, errFirst
 	}
 	select {
 	case <-u.gateway.Serves():

@@ -22,5 +22,9 @@
 //     dials again.
 //   - A program replaces the one before in one step.
 //
+// What names nobody's ID is not found by the one that it is for: a peer's stateless
+// reset, whose ID is random, reaches the newest alone. A process before it finds out by
+// its probes that the peer is gone.
+//
 // Elsewhere than on Linux there is no such program, and no upgrade in place.
 package generation
