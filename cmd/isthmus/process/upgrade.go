@@ -30,6 +30,7 @@ var (
 		"give the gateway a process of its own, or restart this one")
 	errFirst = errors.New("upgrade in place: this process is the first of its container, which ends when it does: " +
 		"start another container")
+	errUDP       = errors.New("upgrade in place: gateway.listen.udp: its flows would not know their process; restart the gateway")
 	errNoGateway = errors.New("upgrade in place: the configuration has no gateway any more")
 )
 
@@ -63,6 +64,7 @@ type upgrader struct {
 	gateway *gateway.Gateway
 	estate  *estate.Estate
 	dir     string
+	udp     bool // UDP services have listeners
 	command handover.Command
 	log     *slog.Logger
 }
@@ -77,7 +79,7 @@ func newUpgrader(c *config.Config, g *gateway.Gateway, e *estate.Estate, log *sl
 		path, _ = os.Executable() // else the start will say it
 	}
 	return &upgrader{
-		gateway: g, estate: e, dir: c.Gateway.DataDir, log: log,
+		gateway: g, estate: e, dir: c.Gateway.DataDir, udp: len(c.Gateway.UDP) > 0, log: log,
 		command: handover.Command{Path: path, Args: os.Args},
 	}
 }
@@ -113,6 +115,8 @@ func (u *upgrader) upgrade(ctx context.Context, within time.Duration) (pid int, 
 	switch {
 	case u.estate == nil:
 		return 0, errBoth
+	case u.udp:
+		return 0, errUDP
 	case os.Getpid() == 1:
 		return 0, errFirst
 	}
