@@ -31,7 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // full reports whether the promised number of trials is asked for.
 func full() bool { return os.Getenv("ISTHMUS_SURVIVE") == "full" }
 
-// What the promised numbers are made of in slices, where a machine has no hour at once.
+// They make the promised numbers in slices, on a machine that has no hour at once.
 var (
 	firstSeed = flag.Uint64("first", 0, "the first seed, of trials of faults and of hours")
 	hours     = flag.Uint64("hours", 0, "TestNoFalseFailover: so many seeds of an hour each")
