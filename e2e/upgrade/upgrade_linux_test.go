@@ -174,6 +174,7 @@ func failures(t *testing.T, g *gateway) {
 func ends(t *testing.T, near, far *gateway, all *kept) {
 	t.Helper()
 	// A successor of one that still has all its streams; then that one is killed.
+	near.upgrade(false) // whose streams are none of all
 	one := &kept{t: t}
 	defer one.close()
 	one.dial(near.TCP["echo"])
