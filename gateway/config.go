@@ -24,6 +24,12 @@ const (
 	DefaultDrainTimeout = 30 * time.Second
 )
 
+// The words of Config.TLSLane.
+const (
+	TLSLaneOn  = "on"
+	TLSLaneOff = "off"
+)
+
 // Config is the gateway section of the configuration file. The zero value of a
 // field is its default.
 type Config struct {
@@ -33,6 +39,9 @@ type Config struct {
 	// Advertise are the host:port at which peers' gateways reach the link port,
 	// tried in order. Empty: this gateway takes no inbound links, it dials out.
 	Advertise []string `yaml:"advertise,omitempty"`
+	// TLSLane says whether links fall back to TLS over TCP where UDP does not come
+	// through, on the port number of Link: on or off (default).
+	TLSLane string `yaml:"tls_lane,omitempty"`
 	// Listen is what the gateway listens on.
 	Listen `yaml:"listen,omitempty"`
 	// Consul is the service mesh that the gateway joins; none by default.
@@ -91,7 +100,7 @@ func (f FailBack) validate(p *problems) {
 // Listen holds the addresses of a gateway, each ip:port. An empty HTTP or
 // Control turns that listener off, as no entry of TCP does.
 type Listen struct {
-	// Link is the public UDP port; default DefaultLink.
+	// Link is the public port, of UDP and of TCP (TLSLane); default DefaultLink.
 	Link string `yaml:"link,omitempty"`
 	// HTTP takes HTTP/1.1, HTTP/2 (h2c) and gRPC by authority.
 	HTTP string `yaml:"http,omitempty"`
@@ -147,6 +156,7 @@ type TCPListener struct {
 
 // WithDefaults returns the configuration with each empty field at its default.
 func (c Config) WithDefaults() Config {
+	setDefault(&c.TLSLane, TLSLaneOff)
 	setDefault(&c.Link, DefaultLink)
 	setDefault(&c.Admin, DefaultAdmin)
 	setDefault(&c.Control, DefaultControl)
@@ -191,6 +201,9 @@ func (c Config) Validate() error {
 	}
 	for i, a := range c.Advertise {
 		p.hostPort(fmt.Sprintf("advertise[%d]", i), a)
+	}
+	if c.TLSLane != TLSLaneOn && c.TLSLane != TLSLaneOff {
+		p.add("tls_lane", c.TLSLane, "must be on or off")
 	}
 	p.address("listen.link", c.Link)
 	p.address("listen.admin", c.Admin)

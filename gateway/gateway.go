@@ -210,7 +210,8 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 		return err
 	}
 	if g.node, err = tunnel.New(tunnel.Options{
-		PacketConn: g.listeners.link, Slot: g.o.slot(), Identity: g.o.Identity, Cluster: string(g.o.Cluster), Gateway: g.config.Name,
+		PacketConn: g.listeners.link, TLS: g.laneOptions(), Slot: g.o.slot(),
+		Identity: g.o.Identity, Cluster: string(g.o.Cluster), Gateway: g.config.Name,
 		Handler: g.origin, Join: g.origin, ResetKey: key, MaxStreams: g.config.Limits.Streams, Resolve: g.o.Resolve, Log: g.log, Registerer: reg,
 	}); err != nil {
 		return err
@@ -225,6 +226,14 @@ func (g *Gateway) build(store *tablestore.Store) (err error) {
 	g.switchboard.boot()
 	g.tables.boot()
 	return nil
+}
+
+// laneOptions are the TLS lane's; nil where there is none.
+func (g *Gateway) laneOptions() *tunnel.TLSOptions {
+	if g.config.TLSLane == TLSLaneOff || g.o.PacketConn != nil {
+		return nil
+	}
+	return &tunnel.TLSOptions{Listener: g.listeners.lane}
 }
 
 // connectionLimit is what the configuration says, but at most half of the file

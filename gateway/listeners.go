@@ -17,12 +17,14 @@ const (
 	controlConnections = 64
 )
 
-// dnsTries is how many free ports of TCP are tried for one that is free for UDP, too.
+// dnsTries is how many free ports of one protocol are tried for one that is free for the
+// other, too.
 const dnsTries = 8
 
 // listeners are the bound sockets of a gateway.
 type listeners struct {
 	link                 net.PacketConn
+	lane                 net.Listener // TCP of the same port; nil without TLS lane
 	http, admin, control net.Listener // http may be nil
 	tcp, mtls, sni       []net.Listener
 	proxy                []net.Listener
@@ -41,15 +43,15 @@ func bind(c Config, o Options) (l *listeners, err error) {
 			l = nil
 		}
 	}()
+	listen := o.listenWith(net.Listen)
 	if l.link == nil {
-		if l.link, err = o.listenLink(c.Link); err != nil {
+		if err := l.bindLink(c, o, listen); err != nil {
 			return l, fmt.Errorf("listen.link: %w", err)
 		}
 	}
 	if a, ok := l.link.LocalAddr().(*net.UDPAddr); ok {
 		l.addrs.Link = unmapped(a.AddrPort())
 	}
-	listen := o.listenWith(net.Listen)
 	open := func(field, address string, to *net.Listener, at *netip.AddrPort) {
 		if err != nil || address == "" {
 			return
@@ -102,8 +104,34 @@ func bind(c Config, o Options) (l *listeners, err error) {
 	return l, err
 }
 
+// bindLink opens the link port: UDP, and TCP of the same number for the TLS lane. A
+// number that the system chose for one may be taken for the other: another is tried.
+func (l *listeners) bindLink(c Config, o Options, listen func(network, address string) (net.Listener, error)) error {
+	at, err := netip.ParseAddrPort(c.Link)
+	if err != nil {
+		return err
+	}
+	for range dnsTries {
+		if l.link, err = o.listenLink(at); err != nil || c.TLSLane == TLSLaneOff {
+			return err
+		}
+		bound := netip.AddrPortFrom(at.Addr(), l.link.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+		l.lane, err = listen("tcp", bound.String())
+		if err == nil {
+			return nil
+		}
+		l.lane = nil
+		if !ephemeral(c.Link) || o.Estate != nil {
+			return fmt.Errorf("%w (links need it where UDP is blocked; tls_lane: off does without)", err)
+		}
+		_ = l.link.Close() // nobody knows its port yet
+		l.link = nil
+	}
+	return fmt.Errorf("no port is free for UDP and TCP, in %d tries", dnsTries)
+}
+
 // listenLink opens the UDP socket of the links.
-func (o Options) listenLink(address string) (net.PacketConn, error) {
+func (o Options) listenLink(at netip.AddrPort) (net.PacketConn, error) {
 	if o.Estate != nil {
 		conn, err := o.Estate.Link()
 		if err != nil {
@@ -111,11 +139,7 @@ func (o Options) listenLink(address string) (net.PacketConn, error) {
 		}
 		return conn, nil
 	}
-	a, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(a))
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +182,7 @@ func unmapped(a netip.AddrPort) netip.AddrPort {
 
 // close closes what is open.
 func (l *listeners) close() {
-	for _, t := range slices.Concat(l.tcp, l.mtls, l.sni, l.proxy, []net.Listener{l.http, l.control, l.admin, l.dns}) {
+	for _, t := range slices.Concat(l.tcp, l.mtls, l.sni, l.proxy, []net.Listener{l.http, l.control, l.admin, l.dns, l.lane}) {
 		if t != nil {
 			_ = t.Close() // nothing was accepted that could be lost
 		}

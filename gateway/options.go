@@ -61,7 +61,8 @@ type Options struct {
 	Estate *estate.Estate
 	// Build names the build in reports.
 	Build string
-	// PacketConn replaces the UDP socket of the link port; the Gateway closes it.
+	// PacketConn replaces the UDP socket of the link port, which then has no TLS lane;
+	// the Gateway closes it.
 	PacketConn net.PacketConn
 	// Listen and Dial replace the network of TCP listeners and of connections to
 	// endpoints (a simulated network, listeners inherited from a parent process).

@@ -104,7 +104,7 @@ func (g *Gateway) linkReports() []route.LinkReport {
 		l := &infos[i]
 		links = append(links, route.LinkReport{
 			Cluster: catalog.ClusterName(l.Cluster), Gateway: l.Gateway, Address: l.Address, Dialed: l.Dialed,
-			State: string(l.State), Reason: l.Reason, Since: l.Since, Transport: "quic",
+			State: string(l.State), Reason: l.Reason, Since: l.Since, Transport: string(l.Lane),
 			Connections: l.Connections, Streams: l.Streams, RTT: l.RTT, MinRTT: l.MinRTT, Jitter: l.Jitter, Loss: l.Loss,
 			BandwidthOut: l.BandwidthOut, BandwidthIn: l.BandwidthIn,
 			BytesSent: l.BytesSent, BytesReceived: l.BytesReceived,

@@ -103,7 +103,7 @@ type LinkReport struct {
 	State  string    `json:"state"`
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since"`
-	// Transport is "quic" (later also "tls").
+	// Transport is "quic", or "tls" where UDP does not come through.
 	Transport   string        `json:"transport"`
 	Connections int           `json:"connections"`
 	Streams     int           `json:"streams"`

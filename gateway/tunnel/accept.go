@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 
 	"github.com/quic-go/quic-go"
@@ -37,7 +38,13 @@ func (n *Node) serveAccepted(ctx context.Context, qc *quic.Conn) {
 		n.serveJoin(ctx, qc)
 		return
 	}
-	c, err := n.admit(qc, ownAtStart(qc))
+	n.serveChannel(ctx, qc, ownAtStart(qc))
+}
+
+// serveChannel serves one whose handshake is over, of either lane; before is our
+// certificate when that began.
+func (n *Node) serveChannel(ctx context.Context, qc channel, before *x509.Certificate) {
+	c, err := n.admit(qc, before)
 	if err != nil {
 		n.metrics.accepted.WithLabelValues(reasonOf(err)).Inc()
 		_ = qc.CloseWithError(quic.ApplicationErrorCode(wire.Revoked), wire.Revoked.String())
@@ -61,8 +68,7 @@ func (n *Node) serveAccepted(ctx context.Context, qc *quic.Conn) {
 		n.serveControl(c, s, frames)
 		return
 	}
-	_ = s.Close()
-	s.CancelRead(quic.StreamErrorCode(wire.OK))
+	endHello(c, s)
 	defer c.link.Load().detach(c)
 	n.serve(c)
 	if !c.alive() {
@@ -79,7 +85,7 @@ func welcomeReason(err error) string {
 }
 
 // welcome exchanges hellos and gives the connection its place in a link.
-func (n *Node) welcome(ctx context.Context, c *connection) (*quic.Stream, *wire.FrameReader, error) {
+func (n *Node) welcome(ctx context.Context, c *connection) (duplex, *wire.FrameReader, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	s, frames, hello, err := n.hearHello(ctx, c)
@@ -91,9 +97,12 @@ func (n *Node) welcome(ctx context.Context, c *connection) (*quic.Stream, *wire.
 		return nil, nil, refuseHello(wire.Draining, "draining")
 	}
 	if c.number == controlNumber {
-		l := n.newLink(hello.Link, c.remote, hello.Instance, c.qc.RemoteAddr().String())
+		l := n.newLink(c.lane(), hello.Link, c.remote, hello.Instance, c.qc.RemoteAddr().String())
 		l.agree(hello)
 		c.link.Store(l)
+		if l.lane == LaneTLS {
+			l.pool = newPool(l)
+		}
 		l.attach(c)
 		if !n.adopt(l) {
 			return nil, nil, refuseHello(wire.Overloaded, "link exists, or too many of this gateway")
@@ -102,7 +111,7 @@ func (n *Node) welcome(ctx context.Context, c *connection) (*quic.Stream, *wire.
 			return nil, nil, err
 		}
 		l.up()
-		n.log.Info("link is up", "cluster", l.remote.Cluster, "gateway", l.remote.Gateway, "address", l.address)
+		n.log.Info("link is up", "cluster", l.remote.Cluster, "gateway", l.remote.Gateway, "address", l.address, "lane", string(l.lane))
 		n.hasLeft(l)
 		n.kick(l.remote)
 		if !n.canDial(l.remote) {
@@ -111,14 +120,16 @@ func (n *Node) welcome(ctx context.Context, c *connection) (*quic.Stream, *wire.
 		return s, frames, nil
 	}
 	l := n.accepted(c.remote, hello.Link)
-	if l == nil || l.instance != hello.Instance {
+	if l == nil || l.instance != hello.Instance || l.lane != c.lane() {
 		return nil, nil, refuseHello(wire.WrongPeer, "no such link")
 	}
 	if err := n.answerHello(s, hello); err != nil {
 		return nil, nil, err
 	}
-	if alpnOf(c.number) == alpnCallback {
-		c.client = n.client.NewClientConn(c.qc)
+	if c.number >= callbackNumber && c.number < poolNumber {
+		if c.client, err = n.newClient(ctx, c); err != nil {
+			return nil, nil, err
+		}
 	}
 	c.link.Store(l)
 	if !l.attach(c) {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel/tunneltest"
@@ -100,6 +102,47 @@ func BenchmarkStreaming(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkLanes moves the same bytes over each lane in turn, one stream each on links
+// of their own, and reports both rates and the ratio of their medians.
+func BenchmarkLanes(b *testing.B) {
+	const part = 32 << 20
+	sink := tunneltest.Handler{Stream: func(_ context.Context, in *tunnel.Inbound) {
+		_ = in.Accept()
+		_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, in, make([]byte, 128<<10))
+	}}
+	names := []tunnel.Lane{tunnel.LaneQUIC, tunnel.LaneTLS}
+	streams := make([]*tunnel.Stream, len(names))
+	for i, c := range []tunneltest.Config{{Loopback: true}, {Loopback: true, TLS: true, NoUDP: true}} {
+		_, a, _ := pair(b, c, tunneltest.Echo(), sink)
+		s, err := a.OpenStream(b.Context(), "west", echoHeader(), nil)
+		if err != nil || s.Lane() != names[i] {
+			b.Fatal(err)
+		}
+		defer s.Close()
+		streams[i] = s
+	}
+	rates := make([][]float64, len(names))
+	chunk := make([]byte, 64<<10)
+	for b.Loop() {
+		for i, s := range streams {
+			start := time.Now()
+			for range part / len(chunk) {
+				if _, err := s.Write(chunk); err != nil {
+					b.Fatal(err)
+				}
+			}
+			rates[i] = append(rates[i], part/time.Since(start).Seconds()/1e6)
+		}
+	}
+	median := func(of []float64) float64 {
+		slices.Sort(of)
+		return of[len(of)/2]
+	}
+	b.ReportMetric(median(rates[0]), "quic-MB/s")
+	b.ReportMetric(median(rates[1]), "tls-MB/s")
+	b.ReportMetric(median(rates[1])/median(rates[0]), "tls/quic")
 }
 
 func BenchmarkRoundTrip(b *testing.B) {

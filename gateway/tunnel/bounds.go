@@ -48,6 +48,20 @@ const (
 	// proof of address; more must do a Retry round trip first.
 	retryRate = 100
 
+	// maxPool bounds the streams of one direction of a TLS link: each has a connection
+	// and a file descriptor of its own at both ends. poolSpare to maxPoolSpare are kept
+	// ahead of what is used, a quarter of that, and poolDials handshakes run at once.
+	maxPool      = 1000
+	poolSpare    = 2
+	maxPoolSpare = 64
+	poolDials    = 16
+	// poolIdle is how long a spare one is kept, and poolWait how long a stream waits
+	// for a connection: a handshake and its repetition.
+	poolIdle = 30 * time.Second
+	poolWait = 3 * time.Second
+	// maxLaneInbound bounds accepted connections of TLS over all peers.
+	maxLaneInbound = 8192
+
 	// handshakeTimeout bounds dialing: resolving, QUIC handshake and hello.
 	handshakeTimeout = 5 * time.Second
 	// idleTimeout ends connections to which nobody speaks; keepAlive keeps those

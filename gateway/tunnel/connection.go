@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/http3"
 
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel/lane"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 	"github.com/isthmus-mesh/isthmus/identity"
 )
@@ -27,6 +27,12 @@ const (
 	// alpnCallback: HTTP/3 requests the other way round, where only one side can
 	// dial.
 	alpnCallback = "isthmus-h3-callback/1"
+	// The same on the TLS lane. There the control connection carries nothing else, and
+	// each of the others one stream at a time, which the side that dialed opens, or
+	// the other one (callback).
+	alpnLane         = "isthmus-tls/1"
+	alpnLaneHTTP     = "isthmus-h2/1"
+	alpnLaneCallback = "isthmus-h2-callback/1"
 )
 
 // The numbers of a link's connections are grouped by protocol.
@@ -34,23 +40,37 @@ const (
 	controlNumber  = 0
 	httpNumber     = maxConnections
 	callbackNumber = 2 * maxConnections
+	// Those that carry a stream at a time, of the TLS lane only.
+	poolNumber         = 3 * maxConnections
+	callbackPoolNumber = poolNumber + maxPool
 )
 
-// alpnOf returns the protocol of the connection with the given number.
-func alpnOf(number uint32) string {
+// alpnOf returns the protocol of the connection with the given number, "" if there is
+// none on that lane.
+func alpnOf(on Lane, number uint32) string {
+	raw, http, callback := alpnRaw, alpnHTTP, alpnCallback
+	if on == LaneTLS {
+		raw, http, callback = alpnLane, alpnLaneHTTP, alpnLaneCallback
+	}
 	switch {
+	case number >= poolNumber && on == LaneTLS:
+		return raw
+	case number >= poolNumber:
+		return ""
 	case number >= callbackNumber:
-		return alpnCallback
+		return callback
 	case number >= httpNumber:
-		return alpnHTTP
+		return http
 	default:
-		return alpnRaw
+		return raw
 	}
 }
 
-// connection is one QUIC connection whose peer is authenticated and admitted.
+// connection is one connection whose peer is authenticated and admitted.
 type connection struct {
-	qc     *quic.Conn
+	qc     channel
+	quic   *quic.Conn // it, on the QUIC lane; else nil
+	tcp    *lane.Conn // it, on the TLS lane; else nil
 	node   *Node
 	remote Remote
 	*credentials
@@ -63,12 +83,13 @@ type connection struct {
 	// link is set last, and not changed after; number and client before it.
 	link   atomic.Pointer[link]
 	number uint32
-	client *http3.ClientConn // where requests can be sent
+	client requester // where requests can be sent
 
 	flows flowTable
 
-	window  atomic.Int64 // bytes of receive window beyond the initial ones
-	streams atomic.Int64 // streams and requests that were opened here
+	requests sync.WaitGroup // that are served here, by HTTP/2
+	window   atomic.Int64   // bytes of receive window beyond the initial ones
+	streams  atomic.Int64   // streams and requests that were opened here
 
 	// counted is what the statistics have seen so far; see pathMeter.
 	counted quic.ConnectionStats
@@ -77,7 +98,7 @@ type connection struct {
 // admit takes in a connection after its handshake; before is our certificate when
 // that began. Roster and bundles are asked again: they may have changed since
 // crypto/tls asked, and a sweep sees only what is in conns.
-func (n *Node) admit(qc *quic.Conn, before *x509.Certificate) (*connection, error) {
+func (n *Node) admit(qc channel, before *x509.Certificate) (*connection, error) {
 	state := qc.ConnectionState().TLS
 	id, err := identity.PeerID(state)
 	if err != nil {
@@ -92,8 +113,12 @@ func (n *Node) admit(qc *quic.Conn, before *x509.Certificate) (*connection, erro
 		return nil, err
 	}
 	c := &connection{qc: qc, node: n, remote: remote, credentials: shown}
+	c.quic, _ = qc.(*quic.Conn)
+	c.tcp, _ = qc.(*lane.Conn)
 	c.watchEnd()
-	n.windows.base()
+	if c.quic != nil {
+		n.windows.base()
+	}
 	n.connsMu.Lock()
 	n.conns[qc] = c
 	n.connsMu.Unlock()
@@ -112,7 +137,17 @@ func (n *Node) forget(c *connection, status wire.Status) {
 	n.connsMu.Lock()
 	delete(n.conns, c.qc)
 	n.connsMu.Unlock()
-	n.windows.give(n.windows.initial + c.window.Load())
+	if c.quic != nil {
+		n.windows.give(n.windows.initial + c.window.Load())
+	}
+}
+
+// lane is what the connection runs on.
+func (c *connection) lane() Lane {
+	if c.tcp != nil {
+		return LaneTLS
+	}
+	return LaneQUIC
 }
 
 // growWindow is quic.Config.AllowConnectionWindowIncrease.
@@ -162,7 +197,20 @@ func (c *connection) streamError(err error) error {
 		}
 		return &ResetError{Status: status, Remote: e.Remote}
 	}
+	if c.number >= poolNumber && c.cutOff(err) {
+		return &ResetError{Status: wire.Reset, Remote: true}
+	}
 	return c.linkError(err, true)
+}
+
+// cutOff reports whether a connection that carries one stream has ended by itself, and
+// its link goes on.
+func (c *connection) cutOff(err error) bool {
+	if e, ok := errors.AsType[*quic.ApplicationError](err); ok && applicationStatus(e) != wire.Reset {
+		return false // said of the link, on each of its connections
+	}
+	l := c.link.Load()
+	return l != nil && l.cause() == nil && l.controlled()
 }
 
 // linkError says that the connection ended by err. The link's own word on why

@@ -5,21 +5,20 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"time"
 
 	"github.com/quic-go/quic-go"
 	"golang.org/x/time/rate"
 
-	"github.com/isthmus-mesh/isthmus/gateway/tunnel/liveness"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 	"github.com/isthmus-mesh/isthmus/identity"
 )
 
 // serveControl serves a link's control connection, and so the link's life: it
 // returns when the link has ended.
-func (n *Node) serveControl(c *connection, s *quic.Stream, frames *wire.FrameReader) {
+func (n *Node) serveControl(c *connection, s duplex, frames *wire.FrameReader) {
 	l := c.link.Load()
-	p := &probes{link: l, control: c, prober: liveness.New(n.o.ProbeInterval, time.Now())}
+	p := newProbes(l, c)
+	l.probes.Store(p)
 	var wg sync.WaitGroup
 	if l.proofs != nil {
 		l.proofs.ask()
@@ -27,11 +26,19 @@ func (n *Node) serveControl(c *connection, s *quic.Stream, frames *wire.FrameRea
 	wg.Go(func() { n.readControl(l, frames) })
 	wg.Go(func() { l.out.run(l.ctx, s) })
 	wg.Go(p.send)
-	wg.Go(p.receive)
-	n.serveStreams(c)
+	if c.tcp != nil {
+		c.tcp.OnDatagram(p.take)
+		<-c.qc.Context().Done()
+	} else {
+		wg.Go(p.receive)
+		n.serveStreams(c)
+	}
 	cause := c.ended()
 	l.close(closeStatus(cause), cause)
 	wg.Wait()
+	if c.tcp != nil {
+		c.tcp.Wait()
+	}
 	l.detach(c)
 	n.forget(c, wire.Internal)
 }
@@ -124,6 +131,9 @@ func (n *Node) callBack(l *link) {
 	l.mu.Unlock()
 	if again || !l.dialed || control == nil {
 		return
+	}
+	if l.pool != nil {
+		l.pool.callback()
 	}
 	addr := control.qc.RemoteAddr()
 	for i := range uint32(n.o.HTTPConnections) {

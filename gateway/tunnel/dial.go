@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"github.com/isthmus-mesh/isthmus/gateway/tunnel/lane"
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel/liveness"
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
@@ -26,7 +28,7 @@ func (n *Node) authorize(id spiffeid.ID) error {
 // dialed is a connection after the hellos.
 type dialed struct {
 	*connection
-	control *quic.Stream
+	control duplex
 	frames  *wire.FrameReader
 	hello   *wire.Hello
 }
@@ -34,8 +36,8 @@ type dialed struct {
 // dial opens connection number of link id and exchanges hellos. accepts says
 // whether the gateway that answers is the right one. On success the caller must
 // forget the connection in the end.
-func (n *Node) dial(ctx context.Context, addr net.Addr, id wire.ID, number uint32, accepts func(Remote) bool) (*dialed, error) {
-	tls := n.o.Identity.ClientTLS([]string{alpnOf(number)}, func(sid spiffeid.ID) error {
+func (n *Node) dial(ctx context.Context, on Lane, addr net.Addr, id wire.ID, number uint32, accepts func(Remote) bool) (*dialed, error) {
+	config := n.o.Identity.ClientTLS([]string{alpnOf(on, number)}, func(sid spiffeid.ID) error {
 		remote, ok := n.roster.Load().lookup(sid)
 		if !ok {
 			return errNotPeer
@@ -46,7 +48,7 @@ func (n *Node) dial(ctx context.Context, addr net.Addr, id wire.ID, number uint3
 		return nil
 	})
 	before := n.o.Identity.Certificate()
-	qc, err := n.transport.Dial(ctx, addr, tls, n.config)
+	qc, err := n.dialChannel(ctx, on, addr, config)
 	if err != nil {
 		return nil, err
 	}
@@ -69,19 +71,39 @@ func (n *Node) dial(ctx context.Context, addr net.Addr, id wire.ID, number uint3
 	return &dialed{connection: c, control: s, frames: frames, hello: hello}, nil
 }
 
+// dialChannel dials and performs the handshake.
+func (n *Node) dialChannel(ctx context.Context, on Lane, addr net.Addr, config *tls.Config) (channel, error) {
+	if on == LaneTLS {
+		raw, err := n.o.TLS.Dial(ctx, "tcp", addr.String())
+		if err != nil {
+			return nil, err
+		}
+		c, err := lane.Client(ctx, raw, config)
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
+	}
+	c, err := n.transport.Dial(ctx, addr, config, n.config)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
 // dialCounted is dial with its metrics.
-func (n *Node) dialCounted(ctx context.Context, cluster string, addr net.Addr, id wire.ID, number uint32, accepts func(Remote) bool) (*dialed, error) {
+func (n *Node) dialCounted(ctx context.Context, on Lane, cluster string, addr net.Addr, id wire.ID, number uint32, accepts func(Remote) bool) (*dialed, error) {
 	start := time.Now()
-	d, err := n.dial(ctx, addr, id, number, accepts)
+	d, err := n.dial(ctx, on, addr, id, number, accepts)
 	if !n.knows(cluster) {
 		return d, err // no series for a cluster that has just been removed
 	}
 	if err != nil {
-		n.metrics.dials.WithLabelValues(cluster, reasonOf(err)).Inc()
+		n.metrics.dials.WithLabelValues(cluster, string(on), reasonOf(err)).Inc()
 		return nil, err
 	}
-	n.metrics.dials.WithLabelValues(cluster, "ok").Inc()
-	n.metrics.handshakes.WithLabelValues(cluster).Observe(time.Since(start).Seconds())
+	n.metrics.dials.WithLabelValues(cluster, string(on), "ok").Inc()
+	n.metrics.handshakes.WithLabelValues(cluster, string(on)).Observe(time.Since(start).Seconds())
 	return d, nil
 }
 
@@ -93,7 +115,7 @@ func (n *Node) knows(cluster string) bool {
 
 // connect dials a link for t: the control connection first, then the others. It
 // returns when the link can be used, or with the reason why not.
-func (n *Node) connect(ctx context.Context, t *target, w wanted, address string) (*link, error) {
+func (n *Node) connect(ctx context.Context, on Lane, t *target, w wanted, address string) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	addr, err := n.o.Resolve(ctx, address)
@@ -101,13 +123,16 @@ func (n *Node) connect(ctx context.Context, t *target, w wanted, address string)
 		return nil, err
 	}
 	id := newID()
-	attempt, done := t.untilHeard(ctx)
-	d, err := n.dialCounted(attempt, w.cluster, addr, id, controlNumber, w.accepts)
+	attempt, done := ctx, func() {}
+	if on == LaneQUIC {
+		attempt, done = t.untilHeard(ctx)
+	}
+	d, err := n.dialCounted(attempt, on, w.cluster, addr, id, controlNumber, w.accepts)
 	done()
 	if err != nil {
 		return nil, err
 	}
-	l := n.newLink(id, d.remote, d.hello.Instance, address)
+	l := n.newLink(on, id, d.remote, d.hello.Instance, address)
 	l.dialed, l.owner = true, t
 	l.agree(d.hello)
 	d.link.Store(l)
@@ -117,8 +142,13 @@ func (n *Node) connect(ctx context.Context, t *target, w wanted, address string)
 		n.forget(d.connection, wire.Draining)
 		return nil, l.cause()
 	}
-	for i := range uint32(n.o.Connections - 1) {
-		n.spawn(func() { n.keepConnection(l, addr, controlNumber+1+i) })
+	if on == LaneTLS {
+		l.pool = newPool(l)
+		n.spawn(func() { l.pool.keep(addr) })
+	} else {
+		for i := range uint32(n.o.Connections - 1) {
+			n.spawn(func() { n.keepConnection(l, addr, controlNumber+1+i) })
+		}
 	}
 	for i := range uint32(n.o.HTTPConnections) {
 		n.spawn(func() { n.keepConnection(l, addr, httpNumber+i) })
@@ -135,7 +165,7 @@ func (n *Node) connect(ctx context.Context, t *target, w wanted, address string)
 	}
 	l.up()
 	n.hasLeft(l)
-	n.log.Info("link is up", "cluster", l.remote.Cluster, "gateway", l.remote.Gateway, "address", address, "duration", time.Since(l.born))
+	n.log.Info("link is up", "cluster", l.remote.Cluster, "gateway", l.remote.Gateway, "address", address, "lane", string(on), "duration", time.Since(l.born))
 	return l, nil
 }
 
@@ -145,7 +175,7 @@ func (n *Node) keepConnection(l *link, addr net.Addr, number uint32) {
 	var b liveness.Backoff
 	for {
 		start := time.Now()
-		err := n.serveDialed(l, addr, number)
+		err := n.serveDialed(l, addr, number, func() {})
 		if l.ctx.Err() != nil || l.leaving() {
 			return
 		}
@@ -157,11 +187,12 @@ func (n *Node) keepConnection(l *link, addr net.Addr, number uint32) {
 	}
 }
 
-// serveDialed dials one connection of a link and serves it until it ends.
-func (n *Node) serveDialed(l *link, addr net.Addr, number uint32) error {
+// serveDialed dials one connection of a link and serves it until it ends; joined is
+// called once it has its place.
+func (n *Node) serveDialed(l *link, addr net.Addr, number uint32, joined func()) error {
 	ctx, cancel := context.WithTimeout(l.ctx, handshakeTimeout)
 	defer cancel()
-	d, err := n.dialCounted(ctx, l.remote.Cluster, addr, l.id, number, func(r Remote) bool { return r == l.remote })
+	d, err := n.dialCounted(ctx, l.lane, l.remote.Cluster, addr, l.id, number, func(r Remote) bool { return r == l.remote })
 	if err != nil {
 		return err
 	}
@@ -173,10 +204,12 @@ func (n *Node) serveDialed(l *link, addr net.Addr, number uint32) error {
 		c.end(wire.WrongPeer, err)
 		return err
 	}
-	_ = d.control.Close()
-	d.control.CancelRead(quic.StreamErrorCode(wire.OK))
-	if alpnOf(number) == alpnHTTP {
-		c.client = n.client.NewClientConn(c.qc)
+	endHello(c, d.control)
+	if number >= httpNumber && number < callbackNumber {
+		if c.client, err = n.newClient(ctx, c); err != nil {
+			c.end(wire.Internal, err)
+			return err
+		}
 	}
 	c.link.Store(l)
 	if !l.attach(c) {
@@ -184,6 +217,7 @@ func (n *Node) serveDialed(l *link, addr net.Addr, number uint32) error {
 		return l.cause()
 	}
 	defer l.detach(c)
+	joined()
 	n.serve(c)
 	c.end(wire.Internal, nil) // it has ended, unless serving it failed
 	c.heed()
@@ -192,16 +226,19 @@ func (n *Node) serveDialed(l *link, addr net.Addr, number uint32) error {
 
 // serve does what c is for until it ends.
 func (n *Node) serve(c *connection) {
-	alpn := alpnOf(c.number)
 	switch {
 	case c.client != nil:
 		// Requests go out from RoundTrip; nothing comes in.
 		c.link.Load().httpReady()
 		<-c.qc.Context().Done()
-	case alpn == alpnHTTP:
-		_ = n.server.ServeQUICConn(c.qc)
-	case alpn == alpnCallback:
-		_ = n.callbackServer.ServeQUICConn(c.qc)
+	case c.tcp != nil && c.number >= poolNumber:
+		n.serveTurns(c)
+	case c.tcp != nil:
+		n.serveRequests(c)
+	case c.number >= callbackNumber:
+		_ = n.callbackServer.ServeQUICConn(c.quic)
+	case c.number >= httpNumber:
+		_ = n.server.ServeQUICConn(c.quic)
 	default:
 		var wg sync.WaitGroup
 		wg.Go(func() { n.receiveDatagrams(c) })

@@ -1,5 +1,5 @@
-// Package tunnel joins gateways by links: authenticated QUIC connections that
-// carry streams, HTTP/3 requests, probes and control frames from one cluster to
+// Package tunnel joins gateways by links: authenticated connections, of QUIC and in
+// its absence of TLS, that carry streams, HTTP/3 requests, probes and control frames from one cluster to
 // another. Package gateway is its user; it and its subpackages are the only ones
 // that know quic-go.
 //
@@ -42,6 +42,9 @@
 // that it dialed, where HTTP requests need connections that the other side dials
 // for us to call back on.
 //
-// The seams for what is to come: more connections under load; a TLS lane beside QUIC behind the same two calls,
-// [Node.OpenStream] and [Node.RoundTrip]; paths over a third cluster.
+// Where UDP does not come through, a link runs on TLS over TCP instead, behind the
+// same two calls, [Node.OpenStream] and [Node.RoundTrip]: subpackage ladder says when,
+// subpackage lane is its connection, climb.go runs the one and pool.go keeps the others.
+//
+// The seams for what is to come: more connections under load; paths over a third cluster.
 package tunnel

@@ -250,7 +250,7 @@ func (t *flowTable) find(id quic.StreamID) *flowEnd {
 func (n *Node) receiveDatagrams(c *connection) {
 	l := c.link.Load()
 	for {
-		b, err := c.qc.ReceiveDatagram(c.qc.Context())
+		b, err := c.quic.ReceiveDatagram(c.qc.Context())
 		if err != nil {
 			return
 		}

@@ -15,6 +15,7 @@ import (
 type gate struct {
 	limit    int64 // accepted connections
 	accepted atomic.Int64
+	lane     atomic.Int64 // accepted connections of TLS
 	open     atomic.Int64 // handshakes in progress
 	unproven *rate.Limiter
 	own      func() *x509.Certificate // our certificate of now
@@ -57,6 +58,28 @@ func (g *gate) complete(qc *quic.Conn) bool {
 	context.AfterFunc(qc.Context(), func() { g.accepted.Add(-1) })
 	return within
 }
+
+// admitLane gives a TCP connection its place; leaveLane must follow true.
+func (g *gate) admitLane() bool {
+	if g.lane.Add(1) > maxLaneInbound {
+		g.lane.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (g *gate) leaveLane() { g.lane.Add(-1) }
+
+// greet gives a handshake on TCP its place; greeted must follow true.
+func (g *gate) greet() bool {
+	if g.open.Add(1) > maxHandshakes {
+		g.open.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (g *gate) greeted() { g.open.Add(-1) }
 
 func (g *gate) handshaking() int64 { return g.open.Load() }
 

@@ -15,7 +15,7 @@ import (
 // cancelled and its receiving side was read to the end or cancelled, and Close
 // must not run while Write does.
 type half struct {
-	qs   *quic.Stream
+	qs   duplex
 	conn *connection
 
 	// writing is held by Write and by what must not run beside it.

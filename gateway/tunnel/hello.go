@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/quic-go/quic-go"
-
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
@@ -64,12 +62,11 @@ func (n *Node) checkHello(own, peer *wire.Hello, remote Remote) error {
 
 // sayHello is the dialing side. It returns the control stream, standing after the
 // hellos, and the peer's hello.
-func (n *Node) sayHello(ctx context.Context, c *connection, link wire.ID, number uint32) (*quic.Stream, *wire.FrameReader, *wire.Hello, error) {
-	s, err := c.qc.OpenStreamSync(ctx)
+func (n *Node) sayHello(ctx context.Context, c *connection, link wire.ID, number uint32) (duplex, *wire.FrameReader, *wire.Hello, error) {
+	s, err := c.openControl(ctx)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	s.SetPriority(0, false) // before all payload
 	own := n.ownHello(link, number)
 	b, err := wire.AppendHello(wire.AppendKind(nil, wire.KindControl), own)
 	if err != nil {
@@ -96,12 +93,11 @@ func (n *Node) sayHello(ctx context.Context, c *connection, link wire.ID, number
 
 // hearHello is the accepting side up to the peer's hello; the answer is sent by
 // the caller once the connection has its place.
-func (n *Node) hearHello(ctx context.Context, c *connection) (*quic.Stream, *wire.FrameReader, *wire.Hello, error) {
-	s, err := c.qc.AcceptStream(ctx)
+func (n *Node) hearHello(ctx context.Context, c *connection) (duplex, *wire.FrameReader, *wire.Hello, error) {
+	s, err := c.acceptControl(ctx)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	s.SetPriority(0, false) // before all payload
 	setDeadline(ctx, s)
 	kind, err := wire.ReadKind(s)
 	if err != nil {
@@ -118,7 +114,7 @@ func (n *Node) hearHello(ctx context.Context, c *connection) (*quic.Stream, *wir
 	if err := n.checkHello(n.ownHello(peer.Link, peer.Connection), peer, c.remote); err != nil {
 		return nil, nil, nil, err
 	}
-	if want := alpnOf(peer.Connection); want != c.qc.ConnectionState().TLS.NegotiatedProtocol {
+	if want := alpnOf(c.lane(), peer.Connection); want != c.qc.ConnectionState().TLS.NegotiatedProtocol {
 		return nil, nil, nil, refuseHello(wire.Protocol, "connection %d is not of protocol %s", peer.Connection, want)
 	}
 	return s, frames, peer, nil
@@ -137,7 +133,7 @@ func readHello(frames *wire.FrameReader) (*wire.Hello, error) {
 }
 
 // answerHello sends the accepting side's hello.
-func (n *Node) answerHello(s *quic.Stream, peer *wire.Hello) error {
+func (n *Node) answerHello(s duplex, peer *wire.Hello) error {
 	b, err := wire.AppendHello(nil, n.ownHello(peer.Link, peer.Connection))
 	if err != nil {
 		return err
@@ -148,8 +144,36 @@ func (n *Node) answerHello(s *quic.Stream, peer *wire.Hello) error {
 	return s.SetDeadline(time.Time{})
 }
 
+// openControl opens the first stream of a connection.
+func (c *connection) openControl(ctx context.Context) (duplex, error) {
+	if c.tcp != nil {
+		return c.tcp.Open(), nil
+	}
+	s, err := c.quic.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.SetPriority(0, false) // before all payload
+	return s, nil
+}
+
+// acceptControl accepts it at the other end.
+func (c *connection) acceptControl(ctx context.Context) (duplex, error) {
+	if c.tcp != nil {
+		stop := context.AfterFunc(ctx, func() { c.cut(wire.DeadlineExceeded) })
+		defer stop()
+		return c.tcp.Accept()
+	}
+	s, err := c.quic.AcceptStream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.SetPriority(0, false) // before all payload
+	return s, nil
+}
+
 // setDeadline gives a stream the context's deadline.
-func setDeadline(ctx context.Context, s *quic.Stream) {
+func setDeadline(ctx context.Context, s duplex) {
 	if d, ok := ctx.Deadline(); ok {
 		_ = s.SetDeadline(d)
 	}

@@ -21,9 +21,9 @@ import (
 )
 
 // httpPair stands up two gateways on loopback whose far end serves h.
-func httpPair(t testing.TB, h http.HandlerFunc) *tunneltest.Gateway {
+func httpPair(t testing.TB, c tunneltest.Config, h http.HandlerFunc) *tunneltest.Gateway {
 	t.Helper()
-	_, a, _ := pair(t, tunneltest.Config{Loopback: true}, tunneltest.Echo(), tunneltest.Handler{HTTP: h})
+	_, a, _ := pair(t, c, tunneltest.Echo(), tunneltest.Handler{HTTP: h})
 	return a
 }
 
@@ -47,8 +47,10 @@ func failure(t testing.TB, a *tunneltest.Gateway, h *wire.Header, req *http.Requ
 	return err
 }
 
-func TestRequestArrivesAsItIs(t *testing.T) {
-	a := httpPair(t, func(w http.ResponseWriter, r *http.Request) {
+func TestRequestArrivesAsItIs(t *testing.T) { eachLane(t, testRequestArrivesAsItIs) }
+
+func testRequestArrivesAsItIs(t *testing.T, c tunneltest.Config) {
+	a := httpPair(t, c, func(w http.ResponseWriter, r *http.Request) {
 		remote, ok := tunnel.RemoteFrom(r.Context())
 		if !ok || remote.Cluster != "east" || remote.Gateway != "gw1" {
 			t.Errorf("remote %+v", remote)
@@ -136,7 +138,11 @@ func TestRequestsWaitForTheFirstHTTPConnection(t *testing.T) {
 }
 
 func TestRequestWithoutUserAgentGetsNone(t *testing.T) {
-	a := httpPair(t, func(w http.ResponseWriter, r *http.Request) {
+	eachLane(t, testRequestWithoutUserAgentGetsNone)
+}
+
+func testRequestWithoutUserAgentGetsNone(t *testing.T, c tunneltest.Config) {
+	a := httpPair(t, c, func(w http.ResponseWriter, r *http.Request) {
 		if len(r.Header) != 0 {
 			t.Errorf("header fields %v", r.Header)
 		}
@@ -149,8 +155,10 @@ func TestRequestWithoutUserAgentGetsNone(t *testing.T) {
 	_ = resp.Body.Close()
 }
 
-func TestTrailersBothWays(t *testing.T) {
-	a := httpPair(t, func(w http.ResponseWriter, r *http.Request) {
+func TestTrailersBothWays(t *testing.T) { eachLane(t, testTrailersBothWays) }
+
+func testTrailersBothWays(t *testing.T, c tunneltest.Config) {
+	a := httpPair(t, c, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Trailer", "Grpc-Status")
 		body, _ := io.ReadAll(r.Body)
 		if string(body) != "request" || r.Trailer.Get("X-Sum") != "42" {
@@ -174,8 +182,10 @@ func TestTrailersBothWays(t *testing.T) {
 }
 
 // What gRPC's bidirectional streams do: the answer runs while the request does.
-func TestFullDuplex(t *testing.T) {
-	a := httpPair(t, func(w http.ResponseWriter, r *http.Request) {
+func TestFullDuplex(t *testing.T) { eachLane(t, testFullDuplex) }
+
+func testFullDuplex(t *testing.T, c tunneltest.Config) {
+	a := httpPair(t, c, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusOK)
 		_ = http.NewResponseController(w).Flush()
 		buf := make([]byte, 16)
@@ -209,8 +219,10 @@ func TestFullDuplex(t *testing.T) {
 	}
 }
 
-func TestInformationalResponses(t *testing.T) {
-	a := httpPair(t, func(w http.ResponseWriter, _ *http.Request) {
+func TestInformationalResponses(t *testing.T) { eachLane(t, testInformationalResponses) }
+
+func testInformationalResponses(t *testing.T, c tunneltest.Config) {
+	a := httpPair(t, c, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Link", "</a.css>")
 		w.Header().Set("Isthmus-Status", "denied")
 		w.WriteHeader(http.StatusEarlyHints)
@@ -235,8 +247,10 @@ func TestInformationalResponses(t *testing.T) {
 	}
 }
 
-func TestRefusedRequest(t *testing.T) {
-	a := httpPair(t, func(w http.ResponseWriter, _ *http.Request) {
+func TestRefusedRequest(t *testing.T) { eachLane(t, testRefusedRequest) }
+
+func testRefusedRequest(t *testing.T, c tunneltest.Config) {
+	a := httpPair(t, c, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Leak", "internal")
 		tunnel.Refuse(&wrapper{w}, wire.Reply{Status: wire.NoEndpoint, Message: "none ready", RetryAfter: time.Second})
 		if _, err := w.Write([]byte("body")); err == nil {
@@ -256,8 +270,12 @@ type wrapper struct{ http.ResponseWriter }
 func (w *wrapper) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func TestCancelledRequestReachesTheFarEnd(t *testing.T) {
+	eachLane(t, testCancelledRequestReachesTheFarEnd)
+}
+
+func testCancelledRequestReachesTheFarEnd(t *testing.T, c tunneltest.Config) {
 	began, ended := make(chan struct{}), make(chan struct{})
-	a := httpPair(t, func(w http.ResponseWriter, r *http.Request) {
+	a := httpPair(t, c, func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 		close(began)
 		<-r.Context().Done()
@@ -277,12 +295,14 @@ func TestCancelledRequestReachesTheFarEnd(t *testing.T) {
 	_ = resp.Body.Close()
 }
 
-func TestAbortedResponseIsNotWhole(t *testing.T) {
+func TestAbortedResponseIsNotWhole(t *testing.T) { eachLane(t, testAbortedResponseIsNotWhole) }
+
+func testAbortedResponseIsNotWhole(t *testing.T, c tunneltest.Config) {
 	for name, stop := range map[string]func(){
 		"abort": func() { panic(http.ErrAbortHandler) },
 		"bug":   func() { panic("bug") },
 	} {
-		a := httpPair(t, func(w http.ResponseWriter, _ *http.Request) {
+		a := httpPair(t, c, func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write(make([]byte, 10<<10))
 			stop()
 		})
@@ -297,16 +317,20 @@ func TestAbortedResponseIsNotWhole(t *testing.T) {
 	}
 }
 
-func TestRequestWithoutFactsIsRefused(t *testing.T) {
-	a := httpPair(t, func(http.ResponseWriter, *http.Request) { t.Error("served") })
+func TestRequestWithoutFactsIsRefused(t *testing.T) { eachLane(t, testRequestWithoutFactsIsRefused) }
+
+func testRequestWithoutFactsIsRefused(t *testing.T, c tunneltest.Config) {
+	a := httpPair(t, c, func(http.ResponseWriter, *http.Request) { t.Error("served") })
 	err := failure(t, a, &wire.Header{}, request(t, http.MethodGet, "http://x/", nil))
 	if _, ok := errors.AsType[*wire.FieldError](err); !ok {
 		t.Errorf("err %v", err)
 	}
 }
 
-func TestLargeBodiesBothWays(t *testing.T) {
-	a := httpPair(t, tunneltest.Echo().HTTP)
+func TestLargeBodiesBothWays(t *testing.T) { eachLane(t, testLargeBodiesBothWays) }
+
+func testLargeBodiesBothWays(t *testing.T, c tunneltest.Config) {
+	a := httpPair(t, c, tunneltest.Echo().HTTP)
 	const size = 32 << 20
 	body := io.LimitReader(zeros{}, size)
 	resp, err := a.RoundTrip("west", echoHeader(), request(t, http.MethodPost, "http://x/", body))

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/quic-go/quic-go"
-
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
 
@@ -130,7 +128,7 @@ func (n *Node) serveStreams(c *connection) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for {
-		qs, err := c.qc.AcceptStream(c.qc.Context())
+		qs, err := c.quic.AcceptStream(c.qc.Context())
 		if err != nil {
 			return
 		}
@@ -140,7 +138,7 @@ func (n *Node) serveStreams(c *connection) {
 
 // serveStream serves one stream. The header is read here and not in the accept
 // loop: the packet with it may have been lost while others came.
-func (n *Node) serveStream(c *connection, qs *quic.Stream) {
+func (n *Node) serveStream(c *connection, qs duplex) {
 	l := c.link.Load()
 	in := &Inbound{Remote: c.remote, half: half{qs: qs, conn: c}, link: l}
 	if status := n.enter(l); status != wire.OK {
@@ -178,7 +176,7 @@ func (n *Node) serveStream(c *connection, qs *quic.Stream) {
 }
 
 // readHeader reads kind and header of a stream, in time.
-func readHeader(qs *quic.Stream, h *wire.Header) error {
+func readHeader(qs duplex, h *wire.Header) error {
 	_ = qs.SetReadDeadline(time.Now().Add(headerTimeout))
 	kind, err := wire.ReadKind(qs)
 	if err != nil {

@@ -27,12 +27,15 @@ type LinkInfo struct {
 	Gateway string
 	// Address is the remote address in use (or tried last).
 	Address string
+	// Lane is what the link runs on.
+	Lane Lane
 	// Dialed is true where this end opened the link.
 	Dialed bool
 	State  LinkState
 	// Reason says why the link is not up: a word of wire.Status or
 	// identity.Reason, or "dial", "timeout", "restarted", "rejected" (the peer
-	// did not accept our identity), "busy", "transport"; empty when up.
+	// did not accept our identity), "busy", "transport", "quiet" (a link of TLS that has
+	// not been heard since QUIC died beside it); empty when up.
 	Reason string
 	// Since is when State was entered.
 	Since time.Time
@@ -41,7 +44,7 @@ type LinkInfo struct {
 	RTT, MinRTT, Jitter time.Duration
 	// Loss is the share of packets lost lately, 0 to 1.
 	Loss float64
-	// BytesSent and BytesReceived count UDP payload over the life of the link.
+	// BytesSent and BytesReceived count UDP or TCP payload over the life of the link.
 	BytesSent, BytesReceived uint64
 	// BandwidthOut and BandwidthIn are how many bytes a second bulk has moved on the
 	// link: towards the peer as measured here, and from it as the peer has told. 0 is
@@ -49,7 +52,7 @@ type LinkInfo struct {
 	BandwidthOut, BandwidthIn uint64
 	// Streams counts open streams and requests, both directions.
 	Streams int
-	// Connections counts QUIC connections.
+	// Connections counts its connections.
 	Connections int
 	// Expires is when the link closes unless an end proves a newer certificate on
 	// it: the earliest end of both ends' certificates. Zero without a link.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -22,6 +23,7 @@ import (
 type link struct {
 	node     *Node
 	id       wire.ID
+	lane     Lane
 	dialed   bool
 	owner    *target // that keeps a dialed link; nil when let go. Guarded by node.mu
 	remote   Remote
@@ -33,6 +35,8 @@ type link struct {
 	features uint64  // that both ends have
 	proofs   *proofs // nil where an end cannot re-authenticate
 	bulk     bulkMeter
+	probes   atomic.Pointer[probes]
+	pool     *pool // connections for a stream each, of the TLS lane
 
 	ctx     context.Context // ends with the link
 	cancel  context.CancelFunc
@@ -74,10 +78,10 @@ type link struct {
 	httpOnce    sync.Once
 }
 
-func (n *Node) newLink(id wire.ID, remote Remote, instance wire.ID, address string) *link {
+func (n *Node) newLink(on Lane, id wire.ID, remote Remote, instance wire.ID, address string) *link {
 	now := time.Now()
 	l := &link{
-		node: n, id: id, remote: remote, instance: instance, address: address, born: now,
+		node: n, lane: on, id: id, remote: remote, instance: instance, address: address, born: now,
 		out: newOutbox(), drained: make(chan struct{}), succeeded: make(chan struct{}), httpOpen: make(chan struct{}),
 		extended:    make(chan struct{}, 1),
 		connections: make(map[uint32]*connection), state: StateConnecting, since: now,
@@ -86,17 +90,17 @@ func (n *Node) newLink(id wire.ID, remote Remote, instance wire.ID, address stri
 	l.staying, l.leave = context.WithCancel(l.ctx)
 	l.raw.Store(&[]*connection{})
 	l.http.Store(&[]*connection{})
-	l.meters.streamIn = n.metrics.stream(remote.Cluster, inboundDirection, carrierStream)
-	l.meters.streamOut = n.metrics.stream(remote.Cluster, outboundDirection, carrierStream)
-	l.meters.flowIn = n.metrics.stream(remote.Cluster, inboundDirection, carrierFlow)
-	l.meters.flowOut = n.metrics.stream(remote.Cluster, outboundDirection, carrierFlow)
+	l.meters.streamIn = n.metrics.stream(remote.Cluster, on, inboundDirection, carrierStream)
+	l.meters.streamOut = n.metrics.stream(remote.Cluster, on, outboundDirection, carrierStream)
+	l.meters.flowIn = n.metrics.stream(remote.Cluster, on, inboundDirection, carrierFlow)
+	l.meters.flowOut = n.metrics.stream(remote.Cluster, on, outboundDirection, carrierFlow)
 	l.meters.datagramIn = n.metrics.datagrams.WithLabelValues(remote.Cluster, inboundDirection, pathDatagram)
 	l.meters.datagramOut = n.metrics.datagrams.WithLabelValues(remote.Cluster, outboundDirection, pathDatagram)
 	l.meters.frameIn = n.metrics.datagrams.WithLabelValues(remote.Cluster, inboundDirection, pathStream)
 	l.meters.frameOut = n.metrics.datagrams.WithLabelValues(remote.Cluster, outboundDirection, pathStream)
 	l.meters.datagramLost = n.metrics.lost.WithLabelValues(remote.Cluster, "unknown_flow")
-	l.meters.httpIn = n.metrics.stream(remote.Cluster, inboundDirection, carrierHTTP)
-	l.meters.httpOut = n.metrics.stream(remote.Cluster, outboundDirection, carrierHTTP)
+	l.meters.httpIn = n.metrics.stream(remote.Cluster, on, inboundDirection, carrierHTTP)
+	l.meters.httpOut = n.metrics.stream(remote.Cluster, on, outboundDirection, carrierHTTP)
 	return l
 }
 
@@ -141,7 +145,7 @@ func (l *link) publish() {
 		switch {
 		case c.client != nil:
 			http = append(http, c)
-		case alpnOf(c.number) == alpnRaw:
+		case c.quic != nil && c.number < httpNumber:
 			raw = append(raw, c)
 		}
 	}
@@ -160,6 +164,46 @@ func (l *link) httpReady() { l.httpOnce.Do(func() { close(l.httpOpen) }) }
 func (l *link) up() {
 	l.transit(func() bool {
 		if l.state != StateConnecting {
+			return false
+		}
+		l.state, l.reason = StateUp, ""
+		return true
+	})
+}
+
+// reasonQuiet: a TLS link that has not been heard since the QUIC one beside it died.
+const reasonQuiet = "quiet"
+
+// doubt takes a TLS link out of use until it is heard: QUIC has just died in silence,
+// and what has died may be the path or the gateway. A lane that works was heard a
+// moment ago.
+func (l *link) doubt(now time.Time) {
+	p := l.probes.Load()
+	if l.lane != LaneTLS || p == nil || p.quiet(now) < p.interval+p.interval/2 {
+		return
+	}
+	l.transit(func() bool {
+		if l.state != StateUp {
+			return false
+		}
+		l.state, l.reason = StateConnecting, reasonQuiet
+		return true
+	})
+}
+
+// heardAgain takes doubt back.
+func (l *link) heardAgain() {
+	if l.lane != LaneTLS {
+		return
+	}
+	l.mu.Lock()
+	doubted := l.state == StateConnecting && l.reason == reasonQuiet
+	l.mu.Unlock()
+	if !doubted {
+		return
+	}
+	l.transit(func() bool {
+		if l.state != StateConnecting || l.reason != reasonQuiet {
 			return false
 		}
 		l.state, l.reason = StateUp, ""
@@ -202,6 +246,9 @@ func (l *link) peerDrain() {
 // close ends the link and all its connections, at once. Only the first call
 // counts.
 func (l *link) close(status wire.Status, cause error) {
+	if errors.Is(cause, errDeaf) || errors.Is(cause, errUnheard) {
+		l.node.fellSilent(l)
+	}
 	var open []*connection
 	first := l.transit(func() bool {
 		if l.err != nil {
@@ -249,6 +296,14 @@ func (l *link) transit(f func() bool) bool {
 		notify(n.changes)
 	}
 	return changed
+}
+
+// controlled reports whether the control connection is alive.
+func (l *link) controlled() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.connections[controlNumber]
+	return c != nil && c.alive()
 }
 
 // cause is why the link ended, nil while it lives.
@@ -312,7 +367,7 @@ func (l *link) info() LinkInfo {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := LinkInfo{
-		Cluster: l.remote.Cluster, Gateway: l.remote.Gateway, Address: l.address, Dialed: l.dialed,
+		Cluster: l.remote.Cluster, Gateway: l.remote.Gateway, Address: l.address, Dialed: l.dialed, Lane: l.lane,
 		State: l.state, Reason: l.reason, Since: l.since,
 		RTT: s.rtt, MinRTT: s.least, Jitter: s.jitter, Loss: s.loss,
 		BytesSent: s.bytesSent, BytesReceived: s.bytesReceived,

@@ -29,15 +29,15 @@ const (
 // metrics are the instruments of a node. Series with a cluster go when the
 // cluster stops being a peer, those with a gateway when its last link goes.
 type metrics struct {
-	links      *prometheus.GaugeVec     // cluster, state
-	open       *prometheus.GaugeVec     // cluster, direction, carrier
-	opened     *prometheus.CounterVec   // cluster, direction, carrier
+	links      *prometheus.GaugeVec     // cluster, lane, state
+	open       *prometheus.GaugeVec     // cluster, lane, direction, carrier
+	opened     *prometheus.CounterVec   // cluster, lane, direction, carrier
 	refused    *prometheus.CounterVec   // cluster, direction, reason
 	bytes      *prometheus.CounterVec   // cluster, direction
+	handshakes *prometheus.HistogramVec // cluster, lane
+	dials      *prometheus.CounterVec   // cluster, lane, result
 	datagrams  *prometheus.CounterVec   // cluster, direction, path
 	lost       *prometheus.CounterVec   // cluster, reason
-	handshakes *prometheus.HistogramVec // cluster
-	dials      *prometheus.CounterVec   // cluster, result
 	closed     *prometheus.CounterVec   // cluster, reason
 	rtt        *prometheus.GaugeVec     // cluster, gateway
 	loss       *prometheus.GaugeVec     // cluster, gateway
@@ -63,19 +63,19 @@ func newMetrics(n *Node) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "isthmus", Subsystem: "tunnel", Name: name, Help: help}, value)
 	}
 	return &metrics{
-		links:     gauge("links", "Links, by state.", "cluster", "state"),
-		open:      gauge("streams_open", "Streams and requests in progress.", "cluster", "direction", "carrier"),
-		opened:    counter("streams_opened_total", "Streams and requests begun.", "cluster", "direction", "carrier"),
-		refused:   counter("streams_refused_total", "Streams and requests refused by the tunnel or the far gateway, by status.", "cluster", "direction", "reason"),
-		bytes:     counter("bytes_total", "Bytes of UDP payload on links.", "cluster", "direction"),
+		links:   gauge("links", "Links, by lane (quic, tls) and state.", "cluster", "lane", "state"),
+		open:    gauge("streams_open", "Streams and requests in progress.", "cluster", "lane", "direction", "carrier"),
+		opened:  counter("streams_opened_total", "Streams and requests begun.", "cluster", "lane", "direction", "carrier"),
+		refused: counter("streams_refused_total", "Streams and requests refused by the tunnel or the far gateway, by status.", "cluster", "direction", "reason"),
+		bytes:   counter("bytes_total", "Bytes of UDP and TCP payload on links.", "cluster", "direction"),
 		datagrams: counter("datagrams_total", "Datagrams of flows received (in) and sent (out), as QUIC datagrams or, where they do not fit one, on the flow's stream.", "cluster", "direction", "path"),
 		lost:      counter("datagrams_dropped_total", "Datagrams of flows that came in and were dropped, by reason.", "cluster", "reason"),
 		handshakes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "isthmus", Subsystem: "tunnel", Name: "handshake_seconds",
-			Help:    "Time to dial one connection: resolving, QUIC handshake and hello.",
+			Help:    "Time to dial one connection: resolving, handshake and hello.",
 			Buckets: []float64{.002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
-		}, []string{"cluster"}),
-		dials:  counter("dials_total", "Attempts to dial a connection, by result (ok or the reason).", "cluster", "result"),
+		}, []string{"cluster", "lane"}),
+		dials:  counter("dials_total", "Attempts to dial a connection, by result (ok or the reason).", "cluster", "lane", "result"),
 		closed: counter("links_closed_total", "Links that ended, by reason.", "cluster", "reason"),
 		rtt:    gauge("rtt_seconds", "Smoothed round trip of probes, of the best link.", "cluster", "gateway"),
 		loss:   gauge("loss_ratio", "Share of packets lost lately, of the best link.", "cluster", "gateway"),
@@ -89,7 +89,7 @@ func newMetrics(n *Node) *metrics {
 		expires:           gauge("certificate_end_seconds", "Unix time at which the first link to the gateway closes unless a newer certificate is proven on it.", "cluster", "gateway"),
 		window:            read("window_bytes", "Receive windows granted to all connections.", func() float64 { return float64(n.windows.used.Load()) }),
 		budget:            read("window_budget_bytes", "Bound of window_bytes.", func() float64 { return float64(n.windows.budget) }),
-		inbound:           read("handshakes_open", "Inbound handshakes in progress.", func() float64 { return float64(n.gate.handshaking()) }),
+		inbound:           read("handshakes_open", "Inbound handshakes in progress, of both lanes.", func() float64 { return float64(n.gate.handshaking()) }),
 	}
 }
 
@@ -115,10 +115,10 @@ type streamMeter struct {
 	opened prometheus.Counter
 }
 
-func (m *metrics) stream(cluster, direction, carrier string) streamMeter {
+func (m *metrics) stream(cluster string, on Lane, direction, carrier string) streamMeter {
 	return streamMeter{
-		open:   m.open.WithLabelValues(cluster, direction, carrier),
-		opened: m.opened.WithLabelValues(cluster, direction, carrier),
+		open:   m.open.WithLabelValues(cluster, string(on), direction, carrier),
+		opened: m.opened.WithLabelValues(cluster, string(on), direction, carrier),
 	}
 }
 

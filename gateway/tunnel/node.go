@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 
@@ -35,6 +36,9 @@ type Node struct {
 	// its stream numbers would be of the wrong parity for HTTP/3's check.
 	server, callbackServer *http3.Server
 	client                 *http3.Transport
+	// laneServer serves requests on the TLS lane, from connections in laneConns.
+	laneServer *http.Server
+	laneConns  *handed
 
 	roster   atomic.Pointer[roster]
 	routes   atomic.Pointer[routes]
@@ -52,7 +56,7 @@ type Node struct {
 	// connsMu guards conns. It is a leaf: quic-go calls us with locks of its own
 	// held (growWindow), so nothing of quic-go is called under it.
 	connsMu sync.Mutex
-	conns   map[*quic.Conn]*connection
+	conns   map[channel]*connection
 
 	// mu guards the rest. A link's mu may be taken under it, not the reverse, and
 	// nothing of quic-go is called under it.
@@ -76,7 +80,7 @@ func New(o Options) (*Node, error) {
 		windows: newWindows(o.WindowBudget),
 		changes: make(chan struct{}, 1),
 		idle:    make(chan struct{}, 1),
-		conns:   make(map[*quic.Conn]*connection),
+		conns:   make(map[channel]*connection),
 		targets: make(map[string]*target),
 		links:   make(map[*link]struct{}),
 	}
@@ -104,6 +108,7 @@ func New(o Options) (*Node, error) {
 		n.transport.StatelessResetKey = &key
 	}
 	n.server, n.callbackServer = n.httpServer(), n.httpServer()
+	n.laneServer, n.laneConns = n.newLaneServer(), newHanded()
 	n.client = &http3.Transport{
 		DisableCompression:     true, // bodies pass as they are
 		MaxResponseHeaderBytes: maxHTTPHeader,
@@ -155,6 +160,12 @@ func (n *Node) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	n.spawn(func() { failed <- n.accept(work, listener) })
 	n.spawn(func() { n.keep(work) })
+	if n.o.TLS != nil {
+		n.spawn(func() { _ = n.laneServer.Serve(n.laneConns) })
+		if n.o.TLS.Listener != nil {
+			n.spawn(func() { n.acceptLane(work) })
+		}
+	}
 
 	select {
 	case <-ctx.Done():
@@ -166,8 +177,12 @@ func (n *Node) Run(ctx context.Context) error {
 	// with a word that tells peers not to wait for us, and the socket last.
 	n.end()
 	_ = listener.Close()
+	if n.o.TLS != nil && n.o.TLS.Listener != nil {
+		_ = n.o.TLS.Listener.Close()
+	}
 	n.closeAll(wire.Draining)
 	stop()
+	_ = n.laneServer.Close()
 	n.closeAll(wire.Draining) // what was in the middle of a handshake
 	n.wg.Wait()
 	_ = n.transport.Close()

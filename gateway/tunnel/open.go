@@ -80,10 +80,13 @@ var (
 	errGone     = errors.New("connections have ended")
 )
 
-func hasRaw(l *link) bool { return len(*l.raw.Load()) > 0 }
+func hasRaw(l *link) bool { return len(*l.raw.Load()) > 0 || l.pool.ready() }
 
 // open opens a stream on one of the link's connections and queues opening.
 func (l *link) open(ctx context.Context, flow bool, opening []byte, began func(*Stream)) (*Stream, error) {
+	if l.pool != nil {
+		return l.openTurn(ctx, opening, began)
+	}
 	connections, meter := *l.raw.Load(), &l.meters.streamOut
 	if flow {
 		connections, meter = l.flowCarriers(), &l.meters.flowOut
@@ -96,7 +99,7 @@ func (l *link) open(ctx context.Context, flow bool, opening []byte, began func(*
 			break
 		}
 		tried[i] = c
-		qs, err := c.qc.OpenStream()
+		qs, err := c.quic.OpenStream()
 		if err != nil {
 			if _, ok := errors.AsType[*quic.StreamLimitReachedError](err); ok {
 				result = errNoCredit
@@ -119,17 +122,22 @@ func (l *link) open(ctx context.Context, flow bool, opening []byte, began func(*
 			cancelled(qs)
 			continue // nothing was queued
 		}
-		c.streams.Add(1)
-		l.streams.Add(1)
-		l.node.outbound.Add(1)
-		meter.began()
+		l.opened(s)
 		return s, nil
 	}
 	return nil, result
 }
 
+// opened counts a stream that was opened.
+func (l *link) opened(s *Stream) {
+	s.conn.streams.Add(1)
+	l.streams.Add(1)
+	l.node.outbound.Add(1)
+	s.meter.began()
+}
+
 // writeUntil writes b, at most until ctx ends.
-func writeUntil(ctx context.Context, qs *quic.Stream, b []byte) error {
+func writeUntil(ctx context.Context, qs duplex, b []byte) error {
 	stop := context.AfterFunc(ctx, func() { _ = qs.SetWriteDeadline(time.Unix(1, 0)) })
 	_, err := qs.Write(b)
 	if stop() || err != nil {

@@ -22,6 +22,9 @@ type Options struct {
 	// *net.UDPConn: any wrapper costs segmentation offload, ECN and batching.
 	// The node does not close it.
 	PacketConn net.PacketConn
+	// TLS configures the lane that carries links where UDP does not come through; nil
+	// turns it off.
+	TLS *TLSOptions
 	// Identity holds the SVID and the bundles; required.
 	Identity *identity.Source
 	// Cluster and Gateway are the own names, DNS labels; required.
@@ -127,6 +130,13 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Resolve == nil {
 		o.Resolve = resolver{family(o.PacketConn.LocalAddr())}.resolve
+	}
+	if o.TLS != nil {
+		t := *o.TLS
+		if t.Dial == nil {
+			t.Dial = new(net.Dialer).DialContext
+		}
+		o.TLS = &t
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

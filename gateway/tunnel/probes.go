@@ -3,6 +3,7 @@ package tunnel
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/tunnel/liveness"
@@ -11,11 +12,47 @@ import (
 
 // probes runs the Prober of a link on its control connection.
 type probes struct {
-	link    *link
-	control *connection
+	link     *link
+	control  *connection
+	interval time.Duration
+	// late is set while the link has not been heard for long enough to look for another.
+	late atomic.Bool
 
 	mu     sync.Mutex
 	prober *liveness.Prober
+}
+
+// laneSlower is how much slower a TLS link is probed: what TCP has lost comes later,
+// and everything behind it, so that silence means less there.
+const laneSlower = 2
+
+// lateAfter is how many missed probes make a QUIC link doubtful.
+const lateAfter = 3
+
+func newProbes(l *link, control *connection) *probes {
+	interval := l.node.o.ProbeInterval
+	if l.lane == LaneTLS {
+		interval *= laneSlower
+	}
+	return &probes{link: l, control: control, interval: interval, prober: liveness.New(interval, time.Now())}
+}
+
+// quiet is how long the link has not been heard.
+func (p *probes) quiet(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.prober.Quiet(now)
+}
+
+// watch looks whether the link has become doubtful, or is so no longer.
+func (p *probes) watch(now time.Time) {
+	l := p.link
+	if l.lane == LaneTLS || l.node.o.TLS == nil {
+		return
+	}
+	if late := p.quiet(now) >= lateAfter*p.interval; p.late.Swap(late) != late {
+		l.node.climb(l.remote)
+	}
 }
 
 var (
@@ -27,7 +64,7 @@ var (
 func (p *probes) send() {
 	l, m := p.link, p.link.node.metrics.probes
 	sent, lateTicks := m.WithLabelValues("sent"), m.WithLabelValues("late")
-	ticker := time.NewTicker(l.node.o.ProbeInterval / 2)
+	ticker := time.NewTicker(p.interval / 2)
 	defer ticker.Stop()
 	var buf []byte
 	for {
@@ -43,6 +80,7 @@ func (p *probes) send() {
 		if late {
 			lateTicks.Inc()
 		}
+		p.watch(time.Now())
 		switch v {
 		case liveness.Alive:
 		case liveness.Deaf:
@@ -65,30 +103,35 @@ func (p *probes) send() {
 
 // receive takes probes until the link ends.
 func (p *probes) receive() {
-	l := p.link
-	heard := l.node.metrics.probes.WithLabelValues("heard")
 	for {
-		b, err := p.control.qc.ReceiveDatagram(l.ctx)
+		b, err := p.control.quic.ReceiveDatagram(p.link.ctx)
 		if err != nil {
 			return
 		}
-		var probe wire.Probe
-		is, err := wire.ParseProbe(b, &probe)
-		if err != nil {
-			l.close(wire.Protocol, err)
-			return
-		}
-		if !is {
-			continue
-		}
-		heard.Inc()
-		p.mu.Lock()
-		s := p.prober.Receive(time.Now(), &probe)
-		p.mu.Unlock()
-		l.path.addProbes(s.Sent, s.Got)
-		if s.Measured {
-			l.path.sample(s.RTT)
-			l.rttNanos.Store(int64(l.path.delay()))
-		}
+		p.take(b)
 	}
+}
+
+// take takes a datagram.
+func (p *probes) take(b []byte) {
+	l := p.link
+	var probe wire.Probe
+	is, err := wire.ParseProbe(b, &probe)
+	if err != nil {
+		l.close(wire.Protocol, err)
+		return
+	}
+	if !is {
+		return
+	}
+	l.node.metrics.probes.WithLabelValues("heard").Inc()
+	p.mu.Lock()
+	s := p.prober.Receive(time.Now(), &probe)
+	p.mu.Unlock()
+	l.path.addProbes(s.Sent, s.Got)
+	if s.Measured {
+		l.path.sample(s.RTT)
+		l.rttNanos.Store(int64(l.path.delay()))
+	}
+	l.heardAgain()
 }

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 
 	"github.com/quic-go/quic-go"
@@ -56,6 +57,9 @@ func reasonOf(err error) string {
 		default:
 			return reasonTransport
 		}
+	}
+	if _, ok := errors.AsType[tls.AlertError](err); ok {
+		return reasonRejected // what the other end said in the handshake on TCP
 	}
 	if timedOut(err) {
 		return reasonTimeout

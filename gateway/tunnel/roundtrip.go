@@ -160,6 +160,9 @@ func (c *connection) requestError(ctx context.Context, l *link, err error, deliv
 		// The connection went away, or GOAWAY came, before anything was sent.
 		return c.linkError(err, false)
 	}
+	if c.tcp != nil {
+		return c.laneError(l, err)
+	}
 	if e, ok := errors.AsType[*quic.StreamError](err); ok {
 		if e.Remote && http3.ErrCode(e.ErrorCode) == http3.ErrCodeRequestRejected {
 			// RFC 9114, 4.1.1: not processed at all. It crossed GOAWAY.

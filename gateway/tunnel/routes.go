@@ -3,6 +3,7 @@ package tunnel
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/wire"
 )
@@ -25,20 +26,24 @@ func (n *Node) reroute() {
 // reached, on those that it dialed. So each side chooses its own path, and a
 // gateway behind NAT is called back.
 //
+// QUIC comes first. The TLS lane is for a gateway that QUIC does not reach, or has
+// lost more than once lately (package ladder).
+//
 // A gateway that the roster calls draining is the last choice, but one: a link
 // whose peer has not said so itself is up. The roster may be older than a
 // restart, and the one that would correct it comes over this very link.
 func (n *Node) rebuild() {
-	type gateway struct{ cluster, name string }
-	dialed := make(map[gateway]bool)
+	now := time.Now()
+	n.inform(now)
+	best := make(map[Remote]int)
 	for l := range n.links {
-		if l.dialed && l.takes() {
-			dialed[gateway{l.remote.Cluster, l.remote.Gateway}] = true
+		if have, ok := best[l.remote]; l.takes() && (!ok || n.rank(l, now) < have) {
+			best[l.remote] = n.rank(l, now)
 		}
 	}
 	r, leaving := make(routes), make(routes)
 	for l := range n.links {
-		if !l.takes() || !l.dialed && dialed[gateway{l.remote.Cluster, l.remote.Gateway}] {
+		if !l.takes() || n.rank(l, now) > best[l.remote] {
 			continue
 		}
 		if g, ok := n.roster.Load().gateway(l.remote); ok && g.Draining {
@@ -60,6 +65,21 @@ func (n *Node) rebuild() {
 	n.routes.Store(&r)
 	n.httpNews.wake()
 	n.countLinks()
+}
+
+// rank orders the links to one gateway: only those of the least are used. mu is held.
+func (n *Node) rank(l *link, now time.Time) int {
+	rank := 0
+	if !l.dialed {
+		rank = 1
+	}
+	switch {
+	case l.lane == LaneTLS:
+		return rank + 2
+	case !n.trusts(l.remote, now):
+		return rank + 4
+	}
+	return rank
 }
 
 // pick returns the best link to cluster among those that ok accepts and that
@@ -165,7 +185,9 @@ func (n *Node) Links() []LinkInfo {
 func (n *Node) linkless() []*target {
 	linked := make(map[*target]bool, len(n.links))
 	for l := range n.links {
-		linked[l.owner] = true
+		if l.lane == LaneQUIC {
+			linked[l.owner] = true
+		}
 	}
 	var all []*target
 	for _, t := range n.targets {
@@ -180,17 +202,20 @@ func (n *Node) linkless() []*target {
 func (n *Node) countLinks() {
 	type series struct {
 		cluster string
+		lane    Lane
 		state   LinkState
 	}
 	counts := make(map[series]int)
 	for cluster := range n.roster.Load().peers {
 		for _, s := range linkStates {
-			counts[series{cluster, s}] = 0
+			for _, on := range lanes {
+				counts[series{cluster, on, s}] = 0
+			}
 		}
 	}
 	add := func(i LinkInfo) {
-		if _, known := counts[series{i.Cluster, i.State}]; known {
-			counts[series{i.Cluster, i.State}]++
+		if _, known := counts[series{i.Cluster, i.Lane, i.State}]; known {
+			counts[series{i.Cluster, i.Lane, i.State}]++
 		}
 	}
 	for l := range n.links {
@@ -200,6 +225,6 @@ func (n *Node) countLinks() {
 		add(t.info())
 	}
 	for s, count := range counts {
-		n.metrics.links.WithLabelValues(s.cluster, string(s.state)).Set(float64(count))
+		n.metrics.links.WithLabelValues(s.cluster, string(s.lane), string(s.state)).Set(float64(count))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"time"
 
@@ -100,6 +101,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			b.inner.Trailer = make(http.Header, len(b.outer.Trailer))
 		}
 		maps.Copy(b.inner.Trailer, b.outer.Trailer)
+	}
+	if b.conn.tcp != nil && err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, b.conn.laneError(b.conn.link.Load(), err)
 	}
 	if _, reset := errors.AsType[*quic.StreamError](err); reset || errors.Is(err, net.ErrClosed) {
 		err = b.conn.streamError(err)

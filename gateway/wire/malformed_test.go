@@ -131,7 +131,7 @@ func TestMalformedHellos(t *testing.T) {
 		"zero instance":            replace("100102030405060708090a0b0c0d0e0f", "00000000000000000000000000000000"),
 		"short instance":           replace("09 10 100102030405060708090a0b0c0d0e0f", "09 01 10"),
 		"no link":                  replace("0b 10 200102030405060708090a0b0c0d0e0f", ""),
-		"connection above its set": replace("0d 01 09", "0d 01 18"),
+		"connection above its set": replace("0d 01 09", "0d 02 47e8"),
 		"space in cluster":         replace("65617374", "65612074"),
 		"unknown odd field":        append(bytes.Clone(good), 0x0f, 1, 1),
 		"too long":                 append(bytes.Clone(good), make([]byte, 1<<10)...),
@@ -211,7 +211,7 @@ func TestWhatBreaksABoundIsNotSent(t *testing.T) {
 		"no cluster":       func(h *wire.Hello) { h.Cluster = "" },
 		"long gateway":     func(h *wire.Hello) { h.Gateway = strings.Repeat("g", 64) },
 		"no instance":      func(h *wire.Hello) { h.Instance = wire.ID{} },
-		"connection":       func(h *wire.Hello) { h.Connection = 24 },
+		"connection":       func(h *wire.Hello) { h.Connection = 2024 },
 		"features":         func(h *wire.Hello) { h.Features = 1 << 62 },
 	} {
 		h := fullHello()

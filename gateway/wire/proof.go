@@ -93,7 +93,7 @@ func AppendProof(b []byte, p *Proof) ([]byte, error) {
 	case p.Counter == 0 || p.Counter > maxVarint:
 		return b, &FieldError{Field: "counter", Rule: "must be 1 or above, and within its limit"}
 	case len(p.Bindings) == 0 || len(p.Bindings) > MaxBindings || !ascending(p.Bindings):
-		return b, &FieldError{Field: "bindings", Length: len(p.Bindings), Rule: "must be 1 to 24, ascending"}
+		return b, &FieldError{Field: "bindings", Length: len(p.Bindings), Rule: "must be 1 to 2024, ascending"}
 	case len(p.Chain) == 0 || len(p.Chain) > MaxChain:
 		return b, &FieldError{Field: "chain", Length: len(p.Chain), Rule: "must be 1 to 16384 bytes"}
 	case len(p.Signature) == 0 || len(p.Signature) > MaxSignature:
@@ -113,7 +113,7 @@ func ParseProof(b []byte) (Proof, error) {
 		return Proof{}, malformed("proof", "is longer than its limit")
 	}
 	var p Proof
-	f := fields{rest: string(b), limit: MaxChain}
+	f := fields{rest: string(b), limit: max(MaxChain, MaxBindings*BindingSize)}
 	for {
 		typ, value, ok, err := f.next()
 		if err != nil {
@@ -128,7 +128,10 @@ func ParseProof(b []byte) (Proof, error) {
 		case proofBindings:
 			p.Bindings, err = parseBindings(value)
 		case proofChain:
-			p.Chain = []byte(value) // bounded by the walk over the fields
+			if len(value) > MaxChain {
+				err = malformed("chain", "is longer than 16 KiB")
+			}
+			p.Chain = []byte(value)
 		case proofSignature:
 			if len(value) > MaxSignature {
 				err = malformed("signature", "is longer than 1024 bytes")
@@ -149,7 +152,7 @@ func ParseProof(b []byte) (Proof, error) {
 
 func parseBindings(value string) ([]Binding, error) {
 	if len(value)%BindingSize != 0 || len(value) > MaxBindings*BindingSize {
-		return nil, malformed("bindings", "must be 1 to 24, of 32 bytes each")
+		return nil, malformed("bindings", "must be 1 to 2024, of 32 bytes each")
 	}
 	all := make([]Binding, len(value)/BindingSize)
 	for i := range all {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -163,7 +164,7 @@ func TestLargestProof(t *testing.T) {
 		Chain: make([]byte, wire.MaxChain), Signature: make([]byte, wire.MaxSignature),
 	}
 	for i := range p.Bindings {
-		p.Bindings[i][31] = byte(i)
+		p.Bindings[i][30], p.Bindings[i][31] = byte(i>>8), byte(i)
 	}
 	typ, body, err := wire.NewFrameReader(bytes.NewReader(mustProof(t, p))).Next()
 	if err != nil || typ != wire.FrameProof {
@@ -235,6 +236,10 @@ func TestMalformedProofs(t *testing.T) {
 	if _, err := wire.ParseProof(unhex(t, good+"08 01 ff")); err != nil {
 		t.Errorf("an unknown even field was not skipped: %v", err)
 	}
+	var tooMany strings.Builder
+	for i := range wire.MaxBindings + 1 {
+		fmt.Fprintf(&tooMany, "%064x", i+1)
+	}
 	for name, body := range map[string]string{
 		"empty":                 "",
 		"no counter":            bindings + chain + signature,
@@ -243,7 +248,7 @@ func TestMalformedProofs(t *testing.T) {
 		"half a binding":        counter + "03 10" + hexBindings[:32] + chain + signature,
 		"bindings out of order": counter + "03 4040" + hexBindings[64:] + hexBindings[:64] + chain + signature,
 		"repeated binding":      counter + "03 4040" + hexBindings[:64] + hexBindings[:64] + chain + signature,
-		"too many bindings":     counter + "03 4320" + strings.Repeat("00", 25*32) + chain + signature,
+		"too many bindings":     counter + "03 8000fd20" + tooMany.String() + chain + signature,
 		"no chain":              counter + bindings + signature,
 		"chain above its bound": counter + bindings + "05 80004001" + strings.Repeat("00", 16<<10+1) + signature,
 		"no signature":          counter + bindings + chain,
@@ -255,7 +260,7 @@ func TestMalformedProofs(t *testing.T) {
 			t.Errorf("%s parsed: %+v", name, p)
 		}
 	}
-	_, _, err := wire.NewFrameReader(bytes.NewReader([]byte{0x06, 0x80, 0x00, 0x80, 0x00})).Next()
+	_, _, err := wire.NewFrameReader(bytes.NewReader([]byte{0x06, 0x80, 0x02, 0x00, 0x00})).Next()
 	if _, ok := errors.AsType[*wire.ParseError](err); !ok {
 		t.Errorf("a frame above the bound of proofs: %v", err)
 	}

@@ -115,6 +115,9 @@ func (p *Prober) Tick(now time.Time, packets uint64) (probe wire.Probe, due, lat
 	return probe, true, late, v
 }
 
+// Quiet is how long nothing has been received, as of the last tick or probe.
+func (p *Prober) Quiet(now time.Time) time.Duration { return now.Sub(p.heardAt) }
+
 // Sample is what a probe says about the path.
 type Sample struct {
 	// RTT is the round trip, if Measured.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +24,11 @@ type Config struct {
 	Seed uint64
 	// Loopback uses real UDP sockets of 127.0.0.1 instead; not in a bubble.
 	Loopback bool
+	// TLS gives the gateways the TLS lane: of real TCP on loopback, else of simulated
+	// TCP with the delay of Path, which no cut reaches.
+	TLS bool
+	// NoUDP begins with UDP blocked, in a mesh with TLS; see [Mesh.BlockUDP].
+	NoUDP bool
 }
 
 // Mesh is a set of gateways that can reach each other.
@@ -31,6 +37,9 @@ type Mesh struct {
 	Network *Network
 
 	tb       testing.TB
+	config   Config
+	noUDP    atomic.Bool
+	tcp      *TCP // of the simulated network
 	cas      map[string]*identitytest.CA
 	gateways []*Gateway
 }
@@ -38,7 +47,9 @@ type Mesh struct {
 // New returns an empty mesh that is closed when the test ends.
 func New(tb testing.TB, c Config) *Mesh {
 	tb.Helper()
-	m := &Mesh{tb: tb, cas: make(map[string]*identitytest.CA)}
+	m := &Mesh{tb: tb, config: c, cas: make(map[string]*identitytest.CA)}
+	m.noUDP.Store(c.NoUDP)
+	m.tcp = NewTCP(c.Path.Delay)
 	if !c.Loopback {
 		m.Network = NewNetwork(c.Path, c.Seed)
 	}
@@ -65,6 +76,29 @@ func (m *Mesh) CA(trustDomain string) *identitytest.CA {
 		m.cas[trustDomain] = ca
 	}
 	return ca
+}
+
+// BlockUDP makes every gateway's UDP packets vanish, or no longer. The mesh needs TLS.
+func (m *Mesh) BlockUDP(block bool) { m.noUDP.Store(block) }
+
+// CutTCP swallows what TLS lanes send from now on, on a simulated network.
+func (m *Mesh) CutTCP() { m.tcp.cut.Store(true) }
+
+// UDPBlocked reports whether it is.
+func (m *Mesh) UDPBlocked() bool { return m.noUDP.Load() }
+
+// blockable is a socket whose packets vanish while UDP is blocked.
+type blockable struct {
+	net.PacketConn
+	mesh *Mesh
+}
+
+// WriteTo implements net.PacketConn.
+func (b *blockable) WriteTo(p []byte, to net.Addr) (int, error) {
+	if b.mesh.noUDP.Load() {
+		return len(p), nil
+	}
+	return b.PacketConn.WriteTo(p, to)
 }
 
 // Spec describes a gateway to add.
@@ -153,17 +187,21 @@ func (g *Gateway) Start() {
 	if g.done != nil {
 		tb.Fatalf("gateway %s is already running", g.Spec.Gateway)
 	}
+	var overTCP *tunnel.TLSOptions
 	if g.mesh.Network != nil {
 		g.conn = g.mesh.Network.Listen(g.Addr)
+		if g.mesh.config.TLS {
+			overTCP = &tunnel.TLSOptions{Listener: g.mesh.tcp.listenAt(net.TCPAddrFromAddrPort(g.Addr)), Dial: g.mesh.tcp.DialSlow}
+			g.conn = &blockable{PacketConn: g.conn, mesh: g.mesh}
+		}
 	} else {
-		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(g.Addr))
-		if err != nil {
+		var err error
+		if overTCP, err = g.listen(); err != nil {
 			tb.Fatalf("listen: %v", err)
 		}
-		g.conn, g.Addr = conn, conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	}
 	o := tunnel.Options{
-		PacketConn: g.conn, Identity: g.Identity,
+		PacketConn: g.conn, TLS: overTCP, Identity: g.Identity,
 		Cluster: g.Spec.Cluster, Gateway: g.Spec.Gateway,
 		Handler: g.Spec.Handler, ResetKey: &g.key, WindowBudget: 1 << 30,
 		Resolve: func(_ context.Context, hostport string) (net.Addr, error) {
@@ -184,6 +222,37 @@ func (g *Gateway) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.Node, g.cancel, g.done = node, cancel, make(chan error, 1)
 	go func() { g.done <- node.Run(ctx) }()
+}
+
+// listen opens the sockets of the loopback interface. A port that the system chose is
+// tried for the other protocol; where that has it in use, another is.
+func (g *Gateway) listen() (overTCP *tunnel.TLSOptions, err error) {
+	const tries = 20
+	chosen := g.Addr
+	for range tries {
+		g.Addr = chosen
+		if g.mesh.config.TLS {
+			listener, err := net.Listen("tcp", g.Addr.String())
+			if err != nil {
+				return nil, err
+			}
+			overTCP = &tunnel.TLSOptions{Listener: listener}
+			g.Addr = listener.Addr().(*net.TCPAddr).AddrPort()
+		}
+		var conn *net.UDPConn
+		if conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(g.Addr)); err == nil {
+			g.conn, g.Addr = conn, conn.LocalAddr().(*net.UDPAddr).AddrPort()
+			if overTCP != nil {
+				g.conn = &blockable{PacketConn: conn, mesh: g.mesh}
+			}
+			return overTCP, nil
+		}
+		if overTCP == nil || chosen.Port() != 0 {
+			break
+		}
+		_ = overTCP.Listener.Close()
+	}
+	return nil, err
 }
 
 // Stop ends the process in order. It may be called twice.
@@ -267,10 +336,21 @@ func (m *Mesh) Connect() {
 // state, and returns it.
 func (g *Gateway) WaitLink(peer *Gateway, state tunnel.LinkState) tunnel.LinkInfo {
 	g.mesh.tb.Helper()
+	return g.waitLink(peer, state, "")
+}
+
+// WaitLane is WaitLink for a link on that lane.
+func (g *Gateway) WaitLane(peer *Gateway, on tunnel.Lane, state tunnel.LinkState) tunnel.LinkInfo {
+	g.mesh.tb.Helper()
+	return g.waitLink(peer, state, on)
+}
+
+func (g *Gateway) waitLink(peer *Gateway, state tunnel.LinkState, on tunnel.Lane) tunnel.LinkInfo {
+	g.mesh.tb.Helper()
 	var found tunnel.LinkInfo
-	g.Wait(fmt.Sprintf("link to %s/%s %s", peer.Spec.Cluster, peer.Spec.Gateway, state), func() bool {
+	g.Wait(fmt.Sprintf("link to %s/%s %s %s", peer.Spec.Cluster, peer.Spec.Gateway, on, state), func() bool {
 		for _, l := range g.Links() {
-			if l.Cluster == peer.Spec.Cluster && l.Gateway == peer.Spec.Gateway && l.Dialed && l.State == state {
+			if l.Cluster == peer.Spec.Cluster && l.Gateway == peer.Spec.Gateway && l.Dialed && l.State == state && (on == "" || l.Lane == on) {
 				found = l
 				return true
 			}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -18,6 +19,8 @@ import (
 type TCP struct {
 	// delay is one way of DialSlow; Dial has none (the same host).
 	delay time.Duration
+
+	cut atomic.Bool // what is sent over the distance arrives never
 
 	mu        sync.Mutex
 	listeners map[string]*tcpListener
@@ -34,12 +37,20 @@ func (m *TCP) Listen(_, _ string) (net.Listener, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.port++
-	l := &tcpListener{
-		net: m, address: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1).To4(), Port: int(m.port)},
-		conns: make(chan net.Conn, 128), closed: make(chan struct{}),
-	}
+	return m.listen(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1).To4(), Port: int(m.port)}), nil
+}
+
+// listenAt opens a listener at an address, in the place of one that was there.
+func (m *TCP) listenAt(at *net.TCPAddr) net.Listener {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.listen(at)
+}
+
+func (m *TCP) listen(at *net.TCPAddr) net.Listener {
+	l := &tcpListener{net: m, address: at, conns: make(chan net.Conn, 128), closed: make(chan struct{})}
 	m.listeners[l.address.String()] = l
-	return l, nil
+	return l
 }
 
 // Dial connects to a listener of the same host.
@@ -59,8 +70,15 @@ func (m *TCP) connect(ctx context.Context, _, address string, delay time.Duratio
 	if l == nil {
 		return nil, syscall.ECONNREFUSED
 	}
+	if delay > 0 && m.cut.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	time.Sleep(2 * delay) // SYN and SYN-ACK
 	there, back := newPipe(delay), newPipe(delay)
+	if delay > 0 {
+		there.cut, back.cut = &m.cut, &m.cut
+	}
 	near := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1).To4(), Port: 1}
 	client := &tcpConn{in: back, out: there, local: near, remote: l.address}
 	server := &tcpConn{in: there, out: back, local: l.address, remote: near}
@@ -94,7 +112,9 @@ func (l *tcpListener) Accept() (net.Conn, error) {
 func (l *tcpListener) Close() error {
 	l.once.Do(func() {
 		l.net.mu.Lock()
-		delete(l.net.listeners, l.address.String())
+		if l.net.listeners[l.address.String()] == l {
+			delete(l.net.listeners, l.address.String())
+		}
 		l.net.mu.Unlock()
 		close(l.closed)
 	})
@@ -106,6 +126,7 @@ func (l *tcpListener) Addr() net.Addr { return l.address }
 // tcpPipe is one direction of a connection.
 type tcpPipe struct {
 	delay time.Duration
+	cut   *atomic.Bool // may be nil
 
 	mu       sync.Mutex
 	changed  *sync.Cond
@@ -137,6 +158,9 @@ func (p *tcpPipe) write(b []byte) (int, error) {
 	defer p.mu.Unlock()
 	if p.broken != nil || !p.fin.IsZero() {
 		return 0, errors.Join(p.broken, syscall.EPIPE)
+	}
+	if p.cut != nil && p.cut.Load() {
+		return len(b), nil
 	}
 	at := time.Now().Add(p.delay)
 	p.pieces = append(p.pieces, tcpPiece{at, bytes.NewReader(bytes.Clone(b))})
