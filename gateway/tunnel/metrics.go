@@ -63,11 +63,11 @@ func newMetrics(n *Node) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "isthmus", Subsystem: "tunnel", Name: name, Help: help}, value)
 	}
 	return &metrics{
-		links:   gauge("links", "Links, by lane (quic, tls) and state.", "cluster", "lane", "state"),
-		open:    gauge("streams_open", "Streams and requests in progress.", "cluster", "lane", "direction", "carrier"),
-		opened:  counter("streams_opened_total", "Streams and requests begun.", "cluster", "lane", "direction", "carrier"),
-		refused: counter("streams_refused_total", "Streams and requests refused by the tunnel or the far gateway, by status.", "cluster", "direction", "reason"),
-		bytes:   counter("bytes_total", "Bytes of UDP and TCP payload on links.", "cluster", "direction"),
+		links:     gauge("links", "Links, by lane (quic, tls) and state.", "cluster", "lane", "state"),
+		open:      gauge("streams_open", "Streams and requests in progress.", "cluster", "lane", "direction", "carrier"),
+		opened:    counter("streams_opened_total", "Streams and requests begun.", "cluster", "lane", "direction", "carrier"),
+		refused:   counter("streams_refused_total", "Streams and requests refused by the tunnel or the far gateway, by status.", "cluster", "direction", "reason"),
+		bytes:     counter("bytes_total", "Bytes of UDP and TCP payload on links.", "cluster", "direction"),
 		datagrams: counter("datagrams_total", "Datagrams of flows received (in) and sent (out), as QUIC datagrams or, where they do not fit one, on the flow's stream.", "cluster", "direction", "path"),
 		lost:      counter("datagrams_dropped_total", "Datagrams of flows that came in and were dropped, by reason.", "cluster", "reason"),
 		handshakes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
