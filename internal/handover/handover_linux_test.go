@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 		return
 	}
-	os.Exit(succeed(i, os.Getenv(role)))
+	os.Exit(succeed(i, os.Getenv(role))) //nolint:forbidigo // here the test binary is the successor, and its exit code is tested
 }
 
 // succeed is a successor: it answers at the listener that it was handed.

@@ -14,7 +14,8 @@ const (
 	// FirstHold is how long a link is not trusted after two deaths in a row; it
 	// doubles with each further one, to MaxHold at most.
 	FirstHold = time.Second
-	MaxHold   = 30 * time.Second
+	// MaxHold is the longest that a link is not trusted.
+	MaxHold = 30 * time.Second
 )
 
 // Ladder is the state of one remote gateway.
