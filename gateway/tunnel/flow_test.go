@@ -211,6 +211,37 @@ func TestFlowsOnTheControlConnection(t *testing.T) {
 	})
 }
 
+// The TLS lane has no datagrams: a flow goes by its stream, whole and in order.
+func TestFlowsByTLS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, a, b := pair(t, tunneltest.Config{Path: tunneltest.Path{Delay: delay}, TLS: true, NoUDP: true}, tunneltest.Echo(), echoFlows())
+		defer m.Close()
+		a.WaitLane(b, tunnel.LaneTLS, tunnel.StateUp)
+		var h heard
+		f, err := a.OpenFlow(t.Context(), "west", echoHeader(), [][]byte{numbered(0, 100)}, h.take)
+		if err != nil {
+			t.Fatal(err)
+		}
+		accepted(t, f)
+		ended := make(chan error, 1)
+		go func() { ended <- f.Receive() }()
+		for i := 1; i < 100; i++ {
+			if err := f.Send(numbered(i, 100*i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		if different, twice := h.total(); different != 100 || twice != 0 {
+			t.Errorf("%d of 100 came, %d of them twice", different, twice)
+		}
+		if err := f.Send([]byte("end")); err != nil {
+			t.Fatal(err)
+		}
+		expectReset(t, "the end of the flow", <-ended, wire.Refused)
+		_ = f.Close()
+	})
+}
+
 // Refusals are typed, and a gateway that knows no flows gets none.
 func TestFlowsThatAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
