@@ -1,6 +1,6 @@
 # Thin names for what .ci/test and the go command do; nothing is decided here.
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt fuzz-short e2e bench bench-scale replay regret release check tools
+.PHONY: help build test race lint fmt fuzz-short e2e bench bench-go bench-scale replay regret release check tools
 
 help: ## these lines
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,7 +26,11 @@ fuzz-short: ## every fuzz target for FUZZTIME (3s)
 e2e: ## scenarios on real processes and peers
 	bash .ci/test packages peers e2e
 
-bench: ## benchmarks of all packages
+bench: ## a pair of gateways against haproxy, nginx and no proxy (minutes)
+	bash e2e/bench/pair/packages
+	go run ./e2e/bench/pair
+
+bench-go: ## benchmarks of all packages
 	go test -run '^$$' -bench . -benchmem ./...
 
 bench-scale: ## one federation at 1, 10 and 100 % of its size (minutes, 6 GB)

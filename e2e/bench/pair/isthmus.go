@@ -1,0 +1,42 @@
+package main
+
+import "github.com/isthmus-mesh/isthmus/e2e/stand"
+
+// startIsthmus starts two clusters of one gateway each, whose federations share the
+// service by policy: what is measured enters at a TCP listener of the one and leaves at
+// the other. The processes that are accounted for are the gateways'.
+func startIsthmus(b *stage, service string, p parameters) (started, error) {
+	near, pids := startClusters(b, service, p)
+	return started{target{near.TCP["web"].String(), "web.default.mesh"}, pids}, nil
+}
+
+// startIsthmusHTTP enters at the HTTP listener, where each request is one decision, one
+// stream and one line of statistics: more than the other peers do.
+func startIsthmusHTTP(b *stage, service string, p parameters) (started, error) {
+	near, pids := startClusters(b, service, p)
+	return started{target{near.HTTP.String(), "page.default.mesh"}, pids}, nil
+}
+
+func startClusters(b *stage, service string, p parameters) (near *stand.Gateway, pids []int) {
+	const domain = "bench.example.org"
+	s := stand.New(b,
+		stand.Spec{Name: "near", Cloud: "bench", Region: "one", Zone: "a", TrustDomain: domain, TCP: map[string]string{"web": "web.default"}},
+		stand.Spec{Name: "far", Cloud: "bench", Region: "two", Zone: "a", TrustDomain: domain},
+	)
+	for _, c := range s.Clusters {
+		delete(c.Config, "log") // scenarios log all that there is; this is about a gateway as it comes
+		for _, g := range c.Gateways {
+			delete(g.Config, "log")
+			g.Section()["access_log"] = p.AccessLog
+		}
+	}
+	s.Clusters[1].WriteCatalog(b,
+		stand.Service{Name: "web", Port: "default", Protocol: "tcp", Addresses: []string{service}},
+		stand.Service{Name: "page", Port: "default", Protocol: "http", Addresses: []string{service}},
+	)
+	s.Start()
+	for _, c := range s.Clusters {
+		pids = append(pids, c.Gateways[0].PID())
+	}
+	return s.Clusters[0].Gateways[0], pids
+}
