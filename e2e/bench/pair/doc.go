@@ -6,7 +6,7 @@
 //	go run ./e2e/bench/pair -peers isthmus,haproxy -workloads w2 -rounds 9
 //	go run ./e2e/bench/pair -help                   every parameter
 //
-// Every pair is real processes on loopback: the load, the service and all proxies share
+// Every pair is real processes, on loopback or with a link of 40 ms between them: the load, the service and all proxies share
 // the machine. In each round each workload is run through each peer in turn, beginning
 // with another one each time, so that what else the machine does strikes all alike. A
 // ratio is of two figures of one round; what is reported is the median of the rounds'

@@ -90,12 +90,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	machine := describe()
-	samples, missing, err := measure(ctx, p, stderr)
-	if err != nil {
+	r := report{Machine: describe(), Parameters: p}
+	if err := r.measure(ctx, stderr); err != nil {
 		return err
 	}
-	r := report{Machine: machine, Parameters: p, Missing: missing, Samples: samples}
 	r.summarize()
 	if p.JSON {
 		e := json.NewEncoder(stdout)
@@ -106,9 +104,42 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return err
 }
 
-// measure runs the rounds. Missing are the peers that this machine lacks, and why.
-func measure(ctx context.Context, p parameters, progress io.Writer) (samples []sample, missing []string, err error) {
-	s, err := newService(ctx)
+// measure runs the rounds of all workloads.
+func (r *report) measure(ctx context.Context, progress io.Writer) error {
+	for _, far := range []bool{false, true} {
+		some := r.Parameters
+		some.Workloads = slices.DeleteFunc(slices.Clone(some.Workloads), func(name string) bool { return workloadOf(name).far != far })
+		if len(some.Workloads) == 0 {
+			continue
+		}
+		at := loopback
+		if far {
+			over, stop, err := openLink(ctx)
+			if err != nil {
+				r.Missing = append(r.Missing, fmt.Sprintf("%s: no link of 40 ms, which is for root on Linux: %v", strings.Join(some.Workloads, ", "), err))
+				continue
+			}
+			defer stop()
+			at = over
+		}
+		samples, missing, err := measureAt(ctx, at, some, progress)
+		if err != nil {
+			return err
+		}
+		r.Samples, r.Missing = append(r.Samples, samples...), append(r.Missing, missing...)
+		if at.link != nil {
+			r.Link = at.link.traffic()
+		}
+	}
+	slices.Sort(r.Missing)
+	r.Missing = slices.Compact(r.Missing)
+	return nil
+}
+
+// measureAt runs the rounds of the workloads of one place. Missing are the peers that this
+// machine lacks, and why.
+func measureAt(ctx context.Context, at place, p parameters, progress io.Writer) (samples []sample, missing []string, err error) {
+	s, err := newService(ctx, at)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -120,7 +151,10 @@ func measure(ctx context.Context, p parameters, progress io.Writer) (samples []s
 		}
 	}()
 	for _, name := range p.Peers {
-		r, err := startPair(ctx, name, s.address, p)
+		if !slices.ContainsFunc(p.Workloads, func(w string) bool { return workloadOf(w).takes(name) }) {
+			continue
+		}
+		r, err := startPair(ctx, name, s.address, at, p)
 		if lack, ok := errors.AsType[*missingError](err); ok {
 			missing = append(missing, lack.Error())
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +22,7 @@ type peer struct {
 	// only lists the workloads that it is for; none: all.
 	only []string
 	// start starts it in front of a service's address. What it started ends with b.
-	start func(b *stage, service string, p parameters) (started, error)
+	start func(b *stage, service string, at place, p parameters) (started, error)
 }
 
 // started is what a peer's start returns: what to call, and the pair's processes.
@@ -30,22 +31,30 @@ type started struct {
 	pids []int
 }
 
-var peers = []peer{
-	{name: "direct", start: func(_ *stage, service string, _ parameters) (started, error) {
-		return started{target: target{service, "service"}}, nil
-	}},
+// allPeers are in the order of the report.
+var allPeers = []peer{
+	{name: "direct", start: startDirect},
 	{name: "isthmus", start: startIsthmus},
 	{name: "isthmus-http", only: []string{"w2"}, start: startIsthmusHTTP},
 	{name: "haproxy", start: startHaproxy},
 	{name: "nginx", start: startNginx},
 }
 
+func startDirect(_ *stage, service string, at place, _ parameters) (started, error) {
+	_, port, err := net.SplitHostPort(service)
+	return started{target: target{net.JoinHostPort(at.there, port), "service"}}, err
+}
+
 func peerNames() []string {
 	var names []string
-	for _, p := range peers {
+	for _, p := range allPeers {
 		names = append(names, p.name)
 	}
 	return names
+}
+
+func peerOf(name string) peer {
+	return allPeers[slices.IndexFunc(allPeers, func(p peer) bool { return p.name == name })]
 }
 
 // missingError says which program this machine lacks.
@@ -72,19 +81,20 @@ func program(peer, name, packages string) (string, error) {
 type pair struct {
 	peer  peer
 	stage *stage
+	at    place
 	started
 }
 
-func startPair(ctx context.Context, name, service string, p parameters) (*pair, error) {
-	is := peers[slices.IndexFunc(peers, func(p peer) bool { return p.name == name })]
+func startPair(ctx context.Context, name, service string, at place, p parameters) (*pair, error) {
+	is := peerOf(name)
 	dir, err := os.MkdirTemp("", "isthmus-pair-")
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	r := &pair{peer: is, stage: &stage{ctx: ctx, dir: dir}}
+	r := &pair{peer: is, at: at, stage: &stage{ctx: ctx, dir: dir}}
 	r.stage.Cleanup(func() { _ = os.RemoveAll(dir) })
 	err = r.stage.try(func() (err error) {
-		r.started, err = is.start(r.stage, service, p)
+		r.started, err = is.start(r.stage, service, at, p)
 		return err
 	})
 	if err == nil {

@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/isthmus-mesh/isthmus/e2e/stand"
 )
@@ -27,7 +29,7 @@ listen pair
   server next %s
 `
 
-func startHaproxy(b *stage, service string, p parameters) (started, error) {
+func startHaproxy(b *stage, service string, at place, p parameters) (started, error) {
 	path, err := program("haproxy", "haproxy", "haproxy")
 	if err != nil {
 		return started{}, err
@@ -35,12 +37,13 @@ func startHaproxy(b *stage, service string, p parameters) (started, error) {
 	if err := writeCertificates(b.dir); err != nil {
 		return started{}, fmt.Errorf("certificates: %w", err)
 	}
-	in, between := stand.FreePort(b).String(), stand.FreePort(b).String()
+	in, port := stand.FreePort(b).String(), strconv.Itoa(int(stand.FreePort(b).Port()))
+	here, there := net.JoinHostPort(at.here, port), net.JoinHostPort(at.there, port)
 	file := func(name string) string { return filepath.Join(b.dir, name) }
 	near := fmt.Sprintf(haproxyConfig, p.Connections+spareConnections, in, fmt.Sprintf("%s ssl crt %s ca-file %s verify required verifyhost %s",
-		between, file("near.both.pem"), file("ca.pem"), farName))
+		there, file("near.both.pem"), file("ca.pem"), farName))
 	far := fmt.Sprintf(haproxyConfig, p.Connections+spareConnections, fmt.Sprintf("%s ssl crt %s ca-file %s verify required",
-		between, file("far.both.pem"), file("ca.pem")), service)
+		here, file("far.both.pem"), file("ca.pem")), service)
 	pids, err := startTwo(b, "haproxy", near, far, func(config string) []string { return []string{path, "-db", "-f", config} })
 	return started{target{in, "service"}, pids}, err
 }
@@ -62,7 +65,7 @@ stream {
 // nginxStream is where Debian has the module; elsewhere it is built in.
 const nginxStream = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
-func startNginx(b *stage, service string, p parameters) (started, error) {
+func startNginx(b *stage, service string, at place, p parameters) (started, error) {
 	path, err := program("nginx", "nginx", "nginx-core libnginx-mod-stream")
 	if err != nil {
 		return started{}, err
@@ -70,7 +73,8 @@ func startNginx(b *stage, service string, p parameters) (started, error) {
 	if err := writeCertificates(b.dir); err != nil {
 		return started{}, fmt.Errorf("certificates: %w", err)
 	}
-	in, between := stand.FreePort(b).String(), stand.FreePort(b).String()
+	in, port := stand.FreePort(b).String(), strconv.Itoa(int(stand.FreePort(b).Port()))
+	here, there := net.JoinHostPort(at.here, port), net.JoinHostPort(at.there, port)
 	file := func(name string) string { return filepath.Join(b.dir, name) }
 	ends, module := 2*(p.Connections+spareConnections), "" // both ends of a connection count
 	if _, err := os.Stat(nginxStream); err == nil {
@@ -79,10 +83,10 @@ func startNginx(b *stage, service string, p parameters) (started, error) {
 	near := fmt.Sprintf(nginxConfig, file("near"), module, fmt.Sprintf(
 		"listen %s; proxy_pass %s; proxy_ssl on; proxy_ssl_certificate %s; proxy_ssl_certificate_key %s; "+
 			"proxy_ssl_trusted_certificate %s; proxy_ssl_verify on; proxy_ssl_name %s;",
-		in, between, file("near.pem"), file("near.key"), file("ca.pem"), farName), ends)
+		in, there, file("near.pem"), file("near.key"), file("ca.pem"), farName), ends)
 	far := fmt.Sprintf(nginxConfig, file("far"), module, fmt.Sprintf(
 		"listen %s ssl; proxy_pass %s; ssl_certificate %s; ssl_certificate_key %s; ssl_client_certificate %s; ssl_verify_client on;",
-		between, service, file("far.pem"), file("far.key"), file("ca.pem")), ends)
+		here, service, file("far.pem"), file("far.key"), file("ca.pem")), ends)
 	pids, err := startTwo(b, "nginx", near, far, func(config string) []string { return []string{path, "-p", b.dir, "-c", config} })
 	return started{target{in, "service"}, pids}, err
 }

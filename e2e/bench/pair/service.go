@@ -37,25 +37,46 @@ type service struct {
 	// open is how many connections there are now.
 	open atomic.Int64
 
-	listener net.Listener
-	mu       sync.Mutex
-	conns    map[net.Conn]bool
-	wg       sync.WaitGroup
+	listeners []net.Listener
+	mu        sync.Mutex
+	conns     map[net.Conn]bool
+	wg        sync.WaitGroup
 }
 
-func newService(ctx context.Context) (*service, error) {
-	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("service: %w", err)
+// newService listens on loopback, where the proxies call it, and at the same port where
+// callers without a proxy do.
+func newService(ctx context.Context, at place) (*service, error) {
+	s := &service{conns: map[net.Conn]bool{}}
+	if err := s.listen(ctx, "127.0.0.1:0"); err != nil {
+		return nil, err
 	}
-	s := &service{address: ln.Addr().String(), listener: ln, conns: map[net.Conn]bool{}}
-	s.wg.Go(s.accept)
-	return s, nil
+	s.address = s.listeners[0].Addr().String()
+	if at.link == nil {
+		return s, nil
+	}
+	_, port, err := net.SplitHostPort(s.address)
+	if err == nil {
+		err = s.listen(ctx, net.JoinHostPort(at.here, port))
+	}
+	if err != nil {
+		s.close()
+	}
+	return s, err
 }
 
-func (s *service) accept() {
+func (s *service) listen(ctx context.Context, address string) error {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("service: %w", err)
+	}
+	s.listeners = append(s.listeners, ln)
+	s.wg.Go(func() { s.accept(ln) })
+	return nil
+}
+
+func (s *service) accept(ln net.Listener) {
 	for {
-		c, err := s.listener.Accept()
+		c, err := ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -77,7 +98,9 @@ func (s *service) accept() {
 }
 
 func (s *service) close() {
-	_ = s.listener.Close()
+	for _, ln := range s.listeners {
+		_ = ln.Close()
+	}
 	s.mu.Lock()
 	for c := range s.conns {
 		_ = c.Close()

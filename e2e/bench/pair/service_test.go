@@ -7,7 +7,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestReadMessage(t *testing.T) {
 	r := bufio.NewReader(strings.NewReader("POST / HTTP/1.1\r\nHost: x\r\ncontent-length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\n\r\n"))
@@ -32,7 +36,7 @@ func TestReadMessage(t *testing.T) {
 // Callers and service do what they say, without a proxy: exchanges and bytes are
 // counted, and what fails is told.
 func TestCallersAndService(t *testing.T) {
-	s, err := newService(t.Context())
+	s, err := newService(t.Context(), loopback)
 	if err != nil {
 		t.Fatal(err)
 	}

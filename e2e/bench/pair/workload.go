@@ -29,6 +29,11 @@ type workload struct {
 	// each counts by.
 	rate, cost string
 	per        float64
+	// far workloads are over the link, with so many of a million packets lost each way.
+	far  bool
+	loss int64
+	// longer is how many times as long as others it is measured.
+	longer time.Duration
 }
 
 var workloads = []workload{
@@ -37,12 +42,17 @@ var workloads = []workload{
 	{name: "w3", what: "bulk on one connection", callers: 1, work: bulk, rate: "MB/s", cost: "CPU us/MB", per: 1e6},
 	{name: "w3x8", what: "bulk on eight connections", callers: 8, work: bulk, rate: "MB/s", cost: "CPU us/MB", per: 1e6},
 	{name: "w5", what: "idle connections", cost: idleFigure},
+	{name: "w1far", what: "w1 by 32 callers over 40 ms", callers: 32, work: fresh, rate: "connections/s", cost: "CPU us/connection", per: 1, far: true},
+	{name: "w1loss", what: "the same with 1 % of packets lost each way", callers: 32, work: fresh, rate: "connections/s", cost: "CPU us/connection", per: 1, far: true, loss: 10_000, longer: 2},
+	{name: "w3loss", what: "bulk on one connection over 40 ms with 1 % lost", callers: 1, work: bulk, rate: "MB/s", cost: "CPU us/MB", per: 1e6, far: true, loss: 10_000, longer: 2},
+	{name: "w4", what: "requests of 1 KiB on 100 kept connections over 40 ms with 1 % lost", callers: 100, work: kept, rate: "requests/s", cost: "CPU us/request", per: 1, far: true, loss: 10_000, longer: 3},
 }
 
 const (
 	idleFigure = "KiB/connection"
 	middle     = "ms, p50"
 	tail       = "ms, p99"
+	worst      = "ms, p99.9"
 )
 
 func workloadNames() []string {
@@ -60,7 +70,13 @@ func workloadOf(name string) workload {
 // skips tells whether a peer has no part in the workload: it is for another one, or has
 // no processes whose memory there is to count.
 func (w workload) skips(r *pair) bool {
-	return len(r.peer.only) > 0 && !slices.Contains(r.peer.only, w.name) || w.work == nil && len(r.pids) == 0
+	return !w.takes(r.peer.name) || w.work == nil && len(r.pids) == 0
+}
+
+// takes tells whether a peer is for the workload.
+func (w workload) takes(name string) bool {
+	only := peerOf(name).only
+	return len(only) == 0 || slices.Contains(only, w.name)
 }
 
 // through runs the workload once.
@@ -71,9 +87,15 @@ func (w workload) through(ctx context.Context, r *pair, s *service, p parameters
 		got.Figures[w.cost] = size / kib
 		return got, err
 	}
+	warm, length := p.Warm, p.Length*max(1, w.longer)
+	if r.at.link != nil {
+		// Bulk needs many round trips to find its rate.
+		warm += 25 * 2 * oneWay
+		r.at.link.loss.Store(w.loss)
+	}
 	l := begin(ctx, w.callers, w.work(r.target))
 	defer l.end()
-	if !wait(ctx, p.Warm) {
+	if !wait(ctx, warm) {
 		return got, ctx.Err()
 	}
 	user, kernel, err := cpu(r.pids)
@@ -82,7 +104,7 @@ func (w workload) through(ctx context.Context, r *pair, s *service, p parameters
 	}
 	begun, before := time.Now(), l.done.Load()
 	l.recording.Store(true)
-	if !wait(ctx, p.Length) {
+	if !wait(ctx, length) {
 		return got, ctx.Err()
 	}
 	l.recording.Store(false)
@@ -105,7 +127,7 @@ func (w workload) through(ctx context.Context, r *pair, s *service, p parameters
 	}
 	if len(l.took) > 0 {
 		slices.Sort(l.took)
-		got.Figures[middle], got.Figures[tail] = quantile(l.took, 0.5), quantile(l.took, 0.99)
+		got.Figures[middle], got.Figures[tail], got.Figures[worst] = quantile(l.took, 0.5), quantile(l.took, 0.99), quantile(l.took, 0.999)
 	}
 	return got, nil
 }
@@ -122,7 +144,7 @@ const settled = time.Second
 // idle is how many bytes of memory an idle connection takes, in a pair of its own: one
 // that has done other work keeps what it needed for that.
 func idle(ctx context.Context, name string, s *service, p parameters) (float64, error) {
-	r, err := startPair(ctx, name, s.address, p)
+	r, err := startPair(ctx, name, s.address, loopback, p)
 	if err != nil {
 		return 0, err
 	}
