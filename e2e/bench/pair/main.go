@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -30,6 +32,7 @@ type parameters struct {
 	Warm        time.Duration `json:"warm"`
 	Connections int           `json:"connections"`
 	AccessLog   string        `json:"access_log"`
+	Against     string        `json:"against,omitempty"`
 	Peers       []string      `json:"peers"`
 	Workloads   []string      `json:"workloads"`
 	JSON        bool          `json:"-"`
@@ -46,6 +49,7 @@ func parse(args []string, stderr io.Writer) (parameters, error) {
 	flags.DurationVar(&p.Warm, "warm", 300*time.Millisecond, "how long one run goes on before it is measured")
 	flags.IntVar(&p.Connections, "connections", 2000, "idle connections of w5")
 	flags.StringVar(&p.AccessLog, "access-log", "off", "gateway.access_log of the gateways; the other peers write none")
+	flags.StringVar(&p.Against, "against", "", "another build of isthmus, which is measured as the peer "+otherPeer)
 	flags.BoolVar(&p.JSON, "json", false, "print every figure of every round, and the ratios, as JSON")
 	if err := flags.Parse(args); err != nil {
 		return p, err
@@ -56,6 +60,15 @@ func parse(args []string, stderr io.Writer) (parameters, error) {
 	var err error
 	if p.Peers, err = chosen("peers", *peers, peerNames()); err != nil {
 		return p, err
+	}
+	if p.Against != "" {
+		if p.Against, err = exec.LookPath(p.Against); err == nil {
+			p.Against, err = filepath.Abs(p.Against)
+		}
+		if err != nil {
+			return p, fmt.Errorf("-against: %w", err)
+		}
+		p.Peers = append(p.Peers, otherPeer)
 	}
 	if p.Workloads, err = chosen("workloads", *loads, workloadNames()); err != nil {
 		return p, err

@@ -31,11 +31,15 @@ type started struct {
 	pids []int
 }
 
+// otherPeer is isthmus by another build.
+const otherPeer = "isthmus-other"
+
 // allPeers are in the order of the report.
 var allPeers = []peer{
 	{name: "direct", start: startDirect},
 	{name: "isthmus", start: startIsthmus},
 	{name: "isthmus-http", only: []string{"w2"}, start: startIsthmusHTTP},
+	{name: otherPeer, start: startOther},
 	{name: "haproxy", start: startHaproxy},
 	{name: "nginx", start: startNginx},
 }
@@ -48,7 +52,9 @@ func startDirect(_ *stage, service string, at place, _ parameters) (started, err
 func peerNames() []string {
 	var names []string
 	for _, p := range allPeers {
-		names = append(names, p.name)
+		if p.name != otherPeer { // it is there by -against
+			names = append(names, p.name)
+		}
 	}
 	return names
 }

@@ -89,6 +89,7 @@ func TestParametersThatAreRefused(t *testing.T) {
 		"-rounds 0":              "-rounds 0: must be at least 1",
 		"-length 1ms":            "-length 1ms: must be at least 100ms",
 		"-connections 1000000":   "-connections 1000000: must be 1 to 10000",
+		"-against /no/such":      `-against: `,
 		"-rounds 1 and the rest": `argument "and"`,
 	} {
 		_, err := parse(strings.Fields(args), io.Discard)
