@@ -30,8 +30,8 @@ func TestUpgradeInPlace(t *testing.T) {
 		stand.Spec{Name: "west", Cloud: "gcp", Region: "us-west1", Zone: "b", TrustDomain: "west.test"},
 	)
 	s.Clusters[1].WriteCatalog(t,
-		stand.Service{Name: "echo.default", Port: "main", Protocol: "tcp", Addresses: []string{echoServer(t).String()}},
-		stand.Service{Name: "web.default", Port: "main", Protocol: "http", Addresses: []string{webServer(t).String()}},
+		stand.Service{Name: "echo.default", Port: "main", Protocol: "tcp", Addresses: []string{stand.EchoServer(t).String()}},
+		stand.Service{Name: "web.default", Port: "main", Protocol: "http", Addresses: []string{stand.EchoWeb(t).String()}},
 	)
 	near, far := own(t, s, s.Clusters[0]), own(t, s, s.Clusters[1])
 	s.Start()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -211,7 +210,7 @@ func (k *kept) dial(at netip.AddrPort) {
 func (k *kept) request(at netip.AddrPort) {
 	k.t.Helper()
 	in, out := io.Pipe()
-	resp, err := send(context.WithoutCancel(k.t.Context()), at, "/echo", in) //nolint:bodyclose // by exchange
+	resp, err := stand.Send(context.WithoutCancel(k.t.Context()), at, "/echo", in) //nolint:bodyclose // by exchange
 	if err != nil {
 		k.t.Fatal(err)
 	}
@@ -264,77 +263,8 @@ func (k *kept) close() {
 	k.lines = nil
 }
 
-// echoServer sends back what it receives.
-func echoServer(t *testing.T) netip.AddrPort {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				_, _ = io.Copy(c, c)
-				_ = c.Close()
-			}()
-		}
-	}()
-	return ln.Addr().(*net.TCPAddr).AddrPort()
-}
-
-// webServer answers at once, and under /echo sends back what it receives as it comes.
-func webServer(t *testing.T) netip.AddrPort {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "web") })
-	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
-		c := http.NewResponseController(w)
-		buf := make([]byte, 1<<10)
-		for err := c.EnableFullDuplex(); err == nil; {
-			_ = c.Flush()
-			var n int
-			n, err = r.Body.Read(buf)
-			_, _ = w.Write(buf[:n])
-		}
-	})
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
-	go func() { _ = srv.Serve(ln) }()
-	t.Cleanup(func() { _ = srv.Close() })
-	return ln.Addr().(*net.TCPAddr).AddrPort()
-}
-
-func send(ctx context.Context, way netip.AddrPort, path string, body io.Reader) (*http.Response, error) {
-	method := http.MethodGet
-	if body != nil {
-		method = http.MethodPost
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+way.String()+path, body)
-	if err != nil {
-		return nil, err
-	}
-	req.Host = "web.default.mesh"
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		_ = resp.Body.Close()
-		return nil, fmt.Errorf("%s %s", resp.Status, resp.Header.Get("Isthmus-Reason"))
-	}
-	return resp, nil
-}
-
 func callWeb(ctx context.Context, way netip.AddrPort) error {
-	resp, err := send(ctx, way, "/", nil)
+	resp, err := stand.Send(ctx, way, "/", nil)
 	if err != nil {
 		return err
 	}
