@@ -99,10 +99,10 @@ func (n *Node) welcome(ctx context.Context, c *connection) (duplex, *wire.FrameR
 	if c.number == controlNumber {
 		l := n.newLink(c.lane(), hello.Link, c.remote, hello.Instance, c.qc.RemoteAddr().String())
 		l.agree(hello)
-		c.link.Store(l)
 		if l.lane == LaneTLS {
 			l.pool = newPool(l)
 		}
+		c.link.Store(l)
 		l.attach(c)
 		if !n.adopt(l) {
 			return nil, nil, refuseHello(wire.Overloaded, "link exists, or too many of this gateway")

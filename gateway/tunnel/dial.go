@@ -135,6 +135,9 @@ func (n *Node) connect(ctx context.Context, on Lane, t *target, w wanted, addres
 	l := n.newLink(on, id, d.remote, d.hello.Instance, address)
 	l.dialed, l.owner = true, t
 	l.agree(d.hello)
+	if on == LaneTLS {
+		l.pool = newPool(l) // before the peer can ask for a callback
+	}
 	d.link.Store(l)
 	l.attach(d.connection)
 	if !n.adopt(l) || !n.spawn(func() { n.serveControl(d.connection, d.control, d.frames) }) {
@@ -142,8 +145,7 @@ func (n *Node) connect(ctx context.Context, on Lane, t *target, w wanted, addres
 		n.forget(d.connection, wire.Draining)
 		return nil, l.cause()
 	}
-	if on == LaneTLS {
-		l.pool = newPool(l)
+	if l.pool != nil {
 		n.spawn(func() { l.pool.keep(addr) })
 	} else {
 		for i := range uint32(n.o.Connections - 1) {
