@@ -210,7 +210,7 @@ func (k *kept) dial(at netip.AddrPort) {
 func (k *kept) request(at netip.AddrPort) {
 	k.t.Helper()
 	in, out := io.Pipe()
-	resp, err := stand.Send(context.WithoutCancel(k.t.Context()), at, "/echo", in) //nolint:bodyclose // by exchange
+	resp, err := stand.Send(context.WithoutCancel(k.t.Context()), at, "/echo", in)
 	if err != nil {
 		k.t.Fatal(err)
 	}
