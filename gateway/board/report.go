@@ -50,16 +50,26 @@ func (b *Board) TakeReport(cluster catalog.ClusterName, gateway string, r wire.R
 	if had || len(byGateway) < maxReporters {
 		byGateway[gateway] = report
 	}
-	for k, is := range report.ready {
-		if was := old.ready[k]; is.ready < was.ready {
-			for _, name := range ix.imports[remoteName{cluster, k.service}] {
-				b.explain(portKey{name, k.port}, report.at)
-			}
-		}
+	changed := !had || !sameReadiness(old.ready, report.ready)
+	if changed {
+		b.explainLosses(ix, cluster, old, report)
 	}
 	b.mu.Unlock()
-	if !had || !sameReadiness(old.ready, report.ready) {
+	if changed {
 		b.Touch()
+	}
+}
+
+// explainLosses explains the failures of a cluster's services that have fewer ready
+// endpoints than a report ago. b.mu is held.
+func (b *Board) explainLosses(ix *index, cluster catalog.ClusterName, old, report farReport) {
+	for k, is := range report.ready {
+		if is.ready >= old.ready[k].ready {
+			continue
+		}
+		for _, name := range ix.imports[remoteName{cluster, k.service}] {
+			b.explain(portKey{name, k.port}, report.at)
+		}
 	}
 }
 
