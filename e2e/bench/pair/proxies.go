@@ -17,6 +17,17 @@ import (
 // spareConnections is how many a proxy takes beyond the idle ones.
 const spareConnections = 500
 
+// pairOfProxies writes the certificates of a pair, and gives it addresses: in is what
+// callers dial, there what the near one dials and here where the far one listens.
+func (b *stage) pairOfProxies(at place) (in, here, there string, file func(name string) string, err error) {
+	if err := writeCertificates(b.dir); err != nil {
+		return "", "", "", nil, fmt.Errorf("certificates: %w", err)
+	}
+	port := strconv.Itoa(int(stand.FreePort(b).Port()))
+	file = func(name string) string { return filepath.Join(b.dir, name) }
+	return stand.FreePort(b).String(), net.JoinHostPort(at.here, port), net.JoinHostPort(at.there, port), file, nil
+}
+
 const haproxyConfig = `global
   maxconn %d
 defaults
@@ -34,12 +45,10 @@ func startHaproxy(b *stage, service string, at place, p parameters) (started, er
 	if err != nil {
 		return started{}, err
 	}
-	if err := writeCertificates(b.dir); err != nil {
-		return started{}, fmt.Errorf("certificates: %w", err)
+	in, here, there, file, err := b.pairOfProxies(at)
+	if err != nil {
+		return started{}, err
 	}
-	in, port := stand.FreePort(b).String(), strconv.Itoa(int(stand.FreePort(b).Port()))
-	here, there := net.JoinHostPort(at.here, port), net.JoinHostPort(at.there, port)
-	file := func(name string) string { return filepath.Join(b.dir, name) }
 	near := fmt.Sprintf(haproxyConfig, p.Connections+spareConnections, in, fmt.Sprintf("%s ssl crt %s ca-file %s verify required verifyhost %s",
 		there, file("near.both.pem"), file("ca.pem"), farName))
 	far := fmt.Sprintf(haproxyConfig, p.Connections+spareConnections, fmt.Sprintf("%s ssl crt %s ca-file %s verify required",
@@ -70,12 +79,10 @@ func startNginx(b *stage, service string, at place, p parameters) (started, erro
 	if err != nil {
 		return started{}, err
 	}
-	if err := writeCertificates(b.dir); err != nil {
-		return started{}, fmt.Errorf("certificates: %w", err)
+	in, here, there, file, err := b.pairOfProxies(at)
+	if err != nil {
+		return started{}, err
 	}
-	in, port := stand.FreePort(b).String(), strconv.Itoa(int(stand.FreePort(b).Port()))
-	here, there := net.JoinHostPort(at.here, port), net.JoinHostPort(at.there, port)
-	file := func(name string) string { return filepath.Join(b.dir, name) }
 	ends, module := 2*(p.Connections+spareConnections), "" // both ends of a connection count
 	if _, err := os.Stat(nginxStream); err == nil {
 		module = "load_module " + nginxStream + ";"
