@@ -116,7 +116,7 @@ func (l *nearLeg) send(p []byte) {
 		}
 		_ = l.conn.SetReadDeadline(time.Unix(1, 0))
 	default:
-		l.metrics.drop(l.way, DropSocket)
+		l.metrics.Drop(l.way, DropSocket)
 	}
 }
 

@@ -53,6 +53,4 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 }
 
 // Drop counts one that was dropped.
-func (m *Metrics) Drop(way, reason string) { m.drop(way, reason) }
-
-func (m *Metrics) drop(way, reason string) { m.dropped.WithLabelValues(way, reason).Inc() }
+func (m *Metrics) Drop(way, reason string) { m.dropped.WithLabelValues(way, reason).Inc() }
